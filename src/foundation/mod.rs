@@ -1,0 +1,16 @@
+//! Mechanisms without a domain.
+//!
+//! Owns: clock, bytes from outside, durable files, mapped files, named pools, cancellation.
+//! Never: knows what a label, a sample or a block is.
+//! Tested by: the tests beside each mechanism.
+pub mod cancel;
+pub mod checksum;
+pub mod clock;
+pub mod cursor;
+pub mod durable;
+pub mod mmap;
+pub mod pool;
+
+pub use cancel::Cancel;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use cursor::{Cursor, ShortRead};

@@ -1,0 +1,2 @@
+//! Arguments to command to exit code.
+fn main() {}

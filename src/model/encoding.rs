@@ -1,0 +1,39 @@
+//! How a chunk's bytes are to be read.
+
+/// The encoding byte of a chunk (Prometheus `chunkenc.Encoding`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Encoding {
+    /// Gorilla floats; the default.
+    Xor = 1,
+    /// Native histograms with integer counts.
+    Histogram = 2,
+    /// Native histograms with float counts.
+    FloatHistogram = 3,
+    /// Floats with optional start timestamps.
+    Xor2 = 4,
+    /// Integer histograms with start timestamps.
+    HistogramSt = 5,
+    /// Float histograms with start timestamps.
+    FloatHistogramSt = 6,
+}
+
+impl Encoding {
+    /// The byte as it stands in files.
+    pub fn as_byte(self) -> u8 {
+        self as u8
+    }
+
+    /// The encoding a byte names, if any.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Xor,
+            2 => Self::Histogram,
+            3 => Self::FloatHistogram,
+            4 => Self::Xor2,
+            5 => Self::HistogramSt,
+            6 => Self::FloatHistogramSt,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! The nouns: what every room above talks about.
+//!
+//! Owns: labels, matchers, samples, times, durations, numbers as text, block ids, metadata.
+//! Never: does I/O, waits, locks, or asks what time it is.
+//! Tested by: the tests beside each noun.
+pub mod duration;
+pub mod encoding;
+pub mod id;
+pub mod labels;
+pub mod matcher;
+pub mod metadata;
+pub mod number;
+pub mod sample;
+pub mod time;
+
+pub use encoding::Encoding;
+pub use id::BlockId;
+pub use labels::{
+    ExternalLabels, Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, SeriesKey,
+};
+pub use matcher::{MatchType, Matcher, MatcherError};
+pub use metadata::{Metadata, MetricType};
+pub use sample::{NORMAL_NAN_BITS, STALE_NAN_BITS, Sample, is_stale, stale_nan};
+pub use time::{Interval, Resolution, TimeRange, TimestampMs};

@@ -1,0 +1,282 @@
+//! Several sources as one.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use crate::model::{Labels, Matcher};
+use crate::storage::select::{
+    ChunkSeries, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
+};
+
+/// Sources that together hold every sample; a sample held by several comes out once.
+#[derive(Clone, Default)]
+pub struct Fanout {
+    sources: Vec<Arc<dyn Queryable>>,
+}
+
+impl Fanout {
+    /// All of `sources`, in no particular order.
+    pub fn new(sources: Vec<Arc<dyn Queryable>>) -> Self {
+        Self { sources }
+    }
+}
+
+impl std::fmt::Debug for Fanout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fanout")
+            .field("n_sources", &self.sources.len())
+            .finish()
+    }
+}
+
+impl Queryable for Fanout {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        let mut sets = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
+            sets.push(source.select(matchers, hints)?);
+        }
+        Ok(merge_series_sets(sets, hints.limit))
+    }
+
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        let answers: Result<Vec<_>, _> = self
+            .sources
+            .iter()
+            .map(|source| source.label_names(matchers, hints))
+            .collect();
+        Ok(merge_label_lists(answers?, hints.limit))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        let answers: Result<Vec<_>, _> = self
+            .sources
+            .iter()
+            .map(|source| source.label_values(name, matchers, hints))
+            .collect();
+        Ok(merge_label_lists(answers?, hints.limit))
+    }
+}
+
+/// Sorted, unique, cut to `limit` (zero means all).
+pub fn merge_label_lists(answers: Vec<LabelAnswer>, limit: usize) -> LabelAnswer {
+    let mut merged = LabelAnswer::default();
+    for answer in answers {
+        merged.values.extend(answer.values);
+        merged.warnings.extend(answer.warnings);
+    }
+    merged.values.sort_unstable();
+    merged.values.dedup();
+    if limit > 0 {
+        merged.values.truncate(limit);
+    }
+    merged
+}
+
+/// One set in label order; chunks of a series from several sets are joined, sorted by time, equal chunks once.
+pub fn merge_series_sets(mut sets: Vec<Box<dyn SeriesSet>>, limit: usize) -> Box<dyn SeriesSet> {
+    if sets.len() == 1
+        && let Some(only) = sets.pop()
+    {
+        return only;
+    }
+    let mut merged = MergedSeriesSet {
+        sets,
+        heap: BinaryHeap::new(),
+        failed: None,
+        n_left: limit,
+        is_limited: limit > 0,
+    };
+    for position in 0..merged.sets.len() {
+        merged.advance(position);
+    }
+    Box::new(merged)
+}
+
+struct MergedSeriesSet {
+    sets: Vec<Box<dyn SeriesSet>>,
+    heap: BinaryHeap<Reverse<Waiting>>,
+    failed: Option<StorageError>,
+    n_left: usize,
+    is_limited: bool,
+}
+
+/// The next series of one set; ordered by labels, then by set, so that the earlier source comes first.
+struct Waiting {
+    series: ChunkSeries,
+    position: usize,
+}
+
+impl Waiting {
+    fn key(&self) -> (&Labels, usize) {
+        (&self.series.labels, self.position)
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl MergedSeriesSet {
+    fn advance(&mut self, position: usize) {
+        match self.sets.get_mut(position).and_then(|set| set.next()) {
+            Some(Ok(series)) => self.heap.push(Reverse(Waiting { series, position })),
+            Some(Err(error)) => self.failed = Some(error),
+            None => (),
+        }
+    }
+}
+
+impl SeriesSet for MergedSeriesSet {
+    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
+        if let Some(error) = self.failed.take() {
+            self.heap.clear();
+            return Some(Err(error));
+        }
+        if self.is_limited && self.n_left == 0 {
+            return None;
+        }
+        let Reverse(Waiting {
+            mut series,
+            position,
+        }) = self.heap.pop()?;
+        self.advance(position);
+        let mut is_joined = false;
+        while self
+            .heap
+            .peek()
+            .is_some_and(|Reverse(next)| next.series.labels == series.labels)
+        {
+            let Some(Reverse(twin)) = self.heap.pop() else {
+                break;
+            };
+            series.chunks.extend(twin.series.chunks);
+            is_joined = true;
+            self.advance(twin.position);
+        }
+        if is_joined {
+            // Stable: of two chunks that start together the earlier source's stays first.
+            series.chunks.sort_by_key(|chunk| chunk.min_t);
+            series.chunks.dedup_by(|right, left| {
+                (left.min_t, left.max_t, left.encoding)
+                    == (right.min_t, right.max_t, right.encoding)
+                    && left.data == right.data
+            });
+        }
+        self.n_left = self.n_left.saturating_sub(1);
+        Some(Ok(series))
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        self.sets
+            .iter_mut()
+            .flat_map(|set| set.warnings())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::Encoding;
+    use crate::storage::select::{ChunkSlice, VecSeriesSet};
+
+    fn series(name: &str, times: &[(i64, i64)]) -> ChunkSeries {
+        let chunks = times
+            .iter()
+            .map(|&(min_t, max_t)| ChunkSlice {
+                min_t,
+                max_t,
+                encoding: Encoding::Xor,
+                data: Bytes::new(),
+            })
+            .collect();
+        ChunkSeries {
+            labels: Labels::new(&[("__name__", name)]).unwrap(),
+            chunks,
+        }
+    }
+
+    fn set(series: Vec<ChunkSeries>) -> Box<dyn SeriesSet> {
+        Box::new(VecSeriesSet::new(series, vec!["slow".to_owned()]))
+    }
+
+    fn names_and_times(mut merged: Box<dyn SeriesSet>) -> Vec<(String, Vec<i64>)> {
+        let mut out = Vec::new();
+        while let Some(series) = merged.next() {
+            let series = series.unwrap();
+            let times = series.chunks.iter().map(|chunk| chunk.min_t).collect();
+            out.push((series.labels.metric_name().to_owned(), times));
+        }
+        out
+    }
+
+    #[test]
+    fn a_series_in_two_sources_comes_out_once_with_all_its_chunks() {
+        let left = set(vec![
+            series("a", &[(0, 9), (20, 29)]),
+            series("c", &[(0, 1)]),
+        ]);
+        let right = set(vec![
+            series("a", &[(10, 19), (20, 29)]),
+            series("b", &[(0, 1)]),
+        ]);
+        let expect = [
+            ("a".to_owned(), vec![0, 10, 20]),
+            ("b".to_owned(), vec![0]),
+            ("c".to_owned(), vec![0]),
+        ];
+        assert_eq!(
+            names_and_times(merge_series_sets(vec![left, right], 0)),
+            expect
+        );
+    }
+
+    #[test]
+    fn the_limit_counts_merged_series() {
+        let left = set(vec![series("a", &[(0, 9)]), series("c", &[(0, 1)])]);
+        let right = set(vec![series("a", &[(10, 19)]), series("b", &[(0, 1)])]);
+        assert_eq!(
+            names_and_times(merge_series_sets(vec![left, right], 2)).len(),
+            2
+        );
+    }
+
+    #[test]
+    fn warnings_of_all_sources_are_kept() {
+        let mut merged = merge_series_sets(vec![set(Vec::new()), set(Vec::new())], 0);
+        assert!(merged.next().is_none());
+        assert_eq!(merged.warnings(), ["slow", "slow"]);
+    }
+}

@@ -1,0 +1,15 @@
+//! THE SEAM: how samples go in and how series come out, whoever holds them.
+//!
+//! Owns: `Appender`, `Queryable`, `SeriesSet`, select hints, the merge of several sources into one.
+//! Never: decodes a chunk, opens a file, or knows who implements it.
+//! Tested by: `merge` beside the code, and `contract`, which every implementation runs.
+mod append;
+mod merge;
+mod select;
+
+pub use append::{AppendError, Appendable, Appender, SeriesRef};
+pub use merge::{Fanout, merge_label_lists, merge_series_sets};
+pub use select::{
+    ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
+    StorageError, VecSeriesSet,
+};

@@ -1,0 +1,179 @@
+//! How series come out.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::foundation::Cancel;
+use crate::model::{Encoding, Interval, Labels, Matcher, TimestampMs};
+
+/// Why a source could not answer.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The asker went away or ran out of time.
+    #[error("canceled")]
+    Canceled,
+    /// A limit of the source; the text names limit and amount.
+    #[error("{0}")]
+    Limit(String),
+    /// Bytes that do not decode; the text names file and offset.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The source is not there.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A run of samples of one series, still encoded.
+#[derive(Debug, Clone)]
+pub struct ChunkSlice {
+    /// Time of the first sample.
+    pub min_t: TimestampMs,
+    /// Time of the last sample.
+    pub max_t: TimestampMs,
+    /// How `data` is to be read.
+    pub encoding: Encoding,
+    /// The chunk's bytes without length, encoding byte and checksum; a slice of a mapped file where there is one.
+    pub data: Bytes,
+}
+
+/// One series and its chunks.
+///
+/// Chunks are sorted by `min_t`. They may overlap after a merge; then a reader takes every timestamp once, from the
+/// chunk that comes first. Deleted samples are already gone; committed samples only.
+#[derive(Debug, Clone)]
+pub struct ChunkSeries {
+    /// Who.
+    pub labels: Labels,
+    /// What; empty when only labels were asked for.
+    pub chunks: Vec<ChunkSlice>,
+}
+
+/// What the query will do with the series, so that a source can do less.
+#[derive(Debug, Clone)]
+pub struct SelectHints {
+    /// Times wanted, closed on both ends. Chunks that touch it come back whole.
+    pub interval: Interval,
+    /// Only labels are wanted: chunks stay empty.
+    pub skip_chunks: bool,
+    /// At most this many series; zero means all.
+    pub limit: usize,
+    /// Distance of evaluations; zero for an instant query.
+    pub step_ms: i64,
+    /// Length of the range selector; zero for none.
+    pub range_ms: i64,
+    /// The function or aggregation around the selector, empty for none.
+    pub func: String,
+    /// Raised when nobody waits for the answer any more.
+    pub cancel: Cancel,
+}
+
+impl SelectHints {
+    /// Everything in `interval`.
+    pub fn new(interval: Interval) -> Self {
+        Self {
+            interval,
+            skip_chunks: false,
+            limit: 0,
+            step_ms: 0,
+            range_ms: 0,
+            func: String::new(),
+            cancel: Cancel::new(),
+        }
+    }
+}
+
+/// Bounds of a question for label names or values.
+#[derive(Debug, Clone)]
+pub struct LabelHints {
+    /// Times wanted, closed on both ends.
+    pub interval: Interval,
+    /// At most this many; zero means all.
+    pub limit: usize,
+    /// Raised when nobody waits for the answer any more.
+    pub cancel: Cancel,
+}
+
+impl LabelHints {
+    /// Everything in `interval`.
+    pub fn new(interval: Interval) -> Self {
+        Self {
+            interval,
+            limit: 0,
+            cancel: Cancel::new(),
+        }
+    }
+}
+
+/// Sorted unique names or values, and what could not be asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelAnswer {
+    /// Sorted, unique.
+    pub values: Vec<String>,
+    /// Sources that failed while others answered.
+    pub warnings: Vec<String>,
+}
+
+/// Series in label order, each label set once.
+pub trait SeriesSet: Send {
+    /// The next series, or the end.
+    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>>;
+
+    /// What went wrong without ending the answer; complete once `next` has returned `None`.
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Whoever holds series.
+pub trait Queryable: Send + Sync {
+    /// Series that match all of `matchers`, in label order.
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError>;
+
+    /// Names of labels of series that match.
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError>;
+
+    /// Values of label `name` over series that match.
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError>;
+}
+
+/// Series that are all there already.
+#[derive(Debug, Default)]
+pub struct VecSeriesSet {
+    series: std::vec::IntoIter<ChunkSeries>,
+    warnings: Vec<String>,
+}
+
+impl VecSeriesSet {
+    /// Sorts by labels; the labels must be unique.
+    pub fn new(mut series: Vec<ChunkSeries>, warnings: Vec<String>) -> Self {
+        series.sort_by(|left, right| left.labels.cmp(&right.labels));
+        Self {
+            series: series.into_iter(),
+            warnings,
+        }
+    }
+}
+
+impl SeriesSet for VecSeriesSet {
+    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
+        self.series.next().map(Ok)
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+}
