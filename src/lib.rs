@@ -1,10 +1,36 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+// Floor 0: mechanisms, and the generated wire types.
 pub mod foundation;
 pub mod wire;
-
+// Floor 1: the nouns.
 pub mod model;
-
+// Floor 2: formats and seams.
+pub mod bucket;
+pub mod catalog;
+pub mod chunk;
+pub mod exposition;
+pub mod relabel;
+pub mod remote;
 pub mod storage;
-
+// Floor 3: indexes, logs, queries.
+pub mod index;
 pub mod promql;
+pub mod wal;
+// Floor 4: blocks.
+pub mod block;
+// Floor 5: what is done with them.
+pub mod gateway;
+pub mod head;
+pub mod scrape;
+pub mod shipper;
+// Floor 6: the local database and the timeline.
+pub mod tsdb;
+// Floor 7: who does it, and when.
+pub mod actors;
+// Floor 8: the rim.
+pub mod api;
+pub mod config;
+// Floors 9 and 10: the attic and the door.
+pub mod appliance;
+pub mod cli;

@@ -1,0 +1,5 @@
+//! What is known of blocks and uploads.
+//!
+//! Owns: a sled database beside the data that can be deleted at any time.
+//! Never: holds the only copy of anything.
+//! Tested by: damage and rebuild tests beside the code.

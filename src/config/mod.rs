@@ -1,0 +1,5 @@
+//! What was typed to what is meant.
+//!
+//! Owns: appliance.toml and prometheus.yml, and the complaints about them.
+//! Never: acts on a setting.
+//! Tested by: every shipped key, every refusal, beside the code.
