@@ -1,0 +1,7 @@
+//! The rules of the house, checked by reading its sources.
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod layers;
+#[cfg(test)]
+mod sources;
