@@ -195,7 +195,7 @@ fn strangers(source: &Source) -> Vec<String> {
 
 /// Is the crate name at `at` a whole word and not the end of another path?
 fn is_path_start(line: &str, at: usize) -> bool {
-    let before = &line[..at];
+    let before = line.get(..at).unwrap_or_default();
     !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
         && (!before.ends_with("::") || before.ends_with(" ::"))
 }
