@@ -1,0 +1,218 @@
+//! Bit streams, most significant bit first.
+
+/// The stream ended before the bits that were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfBits;
+
+/// Reads bits through a 64-bit window.
+///
+/// `buffer` holds the next bits at its top; the first `n_bits` of them are counted. Bits below those are either zero
+/// or the true bits that follow, so loading them again changes nothing.
+#[derive(Debug, Clone)]
+pub struct BitReader<'a> {
+    rest: &'a [u8],
+    buffer: u64,
+    n_bits: u32,
+}
+
+impl<'a> BitReader<'a> {
+    /// Starts at the first bit of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            buffer: 0,
+            n_bits: 0,
+        }
+    }
+
+    /// Bits not read yet.
+    pub fn remaining(&self) -> usize {
+        self.rest.len() * 8 + self.n_bits as usize
+    }
+
+    /// Fills the window: afterwards it holds at least 56 bits, or all that are left.
+    #[inline(always)]
+    pub(super) fn refill(&mut self) {
+        if let Some(word) = self.rest.first_chunk::<8>() {
+            // Whole bytes that fit above the counted bits; the rest of the word is loaded again next time.
+            self.buffer |= u64::from_be_bytes(*word) >> self.n_bits;
+            let n_bytes = (63 ^ self.n_bits) >> 3;
+            self.rest = self.rest.get(n_bytes as usize..).unwrap_or_default();
+            self.n_bits |= 56;
+        } else {
+            self.refill_tail();
+        }
+    }
+
+    #[cold]
+    fn refill_tail(&mut self) {
+        while self.n_bits <= 56
+            && let Some((byte, rest)) = self.rest.split_first()
+        {
+            self.buffer |= u64::from(*byte) << (56 - self.n_bits);
+            self.n_bits += 8;
+            self.rest = rest;
+        }
+    }
+
+    /// The window; what lies beyond the counted bits is not to be believed before [`Self::skip`] accepted it.
+    #[inline(always)]
+    pub(super) fn window(&self) -> u64 {
+        self.buffer
+    }
+
+    /// Moves past `n` bits of the window, at most 63.
+    #[inline(always)]
+    pub(super) fn skip(&mut self, n: u32) -> Result<(), OutOfBits> {
+        if self.n_bits < n {
+            return Err(OutOfBits);
+        }
+        self.buffer <<= n;
+        self.n_bits = self.n_bits.wrapping_sub(n);
+        Ok(())
+    }
+
+    /// Takes `n` bits, at most 64, as the low bits of the result.
+    #[inline(always)]
+    pub fn bits(&mut self, n: u32) -> Result<u64, OutOfBits> {
+        if self.n_bits < n {
+            self.refill();
+        }
+        if n <= 56 {
+            // Two shifts, because zero bits would shift by 64.
+            let value = (self.buffer >> 1) >> (63 - n);
+            self.skip(n)?;
+            return Ok(value);
+        }
+        let high = self.buffer >> 32;
+        self.skip(32)?;
+        self.refill();
+        let n_low = n - 32;
+        let low = self.buffer >> (64 - n_low);
+        self.skip(n_low)?;
+        Ok(high << n_low | low)
+    }
+
+    /// Counts ones up to the first zero, which is taken too, or up to `max` ones.
+    #[inline]
+    pub fn ones(&mut self, max: u32) -> Result<u32, OutOfBits> {
+        if self.n_bits <= max {
+            self.refill();
+        }
+        let n = self.buffer.leading_ones().min(max);
+        self.skip(if n == max { n } else { n + 1 })?;
+        Ok(n)
+    }
+
+    /// Is the next bit a one?
+    #[inline]
+    pub fn bit(&mut self) -> Result<bool, OutOfBits> {
+        Ok(self.bits(1)? == 1)
+    }
+}
+
+/// Appends bits to bytes.
+#[derive(Debug, Clone, Default)]
+pub struct BitWriter {
+    bytes: Vec<u8>,
+    /// Low bits of the last byte that are not used yet.
+    n_free: u32,
+}
+
+impl BitWriter {
+    /// Continues after the last byte of `bytes`, of which the low `n_free` (0 to 7) bits are zero and unused.
+    pub fn resume(bytes: Vec<u8>, n_free: u32) -> Self {
+        debug_assert!(n_free < 8, "a whole byte is free");
+        Self { bytes, n_free }
+    }
+
+    /// Appends the low `n` bits of `value`, 1 to 64.
+    #[inline]
+    pub fn put(&mut self, value: u64, n: u32) {
+        debug_assert!(0 < n && n <= 64, "{n} bits");
+        let mut left = value << (64 - n);
+        let mut n_left = n;
+        if 0 < self.n_free
+            && let Some(last) = self.bytes.last_mut()
+        {
+            let [top, ..] = (left >> (8 - self.n_free)).to_be_bytes();
+            *last |= top;
+            if n_left <= self.n_free {
+                self.n_free -= n_left;
+                return;
+            }
+            left <<= self.n_free;
+            n_left -= self.n_free;
+        }
+        let n_bytes = n_left.div_ceil(8);
+        let bytes = left.to_be_bytes();
+        self.bytes
+            .extend_from_slice(bytes.get(..n_bytes as usize).unwrap_or(&bytes));
+        self.n_free = n_bytes * 8 - n_left;
+    }
+
+    /// What was written; unused bits of the last byte are zero.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes themselves, for headers that change as samples are added. Only whole bytes may be appended, and
+    /// only while no bit is pending.
+    pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Gives the bytes away.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn bits_fill_bytes_from_the_top() {
+        let mut writer = BitWriter::default();
+        writer.put(0b1, 1);
+        writer.put(0b01, 2);
+        writer.put(0x1ff, 9);
+        assert_eq!(writer.bytes(), [0b1011_1111, 0b1111_0000]);
+        let resumed = &mut BitWriter::resume(writer.bytes().to_vec(), 4);
+        resumed.put(0b1001, 4);
+        assert_eq!(resumed.bytes(), [0b1011_1111, 0b1111_1001]);
+    }
+
+    proptest! {
+        #[test]
+        fn fields_come_back_as_they_were_put(
+            fields in prop::collection::vec((any::<u64>(), 1u32..=64), 0..200),
+        ) {
+            let mut writer = BitWriter::default();
+            for &(value, n) in &fields {
+                writer.put(value, n);
+            }
+            let bytes = writer.into_bytes();
+            let mut reader = BitReader::new(&bytes);
+            for &(value, n) in &fields {
+                let expect = value & (u64::MAX >> (64 - n));
+                prop_assert_eq!(reader.bits(n), Ok(expect));
+            }
+            prop_assert!(reader.remaining() < 8);
+            prop_assert_eq!(reader.bits(8), Err(OutOfBits));
+        }
+    }
+
+    #[test]
+    fn runs_of_ones_end_at_a_zero_or_at_the_bound() {
+        let mut reader = BitReader::new(&[0b1101_1110, 0b1111_1111]);
+        assert_eq!(reader.ones(4), Ok(2));
+        assert_eq!(reader.ones(4), Ok(4));
+        assert_eq!(reader.bit(), Ok(false));
+        assert_eq!(reader.ones(8), Ok(8));
+        assert_eq!(reader.ones(8), Err(OutOfBits));
+    }
+}

@@ -1,0 +1,66 @@
+//! What can be wrong with a chunk.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::foundation::ShortRead;
+use crate::model::Encoding;
+
+/// Why chunk bytes could not be read or made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ChunkError {
+    /// A field before the bit stream is missing.
+    #[error("chunk header: {0}")]
+    Header(#[from] ShortRead),
+    /// The bit stream ends before the samples that the header promises.
+    #[error("chunk of {n_bytes} bytes ends inside sample {sample} of {n_samples}")]
+    Short {
+        /// Which sample, from zero.
+        sample: usize,
+        /// How many the header promises.
+        n_samples: usize,
+        /// Length of the chunk.
+        n_bytes: usize,
+    },
+    /// A value's window does not fit 64 bits.
+    #[error(
+        "sample {sample}: a window of {leading} leading and {significant} significant bits exceeds 64"
+    )]
+    Window {
+        /// Which sample, from zero.
+        sample: usize,
+        /// Leading zero bits.
+        leading: u32,
+        /// Significant bits.
+        significant: u32,
+    },
+    /// The chunk holds native histograms.
+    #[error("chunk encoding {0:?} holds native histograms, not floats")]
+    NotFloats(Encoding),
+    /// The encoding byte is none that is known.
+    #[error("unknown chunk encoding {0}")]
+    UnknownEncoding(u8),
+    /// No further sample fits the count in the header.
+    #[error("chunk is full: it holds {0} samples")]
+    Full(usize),
+    /// A file of chunks is damaged at one place.
+    #[error("{}: offset {offset}: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// A file of chunks cannot be opened, read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,450 @@
+//! Golden bytes, round trips and damage.
+
+use proptest::prelude::*;
+
+use crate::chunk::bits::BitWriter;
+use crate::chunk::varbit::put_varbit_int;
+use crate::chunk::{
+    ChunkError, XorAppender, decode_floats, encode_floats, n_samples, with_n_samples,
+    without_intervals,
+};
+use crate::foundation::cursor::{put_uvarint, put_varint};
+use crate::model::{Encoding, Interval, STALE_NAN_BITS};
+
+type Pairs = Vec<(i64, u64)>;
+
+fn xor(samples: &[(i64, f64)]) -> Vec<u8> {
+    let mut appender = XorAppender::new();
+    for &(t, v) in samples {
+        appender.append(t, v).unwrap();
+    }
+    appender.into_bytes()
+}
+
+fn decode(encoding: Encoding, data: &[u8]) -> Result<Pairs, ChunkError> {
+    let (mut times, mut values) = (vec![7], vec![7.0]);
+    let result = decode_floats(encoding, data, &mut times, &mut values);
+    assert_eq!((times[0], values[0]), (7, 7.0));
+    if let Err(error) = result {
+        assert_eq!((times.len(), values.len()), (1, 1));
+        return Err(error);
+    }
+    let pairs = times.into_iter().zip(values.into_iter().map(f64::to_bits));
+    Ok(pairs.skip(1).collect())
+}
+
+fn bits_of(samples: &[(i64, f64)]) -> Pairs {
+    samples.iter().map(|&(t, v)| (t, v.to_bits())).collect()
+}
+
+/// A counter, a gauge, gaps, stale markers, and times at every class boundary.
+fn assorted() -> Vec<(i64, f64)> {
+    let mut samples = Vec::new();
+    let mut t = 1_700_000_000_000i64;
+    for (dod, i) in [
+        0i64, 0, 3, -3, 8192, -8191, 8193, -8192, 65_536, -65_535, 65_537, -65_536,
+    ]
+    .into_iter()
+    .chain([524_288, -524_287, 524_289, -524_288, 0, 0, 1])
+    .zip(0u32..)
+    {
+        t += 15_000_000 + dod;
+        let v = match i % 5 {
+            0 => f64::from(i),
+            1 => f64::from(i) * 1.1,
+            2 => f64::from_bits(STALE_NAN_BITS),
+            3 => -0.0,
+            _ => f64::MAX,
+        };
+        samples.push((t, v));
+    }
+    samples
+}
+
+#[test]
+fn a_chunk_of_three_samples_has_these_bytes() {
+    let data = xor(&[(1000, 1.0), (2000, 1.0), (3000, 2.0)]);
+    let mut expect = vec![0, 3];
+    expect.extend([0xd0, 0x0f]); // varint 1000
+    expect.extend(1.0f64.to_be_bytes());
+    expect.extend([0xe8, 0x07]); // uvarint 1000
+    // 0: same value; 0: same delta; 11 00001 001011: 1 leading, 11 significant;
+    // 1.0 ^ 2.0 = 0x7ff0… : 11 ones.
+    expect.extend([0b0011_0000, 0b1001_0111, 0b1111_1111, 0b1100_0000]);
+    assert_eq!(data, expect);
+}
+
+#[test]
+fn delta_of_delta_classes_are_shifted_by_one() {
+    // (delta-of-delta, bits of it) behind two samples of equal value and distance.
+    for (dod, n_bits) in [
+        (0i64, 1usize),
+        (1, 16),
+        (8192, 16),
+        (-8191, 16),
+        (8193, 20),
+        (-8192, 20),
+        (65_536, 20),
+        (-65_535, 20),
+        (65_537, 24),
+        (-65_536, 24),
+        (524_288, 24),
+        (-524_287, 24),
+        (524_289, 68),
+        (-524_288, 68),
+    ] {
+        let samples = [(0, 1.0), (1_000_000, 1.0), (2_000_000 + dod, 1.0)];
+        let data = xor(&samples);
+        // count, t0, v0, t1, then one bit of value, the field, one bit of value.
+        assert_eq!(
+            data.len(),
+            2 + 1 + 8 + 3 + (2 + n_bits).div_ceil(8),
+            "{dod}"
+        );
+        assert_eq!(
+            decode(Encoding::Xor, &data).unwrap(),
+            bits_of(&samples),
+            "{dod}"
+        );
+    }
+}
+
+#[test]
+fn resuming_at_any_sample_gives_the_same_bytes() {
+    let samples = assorted();
+    let whole = xor(&samples);
+    for n in 0..=samples.len() {
+        let mut appender = XorAppender::resume(&xor(&samples[..n])).unwrap();
+        assert_eq!(appender.n_samples(), n);
+        for &(t, v) in &samples[n..] {
+            appender.append(t, v).unwrap();
+        }
+        assert_eq!(appender.bytes(), whole, "resumed at {n}");
+        assert_eq!(appender.n_bytes(), whole.len());
+    }
+}
+
+#[test]
+fn resuming_a_patched_chunk_cuts_what_is_hidden() {
+    let samples = assorted();
+    let whole = xor(&samples);
+    for n in 0..samples.len() {
+        let patched = with_n_samples(Encoding::Xor, &whole, n).unwrap();
+        assert_eq!(
+            decode(Encoding::Xor, &patched).unwrap(),
+            bits_of(&samples[..n])
+        );
+        let mut appender = XorAppender::resume(&patched).unwrap();
+        for &(t, v) in &samples[n..] {
+            appender.append(t, v).unwrap();
+        }
+        assert_eq!(appender.bytes(), whole, "patched to {n}");
+    }
+}
+
+#[test]
+fn a_full_chunk_refuses_the_next_sample() {
+    let mut appender = XorAppender::new();
+    for t in 0..65_535 {
+        appender.append(t, 1.0).unwrap();
+    }
+    let result = appender.append(65_535, 1.0);
+    assert!(
+        matches!(result, Err(ChunkError::Full(65_535))),
+        "{result:?}"
+    );
+    assert_eq!(
+        decode(Encoding::Xor, appender.bytes()).unwrap().len(),
+        65_535
+    );
+}
+
+#[test]
+fn deleted_samples_are_gone_and_the_rest_is_bit_equal() {
+    let samples = assorted();
+    let data = xor(&samples);
+    let deleted = [Interval {
+        min: samples[3].0,
+        max: samples[6].0 - 1,
+    }];
+    let chunk = without_intervals(Encoding::Xor, &data, &deleted)
+        .unwrap()
+        .unwrap();
+    let mut expect = bits_of(&samples[..3]);
+    expect.extend(bits_of(&samples[6..]));
+    assert_eq!(decode(Encoding::Xor, &chunk.data).unwrap(), expect);
+    assert_eq!(
+        (chunk.min_t, chunk.max_t),
+        (samples[0].0, samples[samples.len() - 1].0)
+    );
+    let nothing = without_intervals(Encoding::Xor, &data, &[Interval::ALL]).unwrap();
+    assert_eq!(nothing, None);
+}
+
+#[test]
+fn columns_are_cut_into_chunks_of_a_hundred_and_twenty() {
+    let times: Vec<i64> = (0..250).map(|i| i * 1000).collect();
+    let values: Vec<f64> = (0..250).map(f64::from).collect();
+    let chunks = encode_floats(&times, &values).unwrap();
+    let spans: Vec<_> = chunks
+        .iter()
+        .map(|chunk| (chunk.min_t, chunk.max_t))
+        .collect();
+    assert_eq!(
+        spans,
+        [(0, 119_000), (120_000, 239_000), (240_000, 249_000)]
+    );
+}
+
+#[test]
+fn histograms_are_refused_by_name_and_counted() {
+    let result = decode(Encoding::FloatHistogram, &[0, 1, 0]);
+    let text = result.unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "chunk encoding FloatHistogram holds native histograms, not floats"
+    );
+    assert_eq!(n_samples(Encoding::Histogram, &[1, 2, 0]).unwrap(), 258);
+    assert_eq!(
+        n_samples(Encoding::HistogramSt, &[0x81, 2, 0]).unwrap(),
+        258
+    );
+    let patched = with_n_samples(Encoding::HistogramSt, &[0x81, 2, 9], 3).unwrap();
+    assert_eq!(patched, [0x80, 3, 9]);
+}
+
+/// Writes XOR2 as the format says, with a start timestamp per sample (zero for none).
+fn xor2(samples: &[(i64, u64, i64)]) -> Vec<u8> {
+    let change_on = (1..samples.len().min(127))
+        .find(|&i| samples[i].2 != samples[i - 1].2)
+        .unwrap_or(if samples.len() > 127 { 127 } else { 0 });
+    let mut out = u16::try_from(samples.len()).unwrap().to_be_bytes().to_vec();
+    out.push(u8::try_from(change_on).unwrap());
+    let Some(&(t0, v0, st0)) = samples.first() else {
+        return out;
+    };
+    put_varint(&mut out, t0);
+    out.extend(v0.to_be_bytes());
+    if st0 != 0 {
+        out[2] |= 0x80;
+        put_varint(&mut out, t0 - st0);
+    }
+    let mut baseline = if v0 == STALE_NAN_BITS { 0 } else { v0 };
+    let mut window: Option<(u32, u32)> = None;
+    let mut st_diff = 0;
+    let (mut t, mut delta) = (t0, 0);
+    let mut bits = BitWriter::default();
+    for (i, &(here, v, st)) in samples.iter().enumerate().skip(1) {
+        let before = t;
+        let dod = here - t - delta;
+        delta = here - t;
+        t = here;
+        let is_stale = v == STALE_NAN_BITS;
+        let diff = v ^ baseline;
+        let has_value = i == 1 || dod != 0;
+        match dod {
+            _ if i == 1 => put_uvarint(&mut out, delta.cast_unsigned()),
+            0 if is_stale => bits.put(0b11111, 5),
+            0 => put_xor2_value(
+                &mut bits,
+                diff,
+                &mut window,
+                [(0, 1), (0b100, 3), (0b101, 3)],
+            ),
+            -4096..4096 => bits.put(0b110 << 13 | dod.cast_unsigned() & 0x1fff, 16),
+            -524_288..524_288 => bits.put(0b1110 << 20 | dod.cast_unsigned() & 0xf_ffff, 24),
+            _ => {
+                bits.put(0b11110, 5);
+                bits.put(dod.cast_unsigned(), 64);
+            }
+        }
+        if has_value && is_stale {
+            bits.put(0b111, 3);
+        } else if has_value {
+            put_xor2_value(
+                &mut bits,
+                diff,
+                &mut window,
+                [(0, 1), (0b10, 2), (0b110, 3)],
+            );
+        }
+        if !is_stale {
+            baseline = v;
+        }
+        if change_on > 0 && i >= change_on {
+            let diff = before - st;
+            put_varbit_int(&mut bits, diff - st_diff);
+            st_diff = diff;
+        }
+    }
+    out.extend_from_slice(bits.bytes());
+    out
+}
+
+/// The prefixes say: the same value, another in the last window, another in a new window.
+fn put_xor2_value(
+    bits: &mut BitWriter,
+    diff: u64,
+    window: &mut Option<(u32, u32)>,
+    [same, reuse, renew]: [(u64, u32); 3],
+) {
+    if diff == 0 {
+        bits.put(same.0, same.1);
+        return;
+    }
+    let (leading, trailing) = (diff.leading_zeros().min(31), diff.trailing_zeros());
+    match *window {
+        Some((l, r)) if l <= leading && r <= trailing => {
+            bits.put(reuse.0, reuse.1);
+            bits.put(diff >> r, 64 - l - r);
+        }
+        _ => {
+            bits.put(renew.0, renew.1);
+            bits.put(u64::from(leading), 5);
+            bits.put(u64::from((64 - leading - trailing) & 63), 6);
+            bits.put(diff >> trailing, 64 - leading - trailing);
+            *window = Some((leading, trailing));
+        }
+    }
+}
+
+fn arb_samples() -> impl Strategy<Value = Vec<(i64, f64)>> {
+    let step = prop_oneof![
+        3 => Just(15_000i64),
+        2 => 14_990i64..15_010,
+        1 => 1i64..10_000_000,
+        1 => any::<i64>(),
+    ];
+    let value = prop_oneof![
+        2 => Just(1.0f64),
+        2 => (0u32..1000).prop_map(f64::from),
+        2 => any::<f64>(),
+        1 => any::<u64>().prop_map(f64::from_bits),
+        1 => Just(f64::from_bits(STALE_NAN_BITS)),
+    ];
+    prop::collection::vec((step, value), 0..200).prop_map(|steps| {
+        let mut t = 1_700_000_000_000i64;
+        steps
+            .into_iter()
+            .map(|(step, v)| {
+                t = t.wrapping_add(step);
+                (t, v)
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn xor_round_trips_bit_by_bit(samples in arb_samples()) {
+        let data = xor(&samples);
+        prop_assert_eq!(n_samples(Encoding::Xor, &data).unwrap(), samples.len());
+        prop_assert_eq!(decode(Encoding::Xor, &data).unwrap(), bits_of(&samples));
+        let walked: Result<Pairs, ChunkError> = crate::chunk::XorIter::new(&data)
+            .unwrap()
+            .map(|sample| sample.map(|sample| (sample.t, sample.v.to_bits())))
+            .collect();
+        prop_assert_eq!(walked.unwrap(), bits_of(&samples));
+    }
+
+    #[test]
+    fn xor2_is_read_with_and_without_start_timestamps(
+        samples in prop::collection::vec((1i64..600_000, any::<u32>(), 0u8..4), 0..200),
+        has_starts in any::<bool>(),
+    ) {
+        let mut t = 1_700_000_000_000i64;
+        let mut start = 0;
+        let samples: Vec<(i64, u64, i64)> = samples
+            .into_iter()
+            .map(|(step, raw, kind)| {
+                t += if kind == 0 { step } else { 15_000 };
+                let v = match kind {
+                    1 => STALE_NAN_BITS,
+                    2 => 1.5f64.to_bits(),
+                    _ => f64::from(raw).to_bits(),
+                };
+                if has_starts && raw % 7 == 0 {
+                    start = t - 1;
+                }
+                (t, v, start)
+            })
+            .collect();
+        let expect: Pairs = samples.iter().map(|&(t, v, _)| (t, v)).collect();
+        prop_assert_eq!(decode(Encoding::Xor2, &xor2(&samples)).unwrap(), expect);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_an_error_or_samples(data in prop::collection::vec(any::<u8>(), 0..300)) {
+        for encoding in [Encoding::Xor, Encoding::Xor2] {
+            if let Ok(pairs) = decode(encoding, &data) {
+                prop_assert_eq!(pairs.len(), n_samples(encoding, &data).unwrap());
+            }
+        }
+        XorAppender::resume(&data).ok();
+    }
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let samples = assorted();
+    let with_starts: Vec<_> = samples
+        .iter()
+        .map(|&(t, v)| (t, v.to_bits(), t - 5))
+        .collect();
+    for (encoding, data) in [
+        (Encoding::Xor, xor(&samples)),
+        (Encoding::Xor2, xor2(&with_starts)),
+    ] {
+        for len in 0..data.len() {
+            let result = decode(encoding, &data[..len]);
+            assert!(
+                matches!(
+                    result,
+                    Err(ChunkError::Short { .. } | ChunkError::Header(_))
+                ),
+                "{encoding:?} len {len}: {result:?}"
+            );
+        }
+        assert_eq!(decode(encoding, &data).unwrap(), bits_of(&samples));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_an_error_or_decodes() {
+    let samples = assorted();
+    let with_starts: Vec<_> = samples.iter().map(|&(t, v)| (t, v.to_bits(), 0)).collect();
+    for (encoding, data) in [
+        (Encoding::Xor, xor(&samples)),
+        (Encoding::Xor2, xor2(&with_starts)),
+    ] {
+        for bit in 0..data.len() * 8 {
+            let mut damaged = data.clone();
+            damaged[bit / 8] ^= 0x80 >> (bit % 8);
+            if let Ok(pairs) = decode(encoding, &damaged) {
+                assert_eq!(
+                    pairs.len(),
+                    n_samples(encoding, &damaged).unwrap(),
+                    "bit {bit}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_count_reserves_only_what_the_bytes_could_hold() {
+    let mut data = xor(&[(1000, 1.0), (2000, 1.0)]);
+    data[..2].copy_from_slice(&[0xff, 0xff]);
+    let (mut times, mut values) = (Vec::new(), Vec::new());
+    assert!(decode_floats(Encoding::Xor, &data, &mut times, &mut values).is_err());
+    assert!(
+        times.capacity() <= 4 * data.len() + 2,
+        "{}",
+        times.capacity()
+    );
+    assert!(
+        values.capacity() <= 4 * data.len() + 2,
+        "{}",
+        values.capacity()
+    );
+}

@@ -1,0 +1,382 @@
+//! Gorilla floats, encoding 1.
+
+use crate::chunk::bits::{BitReader, BitWriter, OutOfBits};
+use crate::chunk::error::ChunkError;
+use crate::chunk::varbit::{fits_shifted, sign_extend_shifted};
+use crate::foundation::Cursor;
+use crate::foundation::cursor::{put_uvarint, put_varint};
+use crate::model::{Sample, TimestampMs};
+
+/// Width of a delta-of-delta after so many ones; four ones are followed by 64 bits and no zero.
+const DOD_WIDTHS: [u32; 4] = [0, 14, 17, 20];
+
+/// Leading zeros are five bits wide.
+const LEADING_MAX: u32 = 31;
+
+/// Bytes of the sample count.
+const COUNT_BYTES: usize = 2;
+
+/// Builds one chunk, sample by sample; its bytes are complete after every sample.
+#[derive(Debug, Clone)]
+pub struct XorAppender {
+    bits: BitWriter,
+    t: TimestampMs,
+    v: f64,
+    delta: i64,
+    window: Option<Window>,
+    n_samples: u16,
+}
+
+/// The run of bits in which the last changed value differed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) leading: u8,
+    pub(super) trailing: u8,
+}
+
+impl Default for XorAppender {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl XorAppender {
+    /// A chunk without samples.
+    pub fn new() -> Self {
+        Self::with_capacity(128)
+    }
+
+    /// A chunk without samples, with room for `n_bytes`.
+    pub fn with_capacity(n_bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(n_bytes.max(COUNT_BYTES));
+        bytes.extend_from_slice(&[0; COUNT_BYTES]);
+        Self {
+            bits: BitWriter::resume(bytes, 0),
+            t: 0,
+            v: 0.0,
+            delta: 0,
+            window: None,
+            n_samples: 0,
+        }
+    }
+
+    /// Continues an existing chunk behind its last sample; what follows that sample is cut off.
+    pub fn resume(data: &[u8]) -> Result<Self, ChunkError> {
+        let mut iter = XorIter::new(data)?;
+        for sample in iter.by_ref() {
+            sample?;
+        }
+        let n_used_bits = data.len() * 8 - iter.bits.remaining();
+        let n_bytes = n_used_bits.div_ceil(8).max(COUNT_BYTES);
+        let mut bytes = data.get(..n_bytes).unwrap_or(data).to_vec();
+        let n_free = u32::try_from(bytes.len() * 8 - n_used_bits.max(COUNT_BYTES * 8)).unwrap_or(0);
+        if let Some(last) = bytes.last_mut() {
+            *last &= 0xff << n_free;
+        }
+        Ok(Self {
+            bits: BitWriter::resume(bytes, n_free),
+            t: iter.t,
+            v: f64::from_bits(iter.v_bits),
+            delta: iter.delta,
+            window: iter.has_window.then(|| iter.window()),
+            n_samples: iter.n_samples,
+        })
+    }
+
+    /// Adds a sample. Times may do anything; small second differences are what the encoding is good at.
+    pub fn append(&mut self, t: TimestampMs, v: f64) -> Result<(), ChunkError> {
+        let Some(n_after) = self.n_samples.checked_add(1) else {
+            return Err(ChunkError::Full(usize::from(self.n_samples)));
+        };
+        match self.n_samples {
+            0 => {
+                put_varint(self.bits.bytes_mut(), t);
+                self.bits.put(v.to_bits(), 64);
+            }
+            1 => {
+                self.delta = t.wrapping_sub(self.t);
+                put_uvarint(self.bits.bytes_mut(), self.delta.cast_unsigned());
+                self.put_value(v);
+            }
+            _ => {
+                let delta = t.wrapping_sub(self.t);
+                self.put_dod(delta.wrapping_sub(self.delta));
+                self.delta = delta;
+                self.put_value(v);
+            }
+        }
+        self.t = t;
+        self.v = v;
+        self.n_samples = n_after;
+        if let Some(count) = self.bits.bytes_mut().first_chunk_mut::<COUNT_BYTES>() {
+            *count = n_after.to_be_bytes();
+        }
+        Ok(())
+    }
+
+    /// How many samples.
+    pub fn n_samples(&self) -> usize {
+        usize::from(self.n_samples)
+    }
+
+    /// The chunk as it stands.
+    pub fn bytes(&self) -> &[u8] {
+        self.bits.bytes()
+    }
+
+    /// Length of [`Self::bytes`].
+    pub fn n_bytes(&self) -> usize {
+        self.bits.bytes().len()
+    }
+
+    /// The newest sample.
+    pub fn last(&self) -> Option<Sample> {
+        (0 < self.n_samples).then_some(Sample {
+            t: self.t,
+            v: self.v,
+        })
+    }
+
+    /// Gives the chunk away.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bits.into_bytes()
+    }
+
+    fn put_dod(&mut self, dod: i64) {
+        match dod {
+            0 => self.bits.put(0b0, 1),
+            _ if fits_shifted(dod, 14) => self.put_prefixed(0b10, 2, dod, 14),
+            _ if fits_shifted(dod, 17) => self.put_prefixed(0b110, 3, dod, 17),
+            _ if fits_shifted(dod, 20) => self.put_prefixed(0b1110, 4, dod, 20),
+            _ => {
+                self.bits.put(0b1111, 4);
+                self.bits.put(dod.cast_unsigned(), 64);
+            }
+        }
+    }
+
+    fn put_prefixed(&mut self, prefix: u64, n_prefix: u32, dod: i64, n: u32) {
+        let payload = dod.cast_unsigned() & ((1 << n) - 1);
+        self.bits.put(prefix << n | payload, n_prefix + n);
+    }
+
+    fn put_value(&mut self, v: f64) {
+        let diff = v.to_bits() ^ self.v.to_bits();
+        if diff == 0 {
+            self.bits.put(0b0, 1);
+            return;
+        }
+        put_diff(&mut self.bits, diff, &mut self.window, (0b10, 0b11));
+    }
+}
+
+/// Writes `0`-window or `1`-window bits behind the given two-bit prefixes.
+pub(super) fn put_diff(
+    bits: &mut BitWriter,
+    diff: u64,
+    window: &mut Option<Window>,
+    (reuse, renew): (u64, u64),
+) {
+    let leading = diff.leading_zeros().min(LEADING_MAX);
+    let trailing = diff.trailing_zeros();
+    if let Some(old) = *window
+        && u32::from(old.leading) <= leading
+        && u32::from(old.trailing) <= trailing
+    {
+        bits.put(reuse, 2);
+        let significant = 64 - u32::from(old.leading) - u32::from(old.trailing);
+        bits.put(diff >> old.trailing, significant);
+        return;
+    }
+    let significant = 64 - leading - trailing;
+    // 64 does not fit six bits and is written as zero.
+    let header = u64::from(leading) << 6 | u64::from(significant & 0x3f);
+    bits.put(renew << 11 | header, 13);
+    bits.put(diff >> trailing, significant);
+    *window = Some(Window {
+        leading: leading.to_le_bytes()[0],
+        trailing: trailing.to_le_bytes()[0],
+    });
+}
+
+/// Walks the samples of a chunk.
+#[derive(Debug, Clone)]
+pub struct XorIter<'a> {
+    bits: BitReader<'a>,
+    t: TimestampMs,
+    delta: i64,
+    v_bits: u64,
+    leading: u32,
+    significant: u32,
+    has_window: bool,
+    n_read: u16,
+    n_samples: u16,
+    n_bytes: usize,
+}
+
+/// What stopped a sample from being decoded.
+pub(super) enum Flaw {
+    Short,
+    Window { leading: u32, significant: u32 },
+}
+
+impl From<OutOfBits> for Flaw {
+    fn from(_: OutOfBits) -> Self {
+        Self::Short
+    }
+}
+
+impl Flaw {
+    #[cold]
+    pub(super) fn at(self, sample: usize, n_samples: usize, n_bytes: usize) -> ChunkError {
+        match self {
+            Self::Short => ChunkError::Short {
+                sample,
+                n_samples,
+                n_bytes,
+            },
+            Self::Window {
+                leading,
+                significant,
+            } => ChunkError::Window {
+                sample,
+                leading,
+                significant,
+            },
+        }
+    }
+}
+
+impl<'a> XorIter<'a> {
+    /// Reads the header and the whole-byte fields at the start.
+    pub fn new(data: &'a [u8]) -> Result<Self, ChunkError> {
+        let mut cursor = Cursor::new(data);
+        let n_samples = cursor.u16_be("sample count")?;
+        let mut iter = Self {
+            bits: BitReader::new(&[]),
+            t: 0,
+            delta: 0,
+            v_bits: 0,
+            leading: 0,
+            significant: 64,
+            has_window: false,
+            n_read: 0,
+            n_samples,
+            n_bytes: data.len(),
+        };
+        if 0 < n_samples {
+            iter.t = cursor.varint("first timestamp")?;
+            iter.v_bits = cursor.u64_be("first value")?;
+        }
+        if 1 < n_samples {
+            iter.delta = cursor.uvarint("first timestamp delta")?.cast_signed();
+        }
+        iter.bits = BitReader::new(cursor.rest());
+        Ok(iter)
+    }
+
+    /// How many samples the header promises.
+    pub fn n_samples(&self) -> usize {
+        usize::from(self.n_samples)
+    }
+
+    /// The sample that [`Self::new`] has read already, if there is one.
+    pub(super) fn first(&self) -> Option<(TimestampMs, f64)> {
+        (0 < self.n_samples).then(|| (self.t, f64::from_bits(self.v_bits)))
+    }
+
+    /// The second sample, whose delta [`Self::new`] has read.
+    #[inline]
+    pub(super) fn second(&mut self) -> Result<(TimestampMs, f64), Flaw> {
+        self.bits.refill();
+        self.t = self.t.wrapping_add(self.delta);
+        self.value()
+    }
+
+    /// Any sample after the second.
+    #[inline(always)]
+    pub(super) fn later(&mut self) -> Result<(TimestampMs, f64), Flaw> {
+        self.bits.refill();
+        let window = self.bits.window();
+        let n_ones = window.leading_ones();
+        // All narrow classes in one go: which one a sample has is not worth a mispredicted branch.
+        if let Some(&width) = DOD_WIDTHS.get(n_ones as usize) {
+            let raw = ((window << (n_ones + 1)) >> 1) >> (63 - width);
+            let dod = sign_extend_shifted(raw, width);
+            self.bits.skip(n_ones.wrapping_add(1).wrapping_add(width))?;
+            self.delta = self.delta.wrapping_add(dod);
+        } else {
+            self.bits.skip(4)?;
+            let dod = self.bits.bits(64)?.cast_signed();
+            self.delta = self.delta.wrapping_add(dod);
+            self.bits.refill();
+        }
+        self.t = self.t.wrapping_add(self.delta);
+        self.value()
+    }
+
+    #[inline(always)]
+    fn value(&mut self) -> Result<(TimestampMs, f64), Flaw> {
+        // At most 24 of the 56 bits of the last refill are gone; the longest header takes 13.
+        let window = self.bits.window();
+        if window >> 63 == 0 {
+            self.bits.skip(1)?;
+        } else {
+            if window >> 62 == 0b11 {
+                let leading = (window >> 57) as u32 & 0x1f;
+                let significant = (((window >> 51) as u32).wrapping_sub(1) & 0x3f).wrapping_add(1);
+                self.bits.skip(13)?;
+                if 64 < leading.wrapping_add(significant) {
+                    return Err(Flaw::Window {
+                        leading,
+                        significant,
+                    });
+                }
+                self.leading = leading;
+                self.significant = significant;
+                self.has_window = true;
+            } else {
+                self.bits.skip(2)?;
+            }
+            let diff = self.bits.bits(self.significant)?;
+            let trailing = 64u32
+                .wrapping_sub(self.leading)
+                .wrapping_sub(self.significant);
+            self.v_bits ^= diff << trailing;
+        }
+        Ok((self.t, f64::from_bits(self.v_bits)))
+    }
+
+    fn window(&self) -> Window {
+        Window {
+            leading: self.leading.to_le_bytes()[0],
+            trailing: (64 - self.leading - self.significant).to_le_bytes()[0],
+        }
+    }
+}
+
+impl Iterator for XorIter<'_> {
+    type Item = Result<Sample, ChunkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.n_read == self.n_samples {
+            return None;
+        }
+        let decoded = match self.n_read {
+            0 => Ok((self.t, f64::from_bits(self.v_bits))),
+            1 => self.second(),
+            _ => self.later(),
+        };
+        match decoded {
+            Ok((t, v)) => {
+                self.n_read += 1;
+                Some(Ok(Sample { t, v }))
+            }
+            Err(flaw) => {
+                let sample = usize::from(self.n_read);
+                self.n_read = self.n_samples;
+                Some(Err(flaw.at(sample, self.n_samples(), self.n_bytes)))
+            }
+        }
+    }
+}
