@@ -42,6 +42,22 @@ pub enum ChunkError {
     /// The encoding byte is none that is known.
     #[error("unknown chunk encoding {0}")]
     UnknownEncoding(u8),
+    /// Stored and computed CRC-32C differ.
+    #[error("checksum is {computed:08x} but {stored:08x} was stored")]
+    Checksum {
+        /// As the file says.
+        stored: u32,
+        /// As the bytes say.
+        computed: u32,
+    },
+    /// The first bytes are not those of a head chunk file of a known version.
+    #[error("magic number {magic:08x}, version {version}: not a head chunk file of version 1")]
+    HeadFileHeader {
+        /// As found.
+        magic: u32,
+        /// As found.
+        version: u8,
+    },
     /// No further sample fits the count in the header.
     #[error("chunk is full: it holds {0} samples")]
     Full(usize),

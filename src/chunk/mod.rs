@@ -8,6 +8,8 @@ pub mod bits;
 mod decode;
 mod edit;
 mod error;
+mod head_file;
+mod segment;
 #[cfg(test)]
 mod tests;
 pub mod varbit;
@@ -17,5 +19,13 @@ mod xor2;
 pub use decode::{decode_floats, n_samples};
 pub use edit::{EncodedChunk, SAMPLES_PER_CHUNK, encode_floats, with_n_samples, without_intervals};
 pub use error::ChunkError;
+pub use head_file::{
+    HEAD_CHUNK_OVERHEAD_BYTES_MAX, HEAD_FILE_BYTES_MAX, HEAD_FILE_HEADER_BYTES, HeadChunk,
+    check_head_file_header, encode_head_file_header,
+};
+pub use segment::{
+    CHUNK_OVERHEAD_BYTES_MAX, ChunkRef, SEGMENT_BYTES_MAX, SegmentReader, SegmentWriter,
+    StoredChunk, decode_chunk, encode_chunk,
+};
 pub use xor::{XorAppender, XorIter};
 pub use xor2::Xor2Iter;
