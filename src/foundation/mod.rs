@@ -1,6 +1,6 @@
 //! Mechanisms without a domain.
 //!
-//! Owns: clock, bytes from outside, durable files, mapped files, named pools, cancellation.
+//! Owns: clock, bytes from outside, durable files, mapped files, named pools, cancellation, verdicts on errors.
 //! Never: knows what a label, a sample or a block is.
 //! Tested by: the tests beside each mechanism.
 pub mod cancel;
@@ -10,7 +10,9 @@ pub mod cursor;
 pub mod durable;
 pub mod mmap;
 pub mod pool;
+pub mod verdict;
 
 pub use cancel::Cancel;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cursor::{Cursor, ShortRead};
+pub use verdict::Verdict;

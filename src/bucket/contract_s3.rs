@@ -1,0 +1,82 @@
+//! A real S3 server in this process.
+
+use std::sync::Arc;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::bucket::port::Bucket;
+use crate::bucket::settings::{BucketKind, BucketSettings, S3Credentials, S3Settings, open};
+
+/// Ends with the test.
+pub(crate) struct S3Server {
+    _root: tempfile::TempDir,
+    endpoint: String,
+    accepting: JoinHandle<()>,
+}
+
+impl S3Server {
+    /// Listens on a port of its own; the bucket `blocks` exists.
+    pub(crate) async fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("blocks")).unwrap();
+        let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
+        service.set_auth(SimpleAuth::from_single("key", "secret"));
+        let service = service.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let accepting = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await
+                        .ok();
+                });
+            }
+        });
+        Self {
+            _root: root,
+            endpoint,
+            accepting,
+        }
+    }
+
+    /// The bucket `blocks`, below `prefix`.
+    pub(crate) fn bucket(&self, prefix: &str) -> Arc<dyn Bucket> {
+        self.open("secret", prefix)
+    }
+
+    /// The bucket `blocks` for somebody who holds this key.
+    pub(crate) fn bucket_with_secret(&self, secret_key: &str) -> Arc<dyn Bucket> {
+        self.open(secret_key, "")
+    }
+
+    fn open(&self, secret_key: &str, prefix: &str) -> Arc<dyn Bucket> {
+        let s3 = S3Settings {
+            bucket: "blocks".to_owned(),
+            endpoint: Some(self.endpoint.clone()),
+            credentials: Some(S3Credentials {
+                access_key: "key".to_owned(),
+                secret_key: secret_key.to_owned(),
+                session_token: None,
+            }),
+            insecure: true,
+            ..S3Settings::default()
+        };
+        let kind = BucketKind::S3(Box::new(s3));
+        let prefix = prefix.to_owned();
+        open(&BucketSettings { kind, prefix }).unwrap()
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
