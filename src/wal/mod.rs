@@ -3,3 +3,29 @@
 //! Owns: the write-ahead log: record bodies, pages, segments, repair, checkpoint files (see `FORMAT.md`).
 //! Never: interprets a sample or deletes a segment on its own.
 //! Tested by: golden bytes, every truncation of a segment, and the crash tests.
+#![doc = include_str!("FORMAT.md")]
+
+mod checkpoint;
+mod error;
+mod page;
+mod reader;
+mod record;
+mod repair;
+mod segment;
+mod writer;
+
+pub use checkpoint::{
+    Checkpoint, CheckpointStats, checkpoint_range, last_checkpoint, remove_before,
+    remove_unfinished, write_checkpoint,
+};
+pub use error::WalError;
+pub use page::Compression;
+pub use reader::{Damage, SegmentReader};
+pub use record::{
+    MetadataEncoder, RecordKind, RefMetadata, RefSample, RefTombstone, SamplesEncoder,
+    SeriesEncoder, decode_metadata, decode_samples, decode_series, decode_tombstones,
+    encode_tombstones,
+};
+pub use repair::{RepairOutcome, repair_segment};
+pub use segment::{SegmentFile, SegmentNumber, list_segments, segment_name};
+pub use writer::{Wal, WalSettings};

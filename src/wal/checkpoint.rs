@@ -1,0 +1,380 @@
+//! A prefix of the log, condensed so that its segments can go.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::foundation::Cursor;
+use crate::foundation::durable::{rename_durably, sync_dir};
+use crate::model::{Metadata, TimestampMs};
+use crate::wal::{
+    MetadataEncoder, RecordKind, RefSample, SamplesEncoder, SegmentNumber, SegmentReader,
+    SeriesEncoder, Wal, WalError, WalSettings, decode_metadata, decode_samples, decode_series,
+    decode_tombstones, encode_tombstones, list_segments,
+};
+
+/// A directory `checkpoint.NNNNNNNN`: stands for every segment up to and including `number`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The last segment that is folded in.
+    pub number: SegmentNumber,
+    /// Where its own segments lie.
+    pub path: PathBuf,
+}
+
+/// What a checkpoint kept and dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CheckpointStats {
+    /// Series read.
+    pub n_series: u64,
+    /// Series not copied.
+    pub n_series_dropped: u64,
+    /// Samples read.
+    pub n_samples: u64,
+    /// Samples not copied.
+    pub n_samples_dropped: u64,
+    /// Places that did not decode and were skipped.
+    pub n_damages: u64,
+}
+
+/// The checkpoints of `dir` by number.
+fn list_checkpoints(dir: &Path) -> Result<Vec<Checkpoint>, WalError> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(WalError::io("list", dir)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(WalError::io("list", dir))?;
+        let name = entry.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("checkpoint."))
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok());
+        let path = entry.path();
+        if let Some(number) = number
+            && path.is_dir()
+        {
+            found.push(Checkpoint { number, path });
+        }
+    }
+    found.sort_by_key(|checkpoint| checkpoint.number);
+    Ok(found)
+}
+
+/// The newest checkpoint of a log directory.
+pub fn last_checkpoint(dir: &Path) -> Result<Option<Checkpoint>, WalError> {
+    Ok(list_checkpoints(dir)?.pop())
+}
+
+/// Removes checkpoints that were never finished.
+pub fn remove_unfinished(dir: &Path) -> Result<(), WalError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(WalError::io("list", dir)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(WalError::io("list", dir))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("checkpoint.") && name.ends_with(".tmp") {
+            let path = entry.path();
+            fs::remove_dir_all(&path).map_err(WalError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Up to which segment a checkpoint pays: two thirds of what is closed. `active` is being written.
+pub fn checkpoint_range(first: SegmentNumber, active: SegmentNumber) -> Option<SegmentNumber> {
+    let last = active.checked_sub(1)?;
+    let upto = u64::from(first) + u64::from(last.checked_sub(first)?) * 2 / 3;
+    u32::try_from(upto).ok().filter(|upto| first < *upto)
+}
+
+/// Writes `checkpoint.upto` from the previous checkpoint and the segments up to `upto`.
+///
+/// Keeps series that `keep` names, and of everything else what is not older than `mint`. The old checkpoint and the
+/// segments stay: [`remove_before`] removes them once this has returned.
+pub fn write_checkpoint(
+    dir: &Path,
+    upto: SegmentNumber,
+    settings: WalSettings,
+    mint: TimestampMs,
+    keep: &dyn Fn(u64) -> bool,
+) -> Result<CheckpointStats, WalError> {
+    let previous = last_checkpoint(dir)?.filter(|previous| previous.number < upto);
+    let mut sources = Vec::new();
+    if let Some(previous) = &previous {
+        sources.extend(list_segments(&previous.path)?);
+    }
+    sources.extend(list_segments(dir)?.into_iter().filter(|segment| {
+        segment.number <= upto && previous.as_ref().is_none_or(|p| p.number < segment.number)
+    }));
+    let name = format!("checkpoint.{upto:08}");
+    let tmp = dir.join(format!("{name}.tmp"));
+    if tmp.is_dir() {
+        fs::remove_dir_all(&tmp).map_err(WalError::io("remove", &tmp))?;
+    }
+    fs::create_dir_all(&tmp).map_err(WalError::io("create", &tmp))?;
+    let mut condenser = Condenser {
+        out: Wal::create(&tmp, 0, settings)?,
+        mint,
+        keep,
+        stats: CheckpointStats::default(),
+        metadata: BTreeMap::new(),
+        samples: Vec::new(),
+        series_out: SeriesEncoder::default(),
+        samples_out: SamplesEncoder::default(),
+    };
+    for source in &sources {
+        condenser.fold(&source.path)?;
+    }
+    condenser.finish()?;
+    let stats = condenser.stats;
+    for file in condenser.out.unsynced() {
+        file.sync_all().map_err(WalError::io("sync", &tmp))?;
+    }
+    drop(condenser);
+    sync_dir(&tmp).map_err(WalError::io("sync", &tmp))?;
+    let path = dir.join(name);
+    if path.is_dir() {
+        fs::remove_dir_all(&path).map_err(WalError::io("remove", &path))?;
+    }
+    rename_durably(&tmp, &path).map_err(WalError::io("rename", &tmp))?;
+    Ok(stats)
+}
+
+/// Removes the segments a checkpoint stands for, and older checkpoints.
+pub fn remove_before(dir: &Path, checkpoint: SegmentNumber) -> Result<(), WalError> {
+    for segment in list_segments(dir)? {
+        if segment.number <= checkpoint {
+            fs::remove_file(&segment.path).map_err(WalError::io("remove", &segment.path))?;
+        }
+    }
+    for old in list_checkpoints(dir)? {
+        if old.number < checkpoint {
+            fs::remove_dir_all(&old.path).map_err(WalError::io("remove", &old.path))?;
+        }
+    }
+    sync_dir(dir).map_err(WalError::io("sync", dir))
+}
+
+struct Condenser<'a> {
+    out: Wal,
+    mint: TimestampMs,
+    keep: &'a dyn Fn(u64) -> bool,
+    stats: CheckpointStats,
+    metadata: BTreeMap<u64, Metadata>,
+    samples: Vec<RefSample>,
+    series_out: SeriesEncoder,
+    samples_out: SamplesEncoder,
+}
+
+impl Condenser<'_> {
+    fn fold(&mut self, path: &Path) -> Result<(), WalError> {
+        let mut reader = SegmentReader::open(path)?;
+        loop {
+            match reader.next_record() {
+                Ok(Some(body)) => match self.record(body) {
+                    Ok(()) => (),
+                    Err(error @ (WalError::Record(_) | WalError::Value { .. })) => {
+                        tracing::warn!(path = %path.display(), %error, "a record is left out of the checkpoint");
+                        self.stats.n_damages += 1;
+                    }
+                    Err(error) => return Err(error),
+                },
+                Ok(None) => return Ok(()),
+                Err(damage) => {
+                    tracing::warn!(%damage, "damaged bytes are left out of the checkpoint");
+                    self.stats.n_damages += 1;
+                    if !reader.resync()? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, body: &[u8]) -> Result<(), WalError> {
+        match RecordKind::of(body) {
+            RecordKind::Series => self.series(body),
+            RecordKind::Samples | RecordKind::SamplesV2 => self.samples(body),
+            RecordKind::Tombstones => {
+                let mut tombstones = decode_tombstones(body)?;
+                tombstones.retain(|tombstone| tombstone.interval.max >= self.mint);
+                if tombstones.is_empty() {
+                    return Ok(());
+                }
+                self.out.append(&[&encode_tombstones(&tombstones)])
+            }
+            RecordKind::Metadata => {
+                for entry in decode_metadata(body)? {
+                    if (self.keep)(entry.series) {
+                        self.metadata.insert(entry.series, entry.metadata);
+                    }
+                }
+                Ok(())
+            }
+            RecordKind::Exemplars
+            | RecordKind::Histograms
+            | RecordKind::FloatHistograms
+            | RecordKind::CustomHistograms
+            | RecordKind::CustomFloatHistograms => {
+                let mut cursor = Cursor::at(body.get(9..).unwrap_or_default(), 9);
+                self.copy_if_recent(body, cursor.i64_be("first time")?)
+            }
+            RecordKind::HistogramsV2 | RecordKind::FloatHistogramsV2 => {
+                let mut cursor = Cursor::at(body.get(1..).unwrap_or_default(), 1);
+                cursor.varint("first reference")?;
+                self.copy_if_recent(body, cursor.varint("first time")?)
+            }
+            RecordKind::MmapMarkers | RecordKind::Unknown(_) => Ok(()),
+        }
+    }
+
+    /// Kinds that are not decoded here stay whole for as long as their first entry is wanted.
+    fn copy_if_recent(&mut self, body: &[u8], first_t: TimestampMs) -> Result<(), WalError> {
+        if first_t < self.mint {
+            return Ok(());
+        }
+        self.out.append(&[body])
+    }
+
+    fn series(&mut self, body: &[u8]) -> Result<(), WalError> {
+        let Self {
+            keep,
+            stats,
+            series_out,
+            ..
+        } = self;
+        series_out.clear();
+        decode_series(body, |series, labels| {
+            stats.n_series += 1;
+            match labels {
+                Ok(labels) if keep(series) => series_out.push(series, &labels),
+                Ok(_) | Err(_) => stats.n_series_dropped += 1,
+            }
+        })?;
+        match self.series_out.record() {
+            Some(record) => self.out.append(&[record]),
+            None => Ok(()),
+        }
+    }
+
+    fn samples(&mut self, body: &[u8]) -> Result<(), WalError> {
+        self.samples.clear();
+        self.samples_out.clear();
+        decode_samples(body, &mut self.samples)?;
+        for sample in &self.samples {
+            self.stats.n_samples += 1;
+            if sample.t >= self.mint {
+                self.samples_out.push(sample.series, sample.t, sample.v);
+            } else {
+                self.stats.n_samples_dropped += 1;
+            }
+        }
+        match self.samples_out.record() {
+            Some(record) => self.out.append(&[record]),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), WalError> {
+        let mut encoder = MetadataEncoder::default();
+        for (series, metadata) in &self.metadata {
+            encoder.push(*series, metadata);
+        }
+        match encoder.record() {
+            Some(record) => self.out.append(&[record]),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Labels;
+    use crate::wal::segment_name;
+
+    fn record_of(series: u64, t: i64) -> (Vec<u8>, Vec<u8>) {
+        let mut series_out = SeriesEncoder::default();
+        series_out.push(series, &Labels::new(&[("n", &series.to_string())]).unwrap());
+        let mut samples = SamplesEncoder::default();
+        samples.push(series, t, 1.0);
+        (
+            series_out.record().unwrap().to_vec(),
+            samples.record().unwrap().to_vec(),
+        )
+    }
+
+    #[test]
+    fn two_thirds_of_the_closed_segments_are_folded_in() {
+        assert_eq!(checkpoint_range(0, 0), None);
+        assert_eq!(checkpoint_range(0, 1), None);
+        assert_eq!(checkpoint_range(0, 2), None);
+        assert_eq!(checkpoint_range(0, 3), Some(1));
+        assert_eq!(checkpoint_range(5, 12), Some(9));
+        assert_eq!(checkpoint_range(u32::MAX - 3, u32::MAX), Some(u32::MAX - 2));
+    }
+
+    #[test]
+    fn a_checkpoint_keeps_what_is_wanted_and_lets_the_segments_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let mut wal = Wal::open(dir, WalSettings::default()).unwrap();
+        for (series, t) in [(1, 100), (2, 200), (3, 300)] {
+            let (series, samples) = record_of(series, t);
+            wal.append(&[&series, &samples]).unwrap();
+            wal.next_segment().unwrap();
+        }
+        let stats =
+            write_checkpoint(dir, 1, WalSettings::default(), 150, &|series| series != 1).unwrap();
+        assert_eq!((stats.n_series, stats.n_series_dropped), (2, 1));
+        assert_eq!((stats.n_samples, stats.n_samples_dropped), (2, 1));
+        remove_before(dir, 1).unwrap();
+        let numbers: Vec<_> = list_segments(dir)
+            .unwrap()
+            .iter()
+            .map(|s| s.number)
+            .collect();
+        assert_eq!(numbers, [2, 3]);
+        // The next one takes the first one in and replaces it.
+        let stats = write_checkpoint(dir, 2, WalSettings::default(), 0, &|_| true).unwrap();
+        assert_eq!((stats.n_series, stats.n_samples), (2, 2));
+        remove_before(dir, 2).unwrap();
+        assert_eq!(last_checkpoint(dir).unwrap().unwrap().number, 2);
+        assert!(!dir.join("checkpoint.00000001").is_dir());
+        let mut reader =
+            SegmentReader::open(&dir.join("checkpoint.00000002").join(segment_name(0))).unwrap();
+        let mut n_records = 0;
+        while reader.next_record().unwrap().is_some() {
+            n_records += 1;
+        }
+        assert_eq!(n_records, 4);
+        assert_eq!(Wal::open(dir, WalSettings::default()).unwrap().segment(), 4);
+    }
+
+    #[test]
+    fn a_damaged_segment_does_not_stop_a_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let mut wal = Wal::open(dir, WalSettings::default()).unwrap();
+        let (series, samples) = record_of(1, 100);
+        wal.append(&[&series]).unwrap();
+        let path = dir.join(segment_name(0));
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        crate::foundation::durable::replace_file(&path, &bytes).unwrap();
+        wal.next_segment().unwrap();
+        wal.append(&[&samples]).unwrap();
+        let stats = write_checkpoint(dir, 1, WalSettings::default(), 0, &|_| true).unwrap();
+        assert_eq!((stats.n_damages, stats.n_samples), (1, 1));
+        remove_unfinished(dir).unwrap();
+    }
+}

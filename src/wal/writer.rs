@@ -1,0 +1,202 @@
+//! Records to the newest segment.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::foundation::durable::sync_dir;
+use crate::wal::page::{Compressor, PAGE_BYTES, PageCursor, RECORD_BYTES_MAX};
+use crate::wal::{Compression, SegmentNumber, WalError, list_segments, segment_name};
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy)]
+pub struct WalSettings {
+    /// A segment is closed before it grows beyond this; rounded up to whole pages of 32 KiB.
+    pub segment_bytes_max: u64,
+    /// How records are made smaller.
+    pub compression: Compression,
+}
+
+impl Default for WalSettings {
+    fn default() -> Self {
+        Self {
+            segment_bytes_max: 128 << 20,
+            compression: Compression::Snappy,
+        }
+    }
+}
+
+/// The log as it is written: one process, one writer.
+///
+/// An acknowledged append is with the operating system: it survives the end of the process. [`Wal::unsynced`] hands
+/// out the files whose fsync makes it survive the end of the machine.
+pub struct Wal {
+    dir: PathBuf,
+    n_pages_max: u64,
+    segment: SegmentNumber,
+    path: PathBuf,
+    file: Arc<File>,
+    pages: PageCursor,
+    compressor: Compressor,
+    /// Fragments of this append, written in one call.
+    pending: Vec<u8>,
+    /// Files that were written since they were last handed out for fsync.
+    dirty: Vec<Arc<File>>,
+    is_dirty: bool,
+    n_bytes_written: u64,
+    poisoned: Option<String>,
+}
+
+impl std::fmt::Debug for Wal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wal")
+            .field("dir", &self.dir)
+            .field("segment", &self.segment)
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Buffers above this length are given back after use.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+impl Wal {
+    /// Starts a fresh segment behind all that are there.
+    pub fn open(dir: &Path, settings: WalSettings) -> Result<Self, WalError> {
+        std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
+        let last = list_segments(dir)?.last().map(|segment| segment.number);
+        let checkpoint = crate::wal::last_checkpoint(dir)?.map(|checkpoint| checkpoint.number);
+        let segment = last.max(checkpoint).map_or(0, |last| last + 1);
+        Self::create(dir, segment, settings)
+    }
+
+    /// Writes segment `segment` of `dir`, which must not be there.
+    pub(crate) fn create(
+        dir: &Path,
+        segment: SegmentNumber,
+        settings: WalSettings,
+    ) -> Result<Self, WalError> {
+        let (path, file) = create_segment(dir, segment)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            n_pages_max: settings
+                .segment_bytes_max
+                .div_ceil(PAGE_BYTES as u64)
+                .max(1),
+            segment,
+            path,
+            file,
+            pages: PageCursor::default(),
+            compressor: Compressor::new(settings.compression),
+            pending: Vec::new(),
+            dirty: Vec::new(),
+            is_dirty: false,
+            n_bytes_written: 0,
+            poisoned: None,
+        })
+    }
+
+    /// The segment being written.
+    pub fn segment(&self) -> SegmentNumber {
+        self.segment
+    }
+
+    /// Bytes written since the start.
+    pub fn n_bytes_written(&self) -> u64 {
+        self.n_bytes_written
+    }
+
+    /// Why nothing more is taken, if so.
+    pub fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// Hands `records` to the operating system in order, in one write per segment touched.
+    pub fn append(&mut self, records: &[&[u8]]) -> Result<(), WalError> {
+        if let Some(reason) = &self.poisoned {
+            return Err(WalError::Poisoned(reason.clone()));
+        }
+        for record in records {
+            if record.len() > RECORD_BYTES_MAX {
+                return Err(WalError::TooLong {
+                    bytes: record.len(),
+                    limit: RECORD_BYTES_MAX,
+                });
+            }
+        }
+        let result = self.append_all(records);
+        if self.pending.capacity() > BUFFER_BYTES_KEPT {
+            self.pending = Vec::new();
+        }
+        if let Err(error) = &result {
+            self.poisoned = Some(error.to_string());
+        }
+        result
+    }
+
+    fn append_all(&mut self, records: &[&[u8]]) -> Result<(), WalError> {
+        for record in records {
+            let (stored, flag) = self.compressor.compress(record)?;
+            if stored.len() as u64 > self.pages.room(self.n_pages_max) && self.pages.n_bytes() > 0 {
+                Self::write(&self.file, &self.path, &mut self.pending)?;
+                let (path, file) = create_segment(&self.dir, self.segment + 1)?;
+                self.segment += 1;
+                self.dirty.push(std::mem::replace(&mut self.file, file));
+                self.path = path;
+                self.pages = PageCursor::default();
+            }
+            let before = self.pending.len();
+            self.pages.push(stored, flag, &mut self.pending);
+            self.n_bytes_written += (self.pending.len() - before) as u64;
+        }
+        self.is_dirty = true;
+        Self::write(&self.file, &self.path, &mut self.pending)
+    }
+
+    fn write(file: &Arc<File>, path: &Path, pending: &mut Vec<u8>) -> Result<(), WalError> {
+        let result = (&**file).write_all(pending);
+        pending.clear();
+        result.map_err(WalError::io("write", path))
+    }
+
+    /// Closes the newest segment and starts the next, so that everything so far can go into a checkpoint.
+    pub fn next_segment(&mut self) -> Result<(), WalError> {
+        if let Some(reason) = &self.poisoned {
+            return Err(WalError::Poisoned(reason.clone()));
+        }
+        let (path, file) = create_segment(&self.dir, self.segment + 1)
+            .inspect_err(|error| self.poisoned = Some(error.to_string()))?;
+        self.segment += 1;
+        self.dirty.push(std::mem::replace(&mut self.file, file));
+        self.path = path;
+        self.pages = PageCursor::default();
+        Ok(())
+    }
+
+    /// The files whose fsync makes every append so far durable. Sync them without holding the log, and tell a failure
+    /// to [`Wal::poison`].
+    pub fn unsynced(&mut self) -> Vec<Arc<File>> {
+        let mut files = std::mem::take(&mut self.dirty);
+        if std::mem::take(&mut self.is_dirty) {
+            files.push(Arc::clone(&self.file));
+        }
+        files
+    }
+
+    /// After a failed fsync nobody knows what is on disk: nothing more is taken.
+    pub fn poison(&mut self, reason: String) {
+        self.poisoned.get_or_insert(reason);
+    }
+}
+
+fn create_segment(dir: &Path, segment: SegmentNumber) -> Result<(PathBuf, Arc<File>), WalError> {
+    let path = dir.join(segment_name(segment));
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .map_err(WalError::io("create", &path))?;
+    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    Ok((path, Arc::new(file)))
+}
