@@ -4,10 +4,12 @@
 //! Never: decodes a chunk, opens a file, or knows who implements it.
 //! Tested by: `merge` beside the code, and `contract`, which every implementation runs.
 mod append;
+mod external;
 mod merge;
 mod select;
 
 pub use append::{AppendError, Appendable, Appender, SeriesRef};
+pub use external::{WithExternalLabels, extend_labels, strip_external_matchers};
 pub use merge::{Fanout, merge_label_lists, merge_series_sets};
 pub use select::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
