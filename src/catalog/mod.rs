@@ -3,3 +3,9 @@
 //! Owns: a sled database beside the data that can be deleted at any time.
 //! Never: holds the only copy of anything.
 //! Tested by: damage and rebuild tests beside the code.
+mod entry;
+mod open;
+mod records;
+
+pub use open::{Catalog, CatalogState};
+pub use records::UploadRecord;
