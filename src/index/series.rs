@@ -1,0 +1,122 @@
+//! One series of an index: its labels as symbols, its chunks as references.
+
+use crate::chunk::ChunkRef;
+use crate::foundation::cursor::{put_uvarint, put_varint};
+use crate::foundation::{Cursor, ShortRead};
+use crate::index::source::{IndexError, Source};
+use crate::index::symbols::Symbols;
+use crate::model::{Interval, Labels, LabelsError, TimestampMs};
+
+/// Where a chunk is and what it spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkMeta {
+    /// Time of the first sample.
+    pub min_t: TimestampMs,
+    /// Time of the last sample.
+    pub max_t: TimestampMs,
+    /// Where the chunk is.
+    pub at: ChunkRef,
+}
+
+impl ChunkMeta {
+    /// What the chunk spans, closed on both ends.
+    pub fn interval(&self) -> Interval {
+        Interval {
+            min: self.min_t,
+            max: self.max_t,
+        }
+    }
+}
+
+/// A series as it stands in the file; reading the next one into it reuses its memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeriesEntry {
+    /// Names and values, as symbols.
+    pub symbols: Vec<(u32, u32)>,
+    /// In time order, never overlapping.
+    pub chunks: Vec<ChunkMeta>,
+}
+
+impl SeriesEntry {
+    /// Appends the entry's body.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_uvarint(out, self.symbols.len() as u64);
+        for &(name, value) in &self.symbols {
+            put_uvarint(out, u64::from(name));
+            put_uvarint(out, u64::from(value));
+        }
+        put_uvarint(out, self.chunks.len() as u64);
+        let mut previous: Option<&ChunkMeta> = None;
+        for chunk in &self.chunks {
+            let span = chunk.max_t.wrapping_sub(chunk.min_t).cast_unsigned();
+            match previous {
+                None => {
+                    put_varint(out, chunk.min_t);
+                    put_uvarint(out, span);
+                    put_uvarint(out, chunk.at.0);
+                }
+                Some(previous) => {
+                    let gap = chunk.min_t.wrapping_sub(previous.max_t).cast_unsigned();
+                    put_uvarint(out, gap);
+                    put_uvarint(out, span);
+                    put_varint(out, chunk.at.0.wrapping_sub(previous.at.0).cast_signed());
+                }
+            }
+            previous = Some(chunk);
+        }
+    }
+
+    /// Mirror of [`Self::encode`].
+    fn decode(&mut self, body: &[u8]) -> Result<(), ShortRead> {
+        let mut cursor = Cursor::new(body);
+        self.symbols.clear();
+        self.chunks.clear();
+        let n_labels = cursor.uvarint_len("label count")?;
+        self.symbols.reserve(n_labels.min(cursor.remaining() / 2));
+        for _ in 0..n_labels {
+            let name = cursor.uvarint32("label name symbol")?;
+            self.symbols
+                .push((name, cursor.uvarint32("label value symbol")?));
+        }
+        let n_chunks = cursor.uvarint_len("chunk count")?;
+        self.chunks.reserve(n_chunks.min(cursor.remaining() / 3));
+        let (mut max_t, mut at) = (0i64, 0u64);
+        for number in 0..n_chunks {
+            let min_t = match number {
+                0 => cursor.varint("first time")?,
+                _ => max_t.wrapping_add(cursor.uvarint("gap between chunks")?.cast_signed()),
+            };
+            max_t = min_t.wrapping_add(cursor.uvarint("chunk span")?.cast_signed());
+            at = match number {
+                0 => cursor.uvarint("chunk reference")?,
+                _ => at.wrapping_add(cursor.varint("chunk reference")?.cast_unsigned()),
+            };
+            self.chunks.push(ChunkMeta {
+                min_t,
+                max_t,
+                at: ChunkRef(at),
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads the entry at `offset` of `source`, verifies its checksum, and returns the offset behind it.
+    pub fn read(&mut self, source: &Source, offset: u64) -> Result<u64, IndexError> {
+        let fail = |short: ShortRead| source.short(offset, &short);
+        let mut cursor = Cursor::new(source.from(offset)?);
+        let body = cursor.uvarint_bytes("series entry").map_err(fail)?;
+        let stored = cursor.u32_be("series checksum").map_err(fail)?;
+        source.check(offset, "series", body, stored)?;
+        self.decode(body).map_err(fail)?;
+        Ok(offset + cursor.offset() as u64)
+    }
+
+    /// The labels, looked up.
+    pub fn labels(&self, symbols: &Symbols) -> Result<Result<Labels, LabelsError>, IndexError> {
+        let mut pairs = smallvec::SmallVec::<[(&str, &str); 24]>::new();
+        for &(name, value) in &self.symbols {
+            pairs.push((symbols.get(name)?, symbols.get(value)?));
+        }
+        Ok(Labels::from_sorted(&pairs))
+    }
+}
