@@ -24,6 +24,14 @@ pub enum DurationError {
     /// Not digits and units in descending order.
     #[error("not a valid duration string: {0:?}")]
     Malformed(String),
+    /// Letters that are no unit.
+    #[error("unknown unit {unit:?} in duration {text:?}")]
+    UnknownUnit {
+        /// What stands where a unit should.
+        unit: String,
+        /// The whole.
+        text: String,
+    },
     /// More than about 292 years.
     #[error("duration out of range")]
     OutOfRange,
@@ -43,10 +51,16 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, DurationError> {
     while !rest.is_empty() {
         let n_digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let (digits, tail) = rest.split_at_checked(n_digits).ok_or_else(malformed)?;
-        let n_letters = tail.bytes().take_while(u8::is_ascii_lowercase).count();
+        let n_letters = tail.bytes().take_while(|b| !b.is_ascii_digit()).count();
         let (unit, tail) = tail.split_at_checked(n_letters).ok_or_else(malformed)?;
-        if digits.is_empty() {
+        if digits.is_empty() || unit.is_empty() {
             return Err(malformed());
+        }
+        if !UNITS.iter().any(|(name, _)| *name == unit) {
+            return Err(DurationError::UnknownUnit {
+                unit: unit.to_owned(),
+                text: text.to_owned(),
+            });
         }
         let found = UNITS
             .iter()
@@ -115,10 +129,20 @@ mod tests {
 
     #[test]
     fn what_is_not_a_duration_is_refused() {
-        for text in ["1", "1.5h", "h", "1m1h", "1s1s", "-1m", "1 h", "1x", "é"] {
+        for text in ["1", "h", "1m1h", "1s1s", "-1m", "é"] {
             assert_eq!(
                 parse_duration_ms(text),
                 Err(DurationError::Malformed(text.to_owned())),
+                "{text}"
+            );
+        }
+        for (text, unit) in [("1.5h", "."), ("1 h", " h"), ("1x", "x"), ("5y1hs", "hs")] {
+            assert_eq!(
+                parse_duration_ms(text),
+                Err(DurationError::UnknownUnit {
+                    unit: unit.to_owned(),
+                    text: text.to_owned()
+                }),
                 "{text}"
             );
         }

@@ -1,0 +1,222 @@
+//! The tree as JSON, for pages that show how a query is read. Keys are in alphabetical order.
+
+use serde_json::{Value, json};
+
+use crate::model::number::format_f;
+use crate::promql::parse::ast::{
+    AtModifier, BinaryExpr, Call, Cardinality, DurationExpr, DurationSpec, Expr, ExprKind, Extend,
+    MatrixSelector, SubqueryExpr, UnaryOp, ValueType, VectorMatching, VectorSelector,
+};
+
+/// The tree under `expr`.
+pub fn tree_json(expr: &Expr) -> Value {
+    match &expr.kind {
+        ExprKind::Number(number) => {
+            json!({"type": "numberLiteral", "val": format_f(number.value)})
+        }
+        ExprKind::String(text) => json!({"type": "stringLiteral", "val": text}),
+        ExprKind::Paren(inner) => json!({"expr": tree_json(inner), "type": "parenExpr"}),
+        ExprKind::Unary(op, inner) => {
+            json!({"expr": tree_json(inner), "op": op.as_str(), "type": "unaryExpr"})
+        }
+        ExprKind::Binary(binary) => binary_json(binary),
+        ExprKind::Aggregate(aggregate) => json!({
+            "expr": tree_json(&aggregate.expr),
+            "grouping": aggregate.grouping,
+            "op": aggregate.op.as_str(),
+            "param": aggregate.param.as_ref().map(tree_json),
+            "type": "aggregation",
+            "without": aggregate.without,
+        }),
+        ExprKind::Call(call) => call_json(call),
+        ExprKind::Vector(vector) => vector_json(vector),
+        ExprKind::Matrix(matrix) => matrix_json(matrix),
+        ExprKind::Subquery(subquery) => subquery_json(subquery),
+    }
+}
+
+fn binary_json(binary: &BinaryExpr) -> Value {
+    json!({
+        "bool": binary.return_bool,
+        "lhs": tree_json(&binary.lhs),
+        "matching": binary.matching.as_ref().map(matching_json),
+        "op": binary.op.as_str(),
+        "rhs": tree_json(&binary.rhs),
+        "type": "binaryExpr",
+    })
+}
+
+fn matching_json(matching: &VectorMatching) -> Value {
+    let card = match matching.card {
+        Cardinality::OneToOne => "one-to-one",
+        Cardinality::ManyToOne => "many-to-one",
+        Cardinality::OneToMany => "one-to-many",
+        Cardinality::ManyToMany => "many-to-many",
+    };
+    json!({
+        "card": card,
+        "fillValues": {
+            "lhs": matching.fill_left.map(number_json),
+            "rhs": matching.fill_right.map(number_json),
+        },
+        "include": matching.include,
+        "labels": matching.labels,
+        "on": matching.on,
+    })
+}
+
+/// Whole numbers without a fraction, as Go writes them.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "the cast is kept only when it is exact"
+)]
+fn number_json(value: f64) -> Value {
+    let whole = value as i64;
+    if whole as f64 == value && value.abs() < 1e15 {
+        json!(whole)
+    } else {
+        json!(value)
+    }
+}
+
+fn call_json(call: &Call) -> Value {
+    let arg_types: Vec<&str> = call
+        .func
+        .arg_types
+        .iter()
+        .map(|wanted: &ValueType| wanted.as_str())
+        .collect();
+    json!({
+        "args": call.args.iter().map(tree_json).collect::<Vec<Value>>(),
+        "func": {
+            "argTypes": arg_types,
+            "name": call.func.name,
+            "returnType": call.func.return_type.as_str(),
+            "variadic": call.func.variadic,
+        },
+        "type": "call",
+    })
+}
+
+fn vector_json(vector: &VectorSelector) -> Value {
+    json!({
+        "anchored": vector.extend == Some(Extend::Anchored),
+        "matchers": matchers_json(vector),
+        "name": vector.name.as_deref().unwrap_or_default(),
+        "offset": literal_ms(vector.offset.as_ref()),
+        "offsetExpr": duration_json(vector.offset.as_ref()),
+        "smoothed": vector.extend == Some(Extend::Smoothed),
+        "startOrEnd": start_or_end(vector.at),
+        "timestamp": timestamp(vector.at),
+        "type": "vectorSelector",
+    })
+}
+
+fn matrix_json(matrix: &MatrixSelector) -> Value {
+    let selector = &matrix.selector;
+    json!({
+        "anchored": selector.extend == Some(Extend::Anchored),
+        "matchers": matchers_json(selector),
+        "name": selector.name.as_deref().unwrap_or_default(),
+        "offset": literal_ms(selector.offset.as_ref()),
+        "offsetExpr": duration_json(selector.offset.as_ref()),
+        "range": literal_ms(Some(&matrix.range)),
+        "rangeExpr": duration_json(Some(&matrix.range)),
+        "smoothed": selector.extend == Some(Extend::Smoothed),
+        "startOrEnd": start_or_end(selector.at),
+        "timestamp": timestamp(selector.at),
+        "type": "matrixSelector",
+    })
+}
+
+fn subquery_json(subquery: &SubqueryExpr) -> Value {
+    json!({
+        "expr": tree_json(&subquery.expr),
+        "offset": literal_ms(subquery.offset.as_ref()),
+        "offsetExpr": duration_json(subquery.offset.as_ref()),
+        "range": literal_ms(Some(&subquery.range)),
+        "rangeExpr": duration_json(Some(&subquery.range)),
+        "startOrEnd": start_or_end(subquery.at),
+        "step": literal_ms(subquery.step.as_ref()),
+        "stepExpr": duration_json(subquery.step.as_ref()),
+        "timestamp": timestamp(subquery.at),
+        "type": "subquery",
+    })
+}
+
+fn matchers_json(vector: &VectorSelector) -> Vec<Value> {
+    vector
+        .matchers
+        .iter()
+        .map(|matcher| {
+            json!({
+                "name": &*matcher.name,
+                "type": matcher.match_type.as_str(),
+                "value": &*matcher.value,
+            })
+        })
+        .collect()
+}
+
+fn start_or_end(at: Option<AtModifier>) -> Option<&'static str> {
+    match at? {
+        AtModifier::Start => Some("start"),
+        AtModifier::End => Some("end"),
+        AtModifier::Timestamp(_) => None,
+    }
+}
+
+fn timestamp(at: Option<AtModifier>) -> Option<i64> {
+    match at? {
+        AtModifier::Timestamp(ms) => Some(ms),
+        AtModifier::Start | AtModifier::End => None,
+    }
+}
+
+/// Milliseconds of a literal; zero where there is none or where it has to be computed.
+fn literal_ms(duration: Option<&DurationSpec>) -> i64 {
+    match duration {
+        Some(DurationSpec::Ms(ms)) => *ms,
+        Some(DurationSpec::Expr(_)) | None => 0,
+    }
+}
+
+fn duration_json(duration: Option<&DurationSpec>) -> Option<Value> {
+    match duration? {
+        DurationSpec::Ms(_) => None,
+        DurationSpec::Expr(expr) => Some(duration_expr_json(expr, false)),
+    }
+}
+
+fn duration_expr_json(expr: &DurationExpr, wrapped: bool) -> Value {
+    let (op, lhs, rhs) = match expr {
+        DurationExpr::Number(number, _) if !wrapped => {
+            return json!({
+                "duration": number.is_duration,
+                "type": "numberLiteral",
+                "val": format_f(number.value),
+            });
+        }
+        // A number in parentheses is shown as a sum of one.
+        DurationExpr::Number(..) => ("+", None, Some(expr)),
+        DurationExpr::Step(_) => ("step", None, None),
+        DurationExpr::Range(_) => ("range", None, None),
+        DurationExpr::Unary(UnaryOp::Plus, inner, _) => ("+", None, Some(&**inner)),
+        DurationExpr::Unary(UnaryOp::Minus, inner, _) => ("-", None, Some(&**inner)),
+        DurationExpr::Binary(op, lhs, rhs, _) => (op.as_str(), Some(&**lhs), Some(&**rhs)),
+        DurationExpr::MinMax(is_max, lhs, rhs, _) => {
+            let word = if *is_max { "max_of" } else { "min_of" };
+            (word, Some(&**lhs), Some(&**rhs))
+        }
+        DurationExpr::Paren(inner, _) => return duration_expr_json(inner, true),
+    };
+    json!({
+        "lhs": lhs.map(|side| duration_expr_json(side, false)),
+        "op": op,
+        "rhs": rhs.map(|side| duration_expr_json(side, false)),
+        "type": "durationExpr",
+        "wrapped": wrapped,
+    })
+}
