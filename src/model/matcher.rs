@@ -129,23 +129,36 @@ impl Matcher {
     }
 }
 
+/// Compiles a pattern in Go's dialect, anchored on both ends, with `.` matching newlines: for matchers and relabelling.
+pub fn compile_anchored(go_pattern: &str) -> Result<Regex, MatcherError> {
+    let translated = anchored(go_pattern);
+    regex::RegexBuilder::new(&translated)
+        .size_limit(REGEX_BYTES_MAX)
+        .build()
+        .map_err(|error| refused(go_pattern, &error.to_string()))
+}
+
+fn anchored(go_pattern: &str) -> String {
+    format!("^(?s:{})$", translate_go_pattern(go_pattern))
+}
+
+fn refused(go_pattern: &str, reason: &str) -> MatcherError {
+    MatcherError {
+        pattern: go_pattern.to_owned(),
+        reason: reason
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned(),
+    }
+}
+
 impl Pattern {
     fn new(go_pattern: &str) -> Result<Self, MatcherError> {
-        let translated = format!("^(?s:{})$", translate_go_pattern(go_pattern));
-        let failed = |reason: String| MatcherError {
-            pattern: go_pattern.to_owned(),
-            reason: reason
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .trim_start_matches("error: ")
-                .to_owned(),
-        };
-        let regex = regex::RegexBuilder::new(&translated)
-            .size_limit(REGEX_BYTES_MAX)
-            .build()
-            .map_err(|error| failed(error.to_string()))?;
-        let hir = regex_syntax::parse(&translated).map_err(|error| failed(error.to_string()))?;
+        let regex = compile_anchored(go_pattern)?;
+        let hir = regex_syntax::parse(&anchored(go_pattern))
+            .map_err(|error| refused(go_pattern, &error.to_string()))?;
         let inner = without_anchors(&hir);
         let words = inner
             .as_ref()

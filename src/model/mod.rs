@@ -18,7 +18,7 @@ pub use id::BlockId;
 pub use labels::{
     ExternalLabels, Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, SeriesKey,
 };
-pub use matcher::{MatchType, Matcher, MatcherError};
+pub use matcher::{MatchType, Matcher, MatcherError, compile_anchored};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{NORMAL_NAN_BITS, STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use time::{Interval, Resolution, TimeRange, TimestampMs};
