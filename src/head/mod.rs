@@ -3,3 +3,24 @@
 //! Owns: the series map, append with its four refusals, isolation, chunk cutting, truncation, replay.
 //! Never: deletes a block or talks to a bucket.
 //! Tested by: model and crash tests beside the code.
+mod append;
+mod chunk_files;
+mod core;
+mod error;
+mod map;
+mod postings;
+mod read;
+mod replay;
+mod series;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod truncate;
+
+pub use append::HeadAppender;
+pub use core::{Head, HeadSettings};
+pub use error::HeadError;
+pub use read::HeadView;
+pub use replay::{ReplayProgress, ReplayReport};
+pub use stats::{HeadStats, HeadStatus, NamedCount};
+pub use truncate::TruncateStats;

@@ -1,0 +1,353 @@
+//! `chunks_head/000001` …: closed chunks in mapped files, in Prometheus' format.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+use crate::chunk::{
+    HEAD_CHUNK_OVERHEAD_BYTES_MAX, HEAD_FILE_HEADER_BYTES, HeadChunk, check_head_file_header,
+    encode_head_file_header,
+};
+use crate::foundation::Cursor;
+use crate::foundation::durable::{rename_durably, sync_dir};
+use crate::foundation::mmap::{map_file, map_file_ahead};
+use crate::head::HeadError;
+use crate::head::series::MappedChunk;
+use crate::model::{Encoding, TimestampMs};
+
+/// The chunk files of one head.
+pub(crate) struct ChunkFiles {
+    dir: PathBuf,
+    file_bytes_max: u64,
+    /// Sorted by number.
+    mapped: RwLock<Vec<(u32, Bytes)>>,
+    writer: Mutex<Writer>,
+}
+
+struct Writer {
+    /// The file being written, none until the first chunk comes.
+    active: Option<Active>,
+    next_number: u32,
+    buffer: Vec<u8>,
+}
+
+struct Active {
+    number: u32,
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+/// What was found in the files.
+#[derive(Debug, Default)]
+pub(crate) struct FoundChunks {
+    /// By series, in the order of the files.
+    pub(crate) chunks: HashMap<u64, Vec<MappedChunk>, foldhash::fast::RandomState>,
+    /// All that were readable.
+    pub(crate) n_chunks: u64,
+    /// Chunks whose samples came out of order: this head keeps none.
+    pub(crate) n_out_of_order: u64,
+    /// Files that were cut or set aside.
+    pub(crate) n_corruptions: u64,
+    /// The largest series number seen.
+    pub(crate) series_max: u64,
+}
+
+/// One chunk to be written.
+pub(crate) struct ChunkToWrite {
+    pub(crate) series: u64,
+    pub(crate) min_t: TimestampMs,
+    pub(crate) max_t: TimestampMs,
+    pub(crate) data: Bytes,
+}
+
+impl std::fmt::Debug for ChunkFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChunkFiles")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+fn file_name(number: u32) -> String {
+    format!("{number:06}")
+}
+
+impl ChunkFiles {
+    /// Opens what is there. A damaged entry ends its file, and later files move into `quarantine`: all their samples
+    /// are in the log too.
+    pub(crate) fn open(
+        dir: &Path,
+        file_bytes_max: u64,
+        quarantine: &Path,
+    ) -> Result<(Self, FoundChunks), HeadError> {
+        fs::create_dir_all(dir).map_err(HeadError::io("create", dir))?;
+        let mut found = FoundChunks::default();
+        let mut mapped = Vec::new();
+        let mut expected = None;
+        let mut is_broken = false;
+        for (number, path) in list(dir)? {
+            if is_broken || expected.is_some_and(|expected| expected != number) {
+                tracing::warn!(path = %path.display(), "head chunk file lies behind a damage or a gap; its samples come from the log");
+                set_aside(&path, quarantine)?;
+                is_broken = true;
+                found.n_corruptions += 1;
+                continue;
+            }
+            expected = number.checked_add(1);
+            let bytes = map_file(&path).map_err(HeadError::io("map", &path))?;
+            if bytes
+                .iter()
+                .take(HEAD_FILE_HEADER_BYTES)
+                .all(|byte| *byte == 0)
+            {
+                // Made and never written, as after a crash.
+                fs::remove_file(&path).map_err(HeadError::io("remove", &path))?;
+                expected = Some(number);
+                continue;
+            }
+            let end = found.read(number, &bytes);
+            if let Err((end, reason)) = end {
+                tracing::warn!(path = %path.display(), offset = end, reason, "damaged head chunk file; its samples come from the log");
+                drop(bytes);
+                set_aside(&path, quarantine)?;
+                found.forget(number);
+                is_broken = true;
+                found.n_corruptions += 1;
+                continue;
+            }
+            mapped.push((number, bytes));
+        }
+        let next_number = mapped
+            .last()
+            .map_or(1, |(number, _)| number.saturating_add(1));
+        let files = Self {
+            dir: dir.to_owned(),
+            file_bytes_max,
+            mapped: RwLock::new(mapped),
+            writer: Mutex::new(Writer {
+                active: None,
+                next_number,
+                buffer: Vec::new(),
+            }),
+        };
+        Ok((files, found))
+    }
+
+    /// Encoding and bytes of a chunk.
+    pub(crate) fn chunk(&self, file: u32, offset: u32) -> Option<(Encoding, Bytes)> {
+        let mapped = self.mapped.read();
+        let at = mapped
+            .binary_search_by_key(&file, |(number, _)| *number)
+            .ok()?;
+        let (_, bytes) = mapped.get(at)?;
+        // Checked when the file was opened or written: reference, times, encoding, length, data.
+        let mut cursor = Cursor::new(bytes.get(usize::try_from(offset).ok()? + 24..)?);
+        let encoding = Encoding::from_byte(cursor.u8("encoding").ok()?)?;
+        let data = cursor.uvarint_bytes("chunk data").ok()?;
+        Some((encoding, bytes.slice_ref(data)))
+    }
+
+    /// Writes `chunks` in order and says where they lie.
+    pub(crate) fn write(&self, chunks: &[ChunkToWrite]) -> Result<Vec<(u32, u32)>, HeadError> {
+        let mut writer = self.writer.lock();
+        let mut places = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let len = (chunk.data.len() + HEAD_CHUNK_OVERHEAD_BYTES_MAX) as u64;
+            let used = writer
+                .active
+                .as_ref()
+                .map(|a| a.len + writer.buffer.len() as u64);
+            if used.is_none_or(|used| used + len > self.file_bytes_max && used > 8) {
+                writer.flush()?;
+                self.next_file(&mut writer, len)?;
+            }
+            let Some(active) = &writer.active else {
+                return Err(HeadError::ChunkFiles("no file is open".to_owned()));
+            };
+            let offset = active.len + writer.buffer.len() as u64;
+            let offset = u32::try_from(offset)
+                .map_err(|_too_far| HeadError::ChunkFiles(format!("offset {offset}")))?;
+            places.push((active.number, offset));
+            let entry = HeadChunk {
+                series_ref: chunk.series,
+                min_t: chunk.min_t,
+                max_t: chunk.max_t,
+                is_out_of_order: false,
+                encoding: Encoding::Xor,
+                data: chunk.data.clone(),
+            };
+            entry.encode(&mut writer.buffer);
+        }
+        writer.flush()?;
+        Ok(places)
+    }
+
+    fn next_file(&self, writer: &mut Writer, entry_len: u64) -> Result<(), HeadError> {
+        let number = writer.next_number;
+        let path = self.dir.join(file_name(number));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(HeadError::io("create", &path))?;
+        sync_dir(&self.dir).map_err(HeadError::io("sync", &self.dir))?;
+        let len = self.file_bytes_max.max(entry_len + 8);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let bytes = map_file_ahead(&file, len).map_err(HeadError::io("map", &path))?;
+        self.mapped.write().push((number, bytes));
+        writer.next_number = number.saturating_add(1);
+        writer.buffer.extend_from_slice(&encode_head_file_header());
+        writer.active = Some(Active {
+            number,
+            path,
+            file,
+            len: 0,
+        });
+        Ok(())
+    }
+
+    /// The file the next chunk goes to, at the lowest; what is written from now on lies there or behind it.
+    pub(crate) fn write_position(&self) -> u32 {
+        let writer = self.writer.lock();
+        writer
+            .active
+            .as_ref()
+            .map_or(writer.next_number, |active| active.number)
+    }
+
+    /// Removes files below `first`; the caller has seen that no chunk in them is wanted.
+    pub(crate) fn remove_before(&self, first: u32) -> Result<(), HeadError> {
+        let mut removed = Vec::new();
+        self.mapped.write().retain(|(number, _)| {
+            let stays = *number >= first;
+            if !stays {
+                removed.push(*number);
+            }
+            stays
+        });
+        for number in removed {
+            let path = self.dir.join(file_name(number));
+            fs::remove_file(&path).map_err(HeadError::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        list(&self.dir)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|(_, path)| fs::metadata(path).ok())
+            .map(|metadata| metadata.len())
+            .sum()
+    }
+}
+
+impl Writer {
+    fn flush(&mut self) -> Result<(), HeadError> {
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let result = active.file.write_all(&self.buffer);
+        active.len += self.buffer.len() as u64;
+        self.buffer.clear();
+        if let Err(source) = result {
+            // What lies behind the last good entry is unknown: the next chunk goes to a new file.
+            let path = active.path.clone();
+            self.active = None;
+            return Err(HeadError::io("write", &path)(source));
+        }
+        Ok(())
+    }
+}
+
+impl FoundChunks {
+    fn read(&mut self, number: u32, bytes: &Bytes) -> Result<(), (usize, String)> {
+        check_head_file_header(bytes).map_err(|error| (0, error.to_string()))?;
+        let mut offset = HEAD_FILE_HEADER_BYTES;
+        loop {
+            match HeadChunk::decode(bytes, offset) {
+                Ok(Some((chunk, next))) => {
+                    let place = u32::try_from(offset).map_err(|e| (offset, e.to_string()))?;
+                    self.add(&chunk, number, place);
+                    offset = next;
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => return Err((offset, error.to_string())),
+            }
+        }
+    }
+
+    fn add(&mut self, chunk: &HeadChunk, file: u32, offset: u32) {
+        self.n_chunks += 1;
+        self.series_max = self.series_max.max(chunk.series_ref);
+        if chunk.is_out_of_order {
+            self.n_out_of_order += 1;
+            return;
+        }
+        self.chunks
+            .entry(chunk.series_ref)
+            .or_default()
+            .push(MappedChunk {
+                min_t: chunk.min_t,
+                max_t: chunk.max_t,
+                file,
+                offset,
+            });
+    }
+
+    fn forget(&mut self, file: u32) {
+        self.chunks
+            .values_mut()
+            .for_each(|chunks| chunks.retain(|chunk| chunk.file != file));
+    }
+}
+
+fn list(dir: &Path) -> Result<Vec<(u32, PathBuf)>, HeadError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(HeadError::io("list", dir))? {
+        let entry = entry.map_err(HeadError::io("list", dir))?;
+        let number = entry
+            .file_name()
+            .to_str()
+            .filter(|name| name.len() >= 6 && name.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|name| name.parse().ok());
+        if let Some(number) = number {
+            files.push((number, entry.path()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn set_aside(path: &Path, quarantine: &Path) -> Result<(), HeadError> {
+    fs::create_dir_all(quarantine).map_err(HeadError::io("create", quarantine))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut to = quarantine.join(format!("chunks_head-{name}"));
+    for attempt in 1.. {
+        match to.try_exists() {
+            Ok(false) => break,
+            Ok(true) => to = quarantine.join(format!("chunks_head-{name}.{attempt}")),
+            Err(error) => return Err(HeadError::io("inspect", &to)(error)),
+        }
+    }
+    let moved = rename_durably(path, &to);
+    moved.map_err(HeadError::io("set aside", path))
+}
+
+impl HeadError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Which series have which label.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::model::{Labels, MatchType, Matcher};
+
+type Values = BTreeMap<Arc<str>, Vec<u64>>;
+
+/// References by label name and value, each list sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Postings {
+    names: BTreeMap<Arc<str>, Values>,
+    all: Vec<u64>,
+    n_pairs: usize,
+}
+
+/// References that may match, sorted, and the matchers the labels themselves must still pass.
+#[derive(Debug)]
+pub(crate) struct Candidates<'a> {
+    pub(crate) series: Vec<u64>,
+    pub(crate) unchecked: Vec<&'a Matcher>,
+}
+
+/// Looking at the labels of so many series is cheaper than at a label value each.
+const SERIES_PER_VALUE: usize = 1;
+
+impl Postings {
+    pub(crate) fn insert(&mut self, series: u64, labels: &Labels) {
+        insert_sorted(&mut self.all, series);
+        for (name, value) in labels {
+            if !self.names.contains_key(name) {
+                self.names.insert(Arc::from(name), Values::new());
+            }
+            let Some(values) = self.names.get_mut(name) else {
+                continue;
+            };
+            match values.get_mut(value) {
+                Some(list) => insert_sorted(list, series),
+                None => {
+                    values.insert(Arc::from(value), vec![series]);
+                    self.n_pairs += 1;
+                }
+            }
+        }
+    }
+
+    /// Takes series out; `dead` is sorted.
+    pub(crate) fn remove(&mut self, dead: &[(u64, Labels)]) {
+        let is_dead = |series: &u64| dead.binary_search_by_key(series, |(s, _)| *s).is_ok();
+        self.all.retain(|series| !is_dead(series));
+        let mut touched: Vec<(&str, &str)> = dead.iter().flat_map(|(_, l)| l.iter()).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        for (name, value) in touched {
+            let Some(values) = self.names.get_mut(name) else {
+                continue;
+            };
+            let Some(list) = values.get_mut(value) else {
+                continue;
+            };
+            list.retain(|series| !is_dead(series));
+            if list.is_empty() {
+                values.remove(value);
+                self.n_pairs -= 1;
+            }
+            if values.is_empty() {
+                self.names.remove(name);
+            }
+        }
+    }
+
+    pub(crate) fn n_pairs(&self) -> usize {
+        self.n_pairs
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(|name| &**name)
+    }
+
+    /// The values of `name` in order, and how many series have each.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (&str, usize)> {
+        let values = self.names.get(name).into_iter().flatten();
+        values.map(|(value, list)| (&**value, list.len()))
+    }
+
+    pub(crate) fn has_value(&self, name: &str, value: &str) -> bool {
+        self.names.get(name).is_some_and(|v| v.contains_key(value))
+    }
+
+    /// The series that match; what is dearer to look up than to check is left to the caller.
+    pub(crate) fn candidates<'a>(&self, matchers: &'a [Matcher]) -> Candidates<'a> {
+        let mut lists: Vec<Vec<u64>> = Vec::new();
+        let mut exact: Vec<&[u64]> = Vec::new();
+        let mut costly = Vec::new();
+        for matcher in matchers {
+            match (matcher.match_type, matcher.words()) {
+                (MatchType::Equal, _) if !matcher.value.is_empty() => {
+                    exact.push(self.list(&matcher.name, &matcher.value));
+                }
+                (MatchType::Regex, Some(words)) if !matcher.matches_empty() => {
+                    let words = words.iter().map(|word| self.list(&matcher.name, word));
+                    lists.push(union(words));
+                }
+                _ => costly.push(matcher),
+            }
+        }
+        exact.extend(lists.iter().map(Vec::as_slice));
+        exact.sort_unstable_by_key(|list| list.len());
+        let mut series: Option<Vec<u64>> = None;
+        for list in exact {
+            series = Some(match series {
+                None => list.to_vec(),
+                Some(series) => intersect(&series, list),
+            });
+        }
+        let mut unchecked = Vec::new();
+        // Matchers that narrow come first, those that subtract last.
+        costly.sort_by_key(|matcher| matcher.matches_empty());
+        for matcher in costly {
+            let n_values = self.names.get(&*matcher.name).map_or(0, BTreeMap::len);
+            if let Some(series) = &series
+                && series.len() <= n_values.saturating_mul(SERIES_PER_VALUE).max(16)
+            {
+                unchecked.push(matcher);
+                continue;
+            }
+            series = Some(if matcher.matches_empty() {
+                let wrong = self.lists_where(matcher, |value| !matcher.matches(value));
+                subtract(series.as_deref().unwrap_or(&self.all), &wrong)
+            } else {
+                let right = self.lists_where(matcher, |value| matcher.matches(value));
+                match series {
+                    None => right,
+                    Some(series) => intersect(&series, &right),
+                }
+            });
+        }
+        Candidates {
+            series: series.unwrap_or_else(|| self.all.clone()),
+            unchecked,
+        }
+    }
+
+    fn list(&self, name: &str, value: &str) -> &[u64] {
+        self.names
+            .get(name)
+            .and_then(|values| values.get(value))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    fn lists_where(&self, matcher: &Matcher, pass: impl Fn(&str) -> bool) -> Vec<u64> {
+        let Some(values) = self.names.get(&*matcher.name) else {
+            return Vec::new();
+        };
+        let prefix = matcher.prefix();
+        let narrows = matcher.match_type == MatchType::Regex && !matcher.matches_empty();
+        let range: btree_map::Range<'_, Arc<str>, Vec<u64>> = if narrows && !prefix.is_empty() {
+            values.range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+        } else {
+            values.range::<str, _>(..)
+        };
+        let in_range = range.take_while(|(value, _)| !narrows || value.starts_with(prefix));
+        union(
+            in_range
+                .filter(|(value, _)| pass(value))
+                .map(|(_, list)| list.as_slice()),
+        )
+    }
+}
+
+/// References mostly come in ascending order.
+fn insert_sorted(list: &mut Vec<u64>, series: u64) {
+    if list.last().is_none_or(|last| *last < series) {
+        list.push(series);
+    } else if let Err(at) = list.binary_search(&series) {
+        list.insert(at, series);
+    }
+}
+
+/// A series has one value of a label, so lists of one label share nothing.
+fn union<'a>(lists: impl Iterator<Item = &'a [u64]>) -> Vec<u64> {
+    let mut all = Vec::new();
+    let mut n_lists = 0;
+    for list in lists {
+        n_lists += usize::from(!list.is_empty());
+        all.extend_from_slice(list);
+    }
+    if n_lists > 1 {
+        all.sort_unstable();
+    }
+    all
+}
+
+fn intersect(left: &[u64], right: &[u64]) -> Vec<u64> {
+    let (short, mut long) = if left.len() <= right.len() {
+        (left, right)
+    } else {
+        (right, left)
+    };
+    let mut both = Vec::with_capacity(short.len());
+    for series in short {
+        // Galloping: cheap when the lists are alike, logarithmic when they are not.
+        let mut step = 1;
+        while long.get(step).is_some_and(|at| at < series) {
+            step *= 2;
+        }
+        let window = long
+            .get(..=step.min(long.len().saturating_sub(1)))
+            .unwrap_or(long);
+        let at = window.partition_point(|at| at < series);
+        long = long.get(at..).unwrap_or_default();
+        if long.first() == Some(series) {
+            both.push(*series);
+        }
+    }
+    both
+}
+
+fn subtract(from: &[u64], wrong: &[u64]) -> Vec<u64> {
+    let mut wrong = wrong.iter().peekable();
+    from.iter()
+        .filter(|series| {
+            while wrong.next_if(|w| w < series).is_some() {}
+            wrong.peek() != Some(series)
+        })
+        .copied()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(n: u64) -> Labels {
+        let (n, odd) = (n.to_string(), (n % 2).to_string());
+        let some = if odd == "1" { "x" } else { "" };
+        Labels::new(&[("n", n.as_str()), ("odd", odd.as_str()), ("some", some)]).unwrap()
+    }
+
+    fn found(postings: &Postings, matchers: &[Matcher]) -> Vec<u64> {
+        let candidates = postings.candidates(matchers);
+        candidates
+            .series
+            .into_iter()
+            .filter(|n| {
+                let labels = labels(*n);
+                let mut unchecked = candidates.unchecked.iter();
+                unchecked.all(|m| m.matches(labels.value(&m.name)))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_pair_of_matchers_finds_what_a_scan_finds() {
+        let mut postings = Postings::default();
+        for n in 0..100 {
+            // Even ones late: references do not always come in order.
+            postings.insert((n * 37) % 100, &labels((n * 37) % 100));
+        }
+        let mut matchers = Vec::new();
+        for name in ["n", "odd", "some", "none"] {
+            for value in [
+                "", "1", "x", "1|2|33", "1.*", ".*", ".+", "(|x)", "[13]", "z",
+            ] {
+                for match_type in [
+                    MatchType::Equal,
+                    MatchType::NotEqual,
+                    MatchType::Regex,
+                    MatchType::NotRegex,
+                ] {
+                    matchers.push(Matcher::new(match_type, name, value).unwrap());
+                }
+            }
+        }
+        for left in &matchers {
+            for right in &matchers {
+                let pair = [left.clone(), right.clone()];
+                let scan: Vec<u64> = (0..100)
+                    .filter(|n| {
+                        let labels = labels(*n);
+                        pair.iter().all(|m| m.matches(labels.value(&m.name)))
+                    })
+                    .collect();
+                assert_eq!(found(&postings, &pair), scan, "{pair:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn removed_series_leave_no_label_behind() {
+        let mut postings = Postings::default();
+        for n in 0..10 {
+            postings.insert(n, &labels(n));
+        }
+        assert_eq!(postings.n_pairs(), 13);
+        let dead: Vec<_> = (0..10)
+            .filter(|n| n % 2 == 1)
+            .map(|n| (n, labels(n)))
+            .collect();
+        postings.remove(&dead);
+        assert_eq!(postings.names().collect::<Vec<_>>(), ["n", "odd"]);
+        assert_eq!(postings.values("odd").collect::<Vec<_>>(), [("0", 5)]);
+        assert_eq!(postings.all, [0, 2, 4, 6, 8]);
+        assert_eq!(postings.n_pairs(), 6);
+    }
+}

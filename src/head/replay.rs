@@ -1,0 +1,360 @@
+//! The head as it was: chunk files, then the checkpoint, then the log.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::head::HeadError;
+use crate::head::append::Committer;
+use crate::head::chunk_files::{ChunkFiles, FoundChunks};
+use crate::head::core::{Bounds, Head, HeadDirs, HeadSettings, Inner, Retired, Views};
+use crate::head::map::SeriesMap;
+use crate::head::postings::Postings;
+use crate::head::series::{CommitPoint, MemSeries, Pushed};
+use crate::head::stats::{Counters, count};
+use crate::model::{Interval, Labels, LabelsError, TimestampMs};
+use crate::wal::{
+    RecordKind, RefSample, RepairOutcome, SegmentReader, Wal, WalError, decode_metadata,
+    decode_samples, decode_series, last_checkpoint, list_segments, remove_unfinished,
+    repair_segment,
+};
+
+/// How far a replay is, for `/api/v1/status/walreplay`.
+#[derive(Debug, Default)]
+pub struct ReplayProgress {
+    n_done: AtomicU32,
+    n_total: AtomicU32,
+}
+
+impl ReplayProgress {
+    /// Segments read so far, and segments to read.
+    pub fn get(&self) -> (u32, u32) {
+        let n_total = self.n_total.load(Ordering::Relaxed);
+        (self.n_done.load(Ordering::Relaxed).min(n_total), n_total)
+    }
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplayReport {
+    /// Segments read, those of the checkpoint included.
+    pub n_segments: u32,
+    /// Series records.
+    pub n_series: u64,
+    /// Samples taken from the log.
+    pub n_samples: u64,
+    /// Samples not taken: already in a block or a mapped chunk.
+    pub n_samples_old: u64,
+    /// Mapped chunks taken over.
+    pub n_chunks_mapped: u64,
+    /// Entries whose series is not known.
+    pub n_unknown_refs: u64,
+    /// Records of kinds this head does not keep: tombstones, exemplars, native histograms.
+    pub n_records_skipped: u64,
+    /// Chunks with out-of-order samples, which this head does not keep.
+    pub n_out_of_order_chunks: u64,
+    /// Damaged places.
+    pub n_damages: u64,
+}
+
+/// Replay makes no commits: all of it is visible.
+const AT_START: CommitPoint = CommitPoint {
+    id: 0,
+    oldest_view: 0,
+};
+
+/// Closed chunks wait for so many series before they go to files.
+const CLOSED_SERIES_MAX: usize = 4096;
+
+struct Replay {
+    inner: Inner,
+    found: FoundChunks,
+    floor: TimestampMs,
+    by_ref: HashMap<u64, Arc<MemSeries>, foldhash::fast::RandomState>,
+    samples: Vec<RefSample>,
+    report: ReplayReport,
+    span: Option<Interval>,
+    /// Segments to be repaired once everything is read.
+    damaged: Vec<PathBuf>,
+}
+
+impl Head {
+    /// Opens the head of data directory `data`; samples before `floor` are in blocks already.
+    ///
+    /// Never fails for damaged content: what does not decode is cut, skipped or set aside, and counted.
+    pub fn open(
+        data: &Path,
+        settings: HeadSettings,
+        floor: TimestampMs,
+        progress: &ReplayProgress,
+    ) -> Result<(Self, ReplayReport), HeadError> {
+        let dirs = HeadDirs::of(data);
+        remove_unfinished(&dirs.wal)?;
+        let (files, found) = ChunkFiles::open(
+            &dirs.chunks,
+            settings.chunk_file_bytes_max,
+            &dirs.quarantine,
+        )?;
+        let mut segments = Vec::new();
+        let checkpoint = last_checkpoint(&dirs.wal)?;
+        if let Some(checkpoint) = &checkpoint {
+            segments.extend(list_segments(&checkpoint.path)?);
+        }
+        let folded_in = checkpoint.map(|checkpoint| checkpoint.number);
+        segments.extend(
+            list_segments(&dirs.wal)?
+                .into_iter()
+                .filter(|segment| folded_in.is_none_or(|folded_in| folded_in < segment.number)),
+        );
+        let n_total = u32::try_from(segments.len()).unwrap_or(u32::MAX);
+        progress.n_total.store(n_total, Ordering::Relaxed);
+        let wal = Wal::open(&dirs.wal, settings.wal)?;
+        let mut replay = Replay::new(settings, &dirs, (files, found), (wal, floor));
+        for segment in segments {
+            replay.segment(&segment.path)?;
+            progress.n_done.fetch_add(1, Ordering::Relaxed);
+        }
+        replay.repair(&dirs.quarantine)?;
+        Ok(replay.finish())
+    }
+}
+
+impl Replay {
+    fn new(
+        settings: HeadSettings,
+        dirs: &HeadDirs,
+        (files, found): (ChunkFiles, FoundChunks),
+        (wal, floor): (Wal, TimestampMs),
+    ) -> Self {
+        let segment = wal.segment();
+        let report = ReplayReport {
+            n_out_of_order_chunks: found.n_out_of_order,
+            ..ReplayReport::default()
+        };
+        let inner = Inner {
+            settings,
+            wal_dir: dirs.wal.clone(),
+            series: SeriesMap::new(),
+            postings: RwLock::new(Postings::default()),
+            metadata: RwLock::default(),
+            files,
+            next_series: AtomicU64::new(found.series_max),
+            bounds: Bounds::new(floor),
+            views: Views::default(),
+            counters: Counters::default(),
+            committer: Mutex::new(Committer::new(wal)),
+            mapping: Mutex::default(),
+            staging: Mutex::default(),
+            retired: Mutex::new(Retired::default()),
+            wal_segment: AtomicU32::new(segment),
+        };
+        Self {
+            inner,
+            found,
+            floor,
+            by_ref: HashMap::default(),
+            samples: Vec::new(),
+            report,
+            span: None,
+            damaged: Vec::new(),
+        }
+    }
+
+    fn segment(&mut self, path: &Path) -> Result<(), HeadError> {
+        let mut reader = SegmentReader::open(path)?;
+        let mut is_damaged = false;
+        loop {
+            match reader.next_record() {
+                Ok(Some(body)) => {
+                    if let Err(error) = self.record(body) {
+                        self.report.n_damages += 1;
+                        tracing::warn!(path = %path.display(), %error, "a record of the log does not decode");
+                    }
+                }
+                Ok(None) => break,
+                Err(damage) => {
+                    is_damaged = true;
+                    self.report.n_damages += 1;
+                    tracing::warn!(%damage, "the log is damaged; reading goes on behind it");
+                    if !reader.resync()? {
+                        break;
+                    }
+                }
+            }
+        }
+        if is_damaged {
+            self.damaged.push(path.to_owned());
+        }
+        self.report.n_segments += 1;
+        self.inner.map_closed_chunks();
+        Ok(())
+    }
+
+    fn record(&mut self, body: &[u8]) -> Result<(), WalError> {
+        match RecordKind::of(body) {
+            RecordKind::Series => decode_series(body, |number, labels| self.series(number, labels)),
+            RecordKind::Samples | RecordKind::SamplesV2 => {
+                let mut samples = std::mem::take(&mut self.samples);
+                samples.clear();
+                let result = decode_samples(body, &mut samples);
+                samples.iter().for_each(|sample| self.sample(*sample));
+                self.samples = samples;
+                result
+            }
+            RecordKind::Metadata => {
+                for entry in decode_metadata(body)? {
+                    let Some(series) = self.by_ref.get(&entry.series) else {
+                        self.report.n_unknown_refs += 1;
+                        continue;
+                    };
+                    let name = series.labels.metric_name().to_owned();
+                    let metadata = Arc::new(entry.metadata);
+                    self.inner.metadata.write().insert(name, metadata);
+                }
+                Ok(())
+            }
+            RecordKind::Tombstones
+            | RecordKind::Exemplars
+            | RecordKind::MmapMarkers
+            | RecordKind::Histograms
+            | RecordKind::FloatHistograms
+            | RecordKind::CustomHistograms
+            | RecordKind::CustomFloatHistograms
+            | RecordKind::HistogramsV2
+            | RecordKind::FloatHistogramsV2
+            | RecordKind::Unknown(_) => {
+                self.report.n_records_skipped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn series(&mut self, number: u64, labels: Result<Labels, LabelsError>) {
+        self.report.n_series += 1;
+        let labels = match labels {
+            Ok(labels) if !labels.is_empty() => labels,
+            Ok(_) | Err(_) => {
+                self.report.n_damages += 1;
+                return;
+            }
+        };
+        self.inner.next_series.fetch_max(number, Ordering::Relaxed);
+        if self.by_ref.contains_key(&number) {
+            return;
+        }
+        let key = labels.key();
+        let (series, is_new) = self
+            .inner
+            .series
+            .get_or_insert(key, || Arc::new(MemSeries::new(number, key, labels)));
+        let mut state = series.lock();
+        state.is_logged = true;
+        let chunks = self.found.chunks.remove(&number).unwrap_or_default();
+        for chunk in chunks.into_iter().filter(|chunk| chunk.max_t >= self.floor) {
+            if state.attach(chunk) {
+                self.report.n_chunks_mapped += 1;
+                extend(&mut self.span, chunk.min_t, chunk.max_t);
+            }
+        }
+        drop(state);
+        if is_new {
+            self.inner.postings.write().insert(number, &series.labels);
+            count(&self.inner.counters.series_created, 1);
+        } else {
+            let mut retired = self.inner.retired.lock();
+            retired.aliases.insert(number, series.series);
+        }
+        self.by_ref.insert(number, series);
+    }
+
+    fn sample(&mut self, sample: RefSample) {
+        if sample.t < self.floor {
+            self.report.n_samples_old += 1;
+            return;
+        }
+        let Some(series) = self.by_ref.get(&sample.series) else {
+            self.report.n_unknown_refs += 1;
+            return;
+        };
+        let mut state = series.lock();
+        let had_chunk = state.has_open();
+        let range = self.inner.settings.chunk_range_ms;
+        let pushed = state.push(sample.t, sample.v, AT_START, range);
+        drop(state);
+        match pushed {
+            Ok(Pushed::Appended) => {
+                count(&self.inner.counters.chunks_created, u64::from(!had_chunk));
+            }
+            Ok(Pushed::AppendedAndClosed) => {
+                count(&self.inner.counters.chunks_created, 1);
+                let mut queue = self.inner.mapping.lock();
+                queue.push(Arc::clone(series));
+                let is_full = queue.len() >= CLOSED_SERIES_MAX;
+                drop(queue);
+                if is_full {
+                    self.inner.map_closed_chunks();
+                }
+            }
+            Ok(Pushed::Same) | Err(_) => {
+                self.report.n_samples_old += 1;
+                return;
+            }
+        }
+        self.report.n_samples += 1;
+        extend(&mut self.span, sample.t, sample.t);
+    }
+
+    fn repair(&mut self, quarantine: &Path) -> Result<(), HeadError> {
+        for path in &self.damaged {
+            match repair_segment(path, quarantine)? {
+                RepairOutcome::Intact => (),
+                RepairOutcome::Cut { n_bytes } => {
+                    tracing::warn!(path = %path.display(), n_bytes, "cut the torn end of the log");
+                }
+                RepairOutcome::Salvaged { n_records } => {
+                    tracing::warn!(path = %path.display(), n_records, "wrote the readable records anew and set the damaged segment aside");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> (Head, ReplayReport) {
+        let Self {
+            inner,
+            found,
+            report,
+            span,
+            ..
+        } = self;
+        let counters = &inner.counters;
+        count(&counters.chunks_created, report.n_chunks_mapped);
+        count(&counters.chunk_file_corruptions, found.n_corruptions);
+        count(&counters.wal_corruptions, report.n_damages);
+        count(&counters.wal_unknown_refs, report.n_unknown_refs);
+        count(&counters.wal_skipped_records, report.n_records_skipped);
+        if report.n_records_skipped > 0 {
+            tracing::warn!(
+                n_records = report.n_records_skipped,
+                "the log has records of kinds that are not kept here (tombstones, exemplars, native histograms)"
+            );
+        }
+        if let Some(span) = span {
+            inner.bounds.extend(span);
+        }
+        (Head::from_inner(inner), report)
+    }
+}
+
+fn extend(span: &mut Option<Interval>, min: TimestampMs, max: TimestampMs) {
+    *span = Some(match *span {
+        None => Interval { min, max },
+        Some(span) => Interval {
+            min: span.min.min(min),
+            max: span.max.max(max),
+        },
+    });
+}

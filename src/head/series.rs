@@ -1,0 +1,473 @@
+//! One series: its chunks, where they are cut, and which of its samples a reader may see.
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use crate::chunk::{XorAppender, decode_floats, with_n_samples};
+use crate::head::chunk_files::ChunkFiles;
+use crate::model::{Encoding, Interval, Labels, SeriesKey, TimestampMs};
+use crate::storage::{AppendError, ChunkSlice};
+
+/// Samples a chunk is meant to hold.
+const SAMPLES_PER_CHUNK: usize = 120;
+/// Above this many bytes a chunk takes no more samples: a kibibyte less the longest sample.
+const CHUNK_BYTES_MAX: usize = 1024 - 19;
+
+/// Number of a commit; zero is what was there at the start, visible to all.
+pub(crate) type CommitId = u64;
+
+/// A series of the head.
+pub(crate) struct MemSeries {
+    /// Its number here and in the log.
+    pub(crate) series: u64,
+    /// Its key in this process.
+    pub(crate) key: SeriesKey,
+    /// Who it is.
+    pub(crate) labels: Labels,
+    state: Mutex<SeriesState>,
+}
+
+impl MemSeries {
+    pub(crate) fn new(series: u64, key: SeriesKey, labels: Labels) -> Self {
+        Self {
+            series,
+            key,
+            labels,
+            state: Mutex::new(SeriesState::default()),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SeriesState> {
+        self.state.lock()
+    }
+}
+
+impl std::fmt::Debug for MemSeries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{:?}", self.series, self.labels)
+    }
+}
+
+/// A closed chunk in a mapped file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MappedChunk {
+    pub(crate) min_t: TimestampMs,
+    pub(crate) max_t: TimestampMs,
+    pub(crate) file: u32,
+    pub(crate) offset: u32,
+}
+
+/// A closed chunk on its way to a file.
+#[derive(Debug, Clone)]
+pub(crate) struct ClosedChunk {
+    pub(crate) min_t: TimestampMs,
+    pub(crate) max_t: TimestampMs,
+    pub(crate) data: Bytes,
+}
+
+/// The chunk that takes samples.
+#[derive(Debug)]
+struct OpenChunk {
+    xor: XorAppender,
+    min_t: TimestampMs,
+    max_t: TimestampMs,
+    /// The first time that belongs to the next chunk.
+    next_at: TimestampMs,
+}
+
+/// What happened to a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It is in.
+    Appended,
+    /// It is in and closed a chunk on its way.
+    AppendedAndClosed,
+    /// It was there already.
+    Same,
+}
+
+/// Commits whose samples some reader may not see yet, and the time of the first sample each brought; oldest first.
+type Tail = SmallVec<[(CommitId, TimestampMs); 1]>;
+
+/// What is guarded by the lock of a series.
+#[derive(Debug, Default)]
+pub(crate) struct SeriesState {
+    mapped: Vec<MappedChunk>,
+    closed: Vec<ClosedChunk>,
+    open: Option<OpenChunk>,
+    tail: Tail,
+    /// Its labels are in the log.
+    pub(crate) is_logged: bool,
+    /// Taken out of the head: whoever still holds it looks the series up again.
+    pub(crate) is_dead: bool,
+}
+
+/// The commit a sample belongs to and the oldest view that any reader holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CommitPoint {
+    pub(crate) id: CommitId,
+    pub(crate) oldest_view: CommitId,
+}
+
+impl SeriesState {
+    /// Time of the newest sample.
+    pub(crate) fn max_t(&self) -> Option<TimestampMs> {
+        self.open
+            .as_ref()
+            .map(|open| open.max_t)
+            .or_else(|| self.closed.last().map(|chunk| chunk.max_t))
+            .or_else(|| self.mapped.last().map(|chunk| chunk.max_t))
+    }
+
+    /// Time of the oldest sample.
+    pub(crate) fn min_t(&self) -> Option<TimestampMs> {
+        self.mapped
+            .first()
+            .map(|chunk| chunk.min_t)
+            .or_else(|| self.closed.first().map(|chunk| chunk.min_t))
+            .or_else(|| self.open.as_ref().map(|open| open.min_t))
+    }
+
+    /// The first file a chunk of this series lies in.
+    pub(crate) fn first_file(&self) -> Option<u32> {
+        self.mapped.iter().map(|chunk| chunk.file).min()
+    }
+
+    pub(crate) fn has_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    pub(crate) fn n_chunks(&self) -> usize {
+        self.mapped.len() + self.closed.len() + usize::from(self.open.is_some())
+    }
+
+    /// May a sample follow? `Ok(false)` when the very same sample is there.
+    pub(crate) fn check(&self, t: TimestampMs, v: f64) -> Result<bool, AppendError> {
+        match self.max_t() {
+            Some(max_t) if t < max_t => Err(AppendError::OutOfOrder),
+            Some(max_t) if t == max_t => match self.open.as_ref().and_then(|o| o.xor.last()) {
+                Some(last) if last.v.to_bits() == v.to_bits() => Ok(false),
+                Some(_) => Err(AppendError::Duplicate),
+                None => Err(AppendError::OutOfOrder),
+            },
+            Some(_) | None => Ok(true),
+        }
+    }
+
+    /// Appends where [`SeriesState::check`] allows it, cutting chunks where Prometheus does.
+    pub(crate) fn push(
+        &mut self,
+        t: TimestampMs,
+        v: f64,
+        point: CommitPoint,
+        chunk_range: i64,
+    ) -> Result<Pushed, AppendError> {
+        if !self.check(t, v)? {
+            return Ok(Pushed::Same);
+        }
+        let mut has_closed = false;
+        if self
+            .open
+            .as_mut()
+            .is_some_and(|open| open.is_done_before(t))
+        {
+            self.close_open();
+            has_closed = true;
+        }
+        let open = self.open.get_or_insert_with(|| OpenChunk {
+            xor: XorAppender::new(),
+            min_t: t,
+            max_t: t,
+            next_at: range_end(t, chunk_range),
+        });
+        if open.xor.append(t, v).is_err() {
+            return Err(AppendError::Closed("a chunk is full".to_owned()));
+        }
+        open.max_t = t;
+        self.note(t, point);
+        Ok(if has_closed {
+            Pushed::AppendedAndClosed
+        } else {
+            Pushed::Appended
+        })
+    }
+
+    fn note(&mut self, t: TimestampMs, point: CommitPoint) {
+        if point.id == 0 || self.tail.last().is_some_and(|(id, _)| *id == point.id) {
+            return;
+        }
+        self.tail.retain(|(id, _)| *id > point.oldest_view);
+        self.tail.push((point.id, t));
+    }
+
+    /// The time from which on samples are hidden from a reader who holds `view`.
+    fn hidden_from(&self, view: CommitId) -> Option<TimestampMs> {
+        self.tail
+            .iter()
+            .find(|(id, _)| *id > view)
+            .map(|(_, first_t)| *first_t)
+    }
+
+    fn close_open(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.closed.push(ClosedChunk {
+                min_t: open.min_t,
+                max_t: open.max_t,
+                data: Bytes::from(open.xor.into_bytes()),
+            });
+        }
+    }
+
+    /// Adds a chunk found in a file, wherever it belongs among the others: a series that was dropped and made again has
+    /// chunks under several numbers, and the order in which the log names those says nothing. A chunk that overlaps what
+    /// is here, or is newer than samples of the log, is refused: its samples are in the log too.
+    pub(crate) fn attach(&mut self, chunk: MappedChunk) -> bool {
+        let first_in_memory = self.closed.first().map(|first| first.min_t);
+        let first_in_memory = first_in_memory.or(self.open.as_ref().map(|open| open.min_t));
+        if first_in_memory.is_some_and(|min_t| min_t <= chunk.max_t) {
+            return false;
+        }
+        let at = self.mapped.partition_point(|old| old.min_t < chunk.min_t);
+        let before = at.checked_sub(1).and_then(|before| self.mapped.get(before));
+        if before.is_some_and(|before| chunk.min_t <= before.max_t)
+            || self
+                .mapped
+                .get(at)
+                .is_some_and(|after| after.min_t <= chunk.max_t)
+        {
+            return false;
+        }
+        self.mapped.insert(at, chunk);
+        true
+    }
+
+    /// Chunks that want to go into a file.
+    pub(crate) fn closed(&self) -> &[ClosedChunk] {
+        &self.closed
+    }
+
+    /// The oldest of [`SeriesState::closed`] now lie at `places`.
+    pub(crate) fn set_mapped(&mut self, places: &[(u32, u32)]) {
+        let n = places.len().min(self.closed.len());
+        for (chunk, (file, offset)) in self.closed.drain(..n).zip(places) {
+            self.mapped.push(MappedChunk {
+                min_t: chunk.min_t,
+                max_t: chunk.max_t,
+                file: *file,
+                offset: *offset,
+            });
+        }
+        if self.closed.is_empty() {
+            self.closed = Vec::new();
+        }
+    }
+
+    /// Drops chunks that end before `mint`; how many went.
+    pub(crate) fn truncate_before(&mut self, mint: TimestampMs) -> usize {
+        let before = self.n_chunks();
+        self.mapped.retain(|chunk| chunk.max_t >= mint);
+        self.mapped.shrink_to_fit();
+        self.closed.retain(|chunk| chunk.max_t >= mint);
+        if self.open.as_ref().is_some_and(|open| open.max_t < mint) {
+            self.open = None;
+        }
+        let after = self.n_chunks();
+        if after == 0 {
+            self.tail.clear();
+        }
+        before - after
+    }
+
+    /// The chunks that touch `interval`, without samples of commits after `view`.
+    pub(crate) fn slices(
+        &self,
+        interval: Interval,
+        view: CommitId,
+        files: &ChunkFiles,
+    ) -> Vec<ChunkSlice> {
+        let mut slices = Vec::with_capacity(self.n_chunks());
+        let touches = |min, max| interval.overlaps(&Interval { min, max });
+        for chunk in &self.mapped {
+            if touches(chunk.min_t, chunk.max_t)
+                && let Some((encoding, data)) = files.chunk(chunk.file, chunk.offset)
+            {
+                slices.push(slice(chunk.min_t, chunk.max_t, encoding, data));
+            }
+        }
+        for chunk in &self.closed {
+            if touches(chunk.min_t, chunk.max_t) {
+                let data = chunk.data.clone();
+                slices.push(slice(chunk.min_t, chunk.max_t, Encoding::Xor, data));
+            }
+        }
+        if let Some(open) = &self.open
+            && touches(open.min_t, open.max_t)
+        {
+            let data = Bytes::copy_from_slice(open.xor.bytes());
+            slices.push(slice(open.min_t, open.max_t, Encoding::Xor, data));
+        }
+        if let Some(hidden_from) = self.hidden_from(view) {
+            hide_from(&mut slices, hidden_from);
+        }
+        slices
+    }
+}
+
+fn slice(min_t: TimestampMs, max_t: TimestampMs, encoding: Encoding, data: Bytes) -> ChunkSlice {
+    ChunkSlice {
+        min_t,
+        max_t,
+        encoding,
+        data,
+    }
+}
+
+/// Takes the samples at and after `hidden_from` away; they are the newest.
+fn hide_from(slices: &mut Vec<ChunkSlice>, hidden_from: TimestampMs) {
+    slices.retain(|slice| slice.min_t < hidden_from);
+    let Some(last) = slices.last_mut().filter(|last| last.max_t >= hidden_from) else {
+        return;
+    };
+    let (mut times, mut values) = (Vec::new(), Vec::new());
+    if decode_floats(last.encoding, &last.data, &mut times, &mut values).is_err() {
+        return;
+    }
+    let n_seen = times.partition_point(|t| *t < hidden_from);
+    if let Some(max_t) = n_seen.checked_sub(1).and_then(|last| times.get(last))
+        && let Ok(data) = with_n_samples(last.encoding, &last.data, n_seen)
+    {
+        last.data = Bytes::from(data);
+        last.max_t = *max_t;
+    }
+}
+
+impl OpenChunk {
+    /// Must the chunk be closed before a sample at `t`? Prometheus' rules, in its order.
+    fn is_done_before(&mut self, t: TimestampMs) -> bool {
+        if self.xor.n_bytes() > CHUNK_BYTES_MAX {
+            return true;
+        }
+        let n_samples = self.xor.n_samples();
+        if n_samples == SAMPLES_PER_CHUNK / 4 {
+            self.next_at = predicted_end(self.min_t, self.max_t, self.next_at);
+        }
+        t >= self.next_at || n_samples >= SAMPLES_PER_CHUNK * 2
+    }
+}
+
+/// The end of the aligned window of `width` that holds `t`.
+pub(crate) fn range_end(t: TimestampMs, width: i64) -> TimestampMs {
+    (t / width).saturating_mul(width).saturating_add(width)
+}
+
+/// Where a chunk should end so that the chunks up to `next_at` are equally full, judged at a quarter of it.
+fn predicted_end(start: TimestampMs, now: TimestampMs, next_at: TimestampMs) -> TimestampMs {
+    let span = next_at.saturating_sub(start);
+    let quarter = now.saturating_sub(start).saturating_add(1);
+    let n = span / quarter.saturating_mul(4).max(1);
+    if n <= 1 { next_at } else { start + span / n }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: CommitPoint = CommitPoint {
+        id: 0,
+        oldest_view: 0,
+    };
+
+    fn chunk_bounds(samples: impl IntoIterator<Item = i64>, range: i64) -> Vec<(i64, i64)> {
+        let mut state = SeriesState::default();
+        for t in samples {
+            state.push(t, 1.0, AT, range).unwrap();
+        }
+        state.close_open();
+        state.closed.iter().map(|c| (c.min_t, c.max_t)).collect()
+    }
+
+    #[test]
+    fn a_steady_series_fills_its_range_with_equal_chunks() {
+        // 480 samples in two hours: 7_200_000 / (450_000 + 1) / 4 gives three chunks of 40 minutes.
+        let bounds = chunk_bounds((0..480).map(|n| n * 15_000), 7_200_000);
+        let starts: Vec<_> = bounds.iter().map(|(min, _)| *min).collect();
+        assert_eq!(starts, [0, 1_800_000, 3_600_000, 5_400_000]);
+    }
+
+    #[test]
+    fn a_chunk_never_crosses_an_aligned_range() {
+        for (min, max) in chunk_bounds((0..2000).map(|n| n * 7001), 600_000) {
+            assert_eq!(min / 600_000, max / 600_000, "{min} {max}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_fills_faster_than_judged_ends_at_240_samples() {
+        let slow = (0..30).map(|n| n * 60_000);
+        let fast = (0..400).map(|n| 1_740_001 + n);
+        let bounds = chunk_bounds(slow.chain(fast), 7_200_000);
+        assert_eq!(bounds[0].1, 1_740_001 + 209);
+    }
+
+    #[test]
+    fn a_chunk_of_wild_values_ends_at_a_kibibyte() {
+        let mut state = SeriesState::default();
+        let mut bits = 1u64;
+        for t in 0..200 {
+            bits = bits
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(99);
+            state
+                .push(
+                    t * 1_000 + (t * t) % 7,
+                    f64::from_bits(bits >> 2),
+                    AT,
+                    1 << 40,
+                )
+                .unwrap();
+        }
+        assert!(!state.closed.is_empty());
+        for chunk in &state.closed {
+            assert!(
+                (1006..=1024).contains(&chunk.data.len()),
+                "{}",
+                chunk.data.len()
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_sample_is_taken_silently_and_another_value_is_not() {
+        let mut state = SeriesState::default();
+        assert_eq!(state.push(10, 1.0, AT, 1000), Ok(Pushed::Appended));
+        assert_eq!(state.push(10, 1.0, AT, 1000), Ok(Pushed::Same));
+        assert_eq!(state.push(10, 2.0, AT, 1000), Err(AppendError::Duplicate));
+        assert_eq!(state.push(9, 1.0, AT, 1000), Err(AppendError::OutOfOrder));
+        assert_eq!(state.push(11, -0.0, AT, 1000), Ok(Pushed::Appended));
+        assert_eq!(state.push(11, 0.0, AT, 1000), Err(AppendError::Duplicate));
+    }
+
+    #[test]
+    fn a_reader_sees_no_sample_of_a_later_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = ChunkFiles::open(dir.path(), 1 << 20, dir.path()).unwrap();
+        let mut state = SeriesState::default();
+        for id in 1..=5u64 {
+            for n in 0..3 {
+                let point = CommitPoint { id, oldest_view: 1 };
+                let t = (id * 10 + n).cast_signed();
+                state.push(t, 0.5, point, 20).unwrap();
+            }
+        }
+        for view in 1..=5u64 {
+            let slices = state.slices(Interval::ALL, view, &files);
+            let (mut times, mut values) = (Vec::new(), Vec::new());
+            for slice in &slices {
+                decode_floats(slice.encoding, &slice.data, &mut times, &mut values).unwrap();
+                assert_eq!(slice.max_t, *times.last().unwrap());
+            }
+            assert_eq!(times.len() as u64, view * 3, "view {view}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The old part goes: from memory, from the chunk files and from the log.
+
+use crate::head::HeadError;
+use crate::head::core::{Head, Inner};
+use crate::head::stats::count;
+use crate::model::{Labels, METRIC_NAME, TimestampMs};
+use crate::wal::{
+    CheckpointStats, checkpoint_range, list_segments, remove_before, write_checkpoint,
+};
+
+/// What a truncation dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TruncateStats {
+    /// Series without chunks.
+    pub n_series_removed: u64,
+    /// Chunks that ended before the new start.
+    pub n_chunks_removed: u64,
+    /// The checkpoint, if the log was long enough for one.
+    pub checkpoint: Option<CheckpointStats>,
+}
+
+impl Head {
+    /// From now on takes nothing older than `floor`, and waits until no commit that might is under way.
+    ///
+    /// What the head holds before `floor` is final after this.
+    pub fn close_before(&self, floor: TimestampMs) {
+        let inner = self.inner();
+        inner.bounds.raise_floor(floor);
+        // Commits read the floor under this lock.
+        drop(inner.committer.lock());
+    }
+
+    /// Drops what is older than `mint`, which is in a block by now: chunks, series left without any, then the part of
+    /// the log and of the chunk files that nothing needs any more.
+    pub fn truncate_before(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
+        self.close_before(mint);
+        let inner = self.inner();
+        let result = inner.truncate(mint);
+        match &result {
+            Ok(_) => count(&inner.counters.truncations, 1),
+            Err(_) => count(&inner.counters.truncations_failed, 1),
+        }
+        result
+    }
+}
+
+impl Inner {
+    fn truncate(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
+        let mut stats = TruncateStats::default();
+        let first_file = self.collect_garbage(mint, &mut stats);
+        self.files.remove_before(first_file)?;
+        stats.checkpoint = self.shorten_log(mint)?;
+        Ok(stats)
+    }
+
+    /// Drops old chunks and empty series; the first chunk file that is still wanted.
+    fn collect_garbage(&self, mint: TimestampMs, stats: &mut TruncateStats) -> u32 {
+        let _no_mapping_meanwhile = self.mapping.lock();
+        let mut first_file = self.files.write_position();
+        let mut min_t = i64::MAX;
+        let mut dead = Vec::new();
+        self.series.for_each(|series| {
+            let mut state = series.lock();
+            stats.n_chunks_removed += state.truncate_before(mint) as u64;
+            if state.n_chunks() == 0 {
+                state.is_dead = true;
+                dead.push(std::sync::Arc::clone(series));
+            }
+            min_t = min_t.min(state.min_t().unwrap_or(i64::MAX));
+            first_file = first_file.min(state.first_file().unwrap_or(u32::MAX));
+        });
+        let segment = self.wal_segment.load(std::sync::atomic::Ordering::Relaxed);
+        for series in &dead {
+            self.series.remove(series);
+        }
+        let mut gone: Vec<(u64, Labels)> = dead
+            .iter()
+            .map(|series| (series.series, series.labels.clone()))
+            .collect();
+        gone.sort_unstable_by_key(|(series, _)| *series);
+        self.retired
+            .lock()
+            .removed
+            .extend(gone.iter().map(|(series, _)| (*series, segment)));
+        let mut postings = self.postings.write();
+        postings.remove(&gone);
+        let mut metadata = self.metadata.write();
+        metadata.retain(|name, _| postings.has_value(METRIC_NAME, name));
+        drop((postings, metadata));
+        self.series.shrink();
+        self.bounds.raise_min(if min_t == i64::MAX {
+            mint
+        } else {
+            min_t.max(mint)
+        });
+        stats.n_series_removed = dead.len() as u64;
+        count(&self.counters.series_removed, stats.n_series_removed);
+        count(&self.counters.chunks_removed, stats.n_chunks_removed);
+        first_file
+    }
+
+    /// A checkpoint over the older two thirds of the closed segments, which then go.
+    fn shorten_log(&self, mint: TimestampMs) -> Result<Option<CheckpointStats>, HeadError> {
+        let Some(first) = list_segments(&self.wal_dir)?.first().map(|s| s.number) else {
+            return Ok(None);
+        };
+        let mut committer = self.committer.lock();
+        let active = committer.wal.segment();
+        // A fresh segment, so that a head with little traffic has something to fold in next time.
+        committer.wal.next_segment()?;
+        self.wal_segment.store(
+            committer.wal.segment(),
+            std::sync::atomic::Ordering::Relaxed,
+        );
+        drop(committer);
+        let Some(upto) = checkpoint_range(first, active) else {
+            return Ok(None);
+        };
+        let keep = |series: u64| {
+            let retired = self.retired.lock();
+            let series = retired.aliases.get(&series).copied().unwrap_or(series);
+            let is_mentioned = retired.removed.get(&series).is_some_and(|at| *at > upto);
+            drop(retired);
+            is_mentioned || self.series.by_ref(series).is_some()
+        };
+        let written = write_checkpoint(&self.wal_dir, upto, self.settings.wal, mint, &keep);
+        let stats = written.inspect_err(|_| count(&self.counters.checkpoints_failed, 1))?;
+        remove_before(&self.wal_dir, upto)?;
+        count(&self.counters.checkpoints, 1);
+        self.retired.lock().removed.retain(|_, at| *at > upto);
+        Ok(Some(stats))
+    }
+}
