@@ -1,5 +1,25 @@
 //! An immutable directory of series.
 //!
 //! Owns: meta.json, tombstones, the block reader and writer, merging and verifying (see `FORMAT.md`).
-//! Never: changes a block after its meta.json is written.
+//! Never: changes a block after its meta.json is written, but for what was deleted from it.
 //! Tested by: round trips, damage at every byte, fixtures beside the code.
+#![doc = include_str!("FORMAT.md")]
+mod error;
+mod join;
+pub mod meta;
+mod read;
+#[cfg(test)]
+mod tests;
+mod tombstones;
+mod verify;
+mod write;
+
+pub use error::BlockError;
+pub use meta::{
+    BlockCompaction, BlockMeta, BlockParent, BlockStats, ThanosDownsample, ThanosFile, ThanosHash,
+    ThanosMeta,
+};
+pub use read::{Block, CHUNKS_DIR, INDEX_FILE};
+pub use tombstones::{TOMBSTONES_FILE, Tombstones};
+pub use verify::{BlockReport, verify};
+pub use write::{NewBlock, TMP_FOR_CREATION, TMP_FOR_DELETION, merge_blocks, write_block};

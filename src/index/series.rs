@@ -39,7 +39,7 @@ pub struct SeriesEntry {
 
 impl SeriesEntry {
     /// Appends the entry's body.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         put_uvarint(out, self.symbols.len() as u64);
         for &(name, value) in &self.symbols {
             put_uvarint(out, u64::from(name));
@@ -67,7 +67,7 @@ impl SeriesEntry {
     }
 
     /// Mirror of [`Self::encode`].
-    fn decode(&mut self, body: &[u8]) -> Result<(), ShortRead> {
+    pub fn decode(&mut self, body: &[u8]) -> Result<(), ShortRead> {
         let mut cursor = Cursor::new(body);
         self.symbols.clear();
         self.chunks.clear();

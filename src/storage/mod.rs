@@ -4,6 +4,8 @@
 //! Never: decodes a chunk, opens a file, or knows who implements it.
 //! Tested by: `merge` beside the code, and `contract`, which every implementation runs.
 mod append;
+#[cfg(test)]
+pub(crate) mod contract;
 mod external;
 mod merge;
 mod select;

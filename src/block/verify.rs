@@ -1,0 +1,151 @@
+//! Reads everything a block holds and reports what is wrong.
+
+use std::path::Path;
+
+use crate::block::error::BlockError;
+use crate::block::meta::{BlockMeta, BlockStats};
+use crate::block::read::{Block, CHUNKS_DIR, INDEX_FILE};
+use crate::block::tombstones::Tombstones;
+use crate::chunk::{ChunkError, SegmentReader, decode_floats, n_samples};
+use crate::index::{ChunkMeta, IndexReader, SeriesEntry};
+use crate::model::{Encoding, Labels, TimeRange};
+
+/// So many problems are spelt out; the rest are counted.
+const PROBLEMS_MAX: usize = 100;
+
+/// What a block holds and what is wrong with it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BlockReport {
+    /// What the block says it is, where that can be read.
+    pub meta: Option<BlockMeta>,
+    /// What was found in it.
+    pub stats: BlockStats,
+    /// What is wrong, the first hundred.
+    pub problems: Vec<String>,
+    /// How many problems there are.
+    pub n_problems: usize,
+}
+
+impl BlockReport {
+    /// Nothing is wrong.
+    pub fn is_healthy(&self) -> bool {
+        self.n_problems == 0
+    }
+
+    fn problem(&mut self, text: String) {
+        self.n_problems += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(text);
+        }
+    }
+
+    fn take<T>(&mut self, result: Result<T, BlockError>) -> Option<T> {
+        result.map_err(|error| self.problem(error.to_string())).ok()
+    }
+}
+
+/// Reads meta, tombstones, the whole index and every chunk of the block in `dir`.
+pub fn verify(dir: &Path) -> BlockReport {
+    let mut report = BlockReport::default();
+    report.meta = report.take(BlockMeta::read(dir));
+    let tombstones = report.take(Tombstones::read(dir));
+    report.stats.num_tombstones =
+        tombstones.map_or(0, |tombstones| tombstones.n_intervals() as u64);
+    let index = report.take(IndexReader::open(&dir.join(INDEX_FILE)).map_err(Into::into));
+    let segments = report.take(SegmentReader::open(&dir.join(CHUNKS_DIR)).map_err(Into::into));
+    if let (Some(index), Some(segments)) = (index, segments) {
+        verify_series(&index, &segments, &mut report);
+    }
+    verify_stats(dir, &mut report);
+    report
+}
+
+impl Block {
+    /// [`verify`] for a block that is open.
+    pub fn verify(&self) -> BlockReport {
+        verify(self.dir())
+    }
+}
+
+fn verify_series(index: &IndexReader, segments: &SegmentReader, report: &mut BlockReport) {
+    let range = report.meta.as_ref().map(BlockMeta::range);
+    let walked = index.verify(&mut |_, labels: &Labels, entry: &SeriesEntry| {
+        report.stats.num_series += 1;
+        for meta in &entry.chunks {
+            report.stats.num_chunks += 1;
+            if let Err(problem) = verify_chunk(segments, meta, range, &mut report.stats) {
+                report.problem(format!("{labels}: {problem}"));
+            }
+        }
+    });
+    report.take(walked.map_err(Into::into));
+}
+
+fn verify_chunk(
+    segments: &SegmentReader,
+    meta: &ChunkMeta,
+    range: Option<TimeRange>,
+    stats: &mut BlockStats,
+) -> Result<(), String> {
+    let text = |error: ChunkError| error.to_string();
+    let chunk = segments.chunk(meta.at).map_err(text)?;
+    let n = n_samples(chunk.encoding, &chunk.data).map_err(text)? as u64;
+    stats.num_samples += n;
+    let place = format!("chunk {:#x} of {} to {}", meta.at.0, meta.min_t, meta.max_t);
+    if range.is_some_and(|range| meta.min_t < range.min || range.max <= meta.max_t) {
+        return Err(format!("{place} lies outside of the block"));
+    }
+    match chunk.encoding {
+        Encoding::Xor | Encoding::Xor2 => stats.num_float_samples += n,
+        Encoding::Histogram
+        | Encoding::FloatHistogram
+        | Encoding::HistogramSt
+        | Encoding::FloatHistogramSt => {
+            stats.num_histogram_samples += n;
+            return Ok(());
+        }
+    }
+    let (mut times, mut values) = (Vec::new(), Vec::new());
+    decode_floats(chunk.encoding, &chunk.data, &mut times, &mut values)
+        .map_err(|error| format!("{place}: {error}"))?;
+    if (times.first(), times.last()) != (Some(&meta.min_t), Some(&meta.max_t)) {
+        return Err(format!("{place} holds other times"));
+    }
+    if !times.is_sorted_by(|left, right| left < right) {
+        return Err(format!("{place}: its times do not rise"));
+    }
+    Ok(())
+}
+
+/// What `meta.json` counts must be there; counts it leaves out are not compared.
+fn verify_stats(dir: &Path, report: &mut BlockReport) {
+    let Some(meta) = &report.meta else { return };
+    let (told, found) = (meta.stats, report.stats);
+    let differing: Vec<String> = [
+        ("samples", told.num_samples, found.num_samples),
+        (
+            "float samples",
+            told.num_float_samples,
+            found.num_float_samples,
+        ),
+        (
+            "histogram samples",
+            told.num_histogram_samples,
+            found.num_histogram_samples,
+        ),
+        ("series", told.num_series, found.num_series),
+        ("chunks", told.num_chunks, found.num_chunks),
+    ]
+    .into_iter()
+    .filter(|&(_, told, found)| told != 0 && told != found)
+    .map(|(what, told, found)| {
+        format!(
+            "{}: meta.json counts {told} {what}, found {found}",
+            dir.display()
+        )
+    })
+    .collect();
+    for text in differing {
+        report.problem(text);
+    }
+}
