@@ -1,0 +1,351 @@
+//! Requests made by hand and by the encoder, into a storage that remembers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::model::{Labels, LabelsError, Metadata, MetricType, Sample, SeriesKey, TimestampMs};
+use crate::remote::{
+    FUTURE_MS_MAX, RefusalKind, RequestReader, SnappyError, WriteError, WriteLimits, WriteReport,
+    WriteRequestEncoder, append_write_request, compress, decompress,
+};
+use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
+
+/// Refuses by time: negative times in four ways, `0` fatally.
+#[derive(Default)]
+struct Memory {
+    state: Mutex<State>,
+    n_labels_built: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    series: HashMap<SeriesKey, usize>,
+    labels: Vec<Labels>,
+    committed: Vec<(u64, TimestampMs, f64)>,
+    metadata: Vec<(u64, Metadata)>,
+}
+
+impl Appendable for Memory {
+    fn appender(&self) -> Box<dyn Appender + '_> {
+        Box::new(Transaction {
+            memory: self,
+            staged: Vec::new(),
+        })
+    }
+}
+
+struct Transaction<'a> {
+    memory: &'a Memory,
+    staged: Vec<(u64, TimestampMs, f64)>,
+}
+
+impl Appender for Transaction<'_> {
+    fn series(
+        &mut self,
+        key: SeriesKey,
+        labels: &mut dyn FnMut() -> Result<Labels, LabelsError>,
+    ) -> Result<SeriesRef, AppendError> {
+        let mut state = self.memory.state.lock();
+        if let Some(known) = state.series.get(&key) {
+            return Ok(SeriesRef(*known as u64));
+        }
+        let labels = labels()?;
+        assert_eq!(labels.key(), key, "key of other labels");
+        self.memory.n_labels_built.fetch_add(1, Ordering::Relaxed);
+        let reference = state.labels.len();
+        state.labels.push(labels);
+        state.series.insert(key, reference);
+        Ok(SeriesRef(reference as u64))
+    }
+
+    fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError> {
+        match t {
+            -1 => Err(AppendError::OutOfOrder),
+            -2 => Err(AppendError::OutOfBounds),
+            -3 => Err(AppendError::TooOld),
+            -4 => Err(AppendError::Duplicate),
+            0 => Err(AppendError::Wal("disk full".to_owned())),
+            _ => {
+                self.staged.push((series.0, t, v));
+                Ok(())
+            }
+        }
+    }
+
+    fn metadata(&mut self, series: SeriesRef, metadata: &Metadata) -> Result<(), AppendError> {
+        let mut state = self.memory.state.lock();
+        state.metadata.push((series.0, metadata.clone()));
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), AppendError> {
+        self.memory.state.lock().committed.extend(self.staged);
+        Ok(())
+    }
+
+    fn rollback(self: Box<Self>) {}
+}
+
+const LIMITS: WriteLimits = WriteLimits {
+    decoded_bytes_max: 1 << 20,
+    now_ms: 1_000_000,
+};
+
+fn sample(t: TimestampMs, v: f64) -> Sample {
+    Sample { t, v }
+}
+
+fn send(memory: &Memory, request: &[u8]) -> Result<WriteReport, WriteError> {
+    let mut scratch = Vec::new();
+    append_write_request(&compress(request).unwrap(), LIMITS, memory, &mut scratch)
+}
+
+/// What is committed, as text.
+fn content(memory: &Memory) -> Vec<String> {
+    let state = memory.state.lock();
+    state
+        .committed
+        .iter()
+        .map(|(series, t, v)| {
+            format!(
+                "{} {v} @{t}",
+                state.labels[usize::try_from(*series).unwrap()]
+            )
+        })
+        .collect()
+}
+
+/// `up{job="a"} 1.5 @1`, byte by byte.
+const GOLDEN: &[u8] = &[
+    0x0a, 0x27, // timeseries
+    0x0a, 0x0e, 0x0a, 0x08, b'_', b'_', b'n', b'a', b'm', b'e', b'_', b'_', 0x12, 0x02, b'u', b'p',
+    0x0a, 0x08, 0x0a, 0x03, b'j', b'o', b'b', 0x12, 0x01, b'a', // labels
+    0x12, 0x0b, 0x09, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 0x10, 0x01, // sample
+];
+
+#[test]
+fn a_request_is_these_bytes() {
+    let mut encoder = WriteRequestEncoder::new();
+    encoder.series([("__name__", "up"), ("job", "a")], &[sample(1, 1.5)]);
+    assert_eq!(encoder.as_bytes(), GOLDEN);
+    let memory = Memory::default();
+    let report = send(&memory, GOLDEN).unwrap();
+    assert_eq!((report.n_series, report.n_samples), (1, 1));
+    assert_eq!(content(&memory), [r#"{__name__="up", job="a"} 1.5 @1"#]);
+}
+
+#[test]
+fn a_known_series_builds_no_labels() {
+    let memory = Memory::default();
+    let mut encoder = WriteRequestEncoder::new();
+    let samples: Vec<Sample> = (1..=100).map(|t| sample(t, 1.0)).collect();
+    encoder.series([("__name__", "up")], &samples);
+    for _ in 0..3 {
+        assert_eq!(send(&memory, encoder.as_bytes()).unwrap().n_samples, 100);
+    }
+    assert_eq!(memory.n_labels_built.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn labels_in_any_order_with_empty_values_are_the_same_series() {
+    let memory = Memory::default();
+    let mut encoder = WriteRequestEncoder::new();
+    encoder.series(
+        [("job", "a"), ("__name__", "up"), ("gone", "")],
+        &[sample(1, 1.0)],
+    );
+    encoder.series([("__name__", "up"), ("job", "a")], &[sample(2, 2.0)]);
+    let report = send(&memory, encoder.as_bytes()).unwrap();
+    assert_eq!(report.refusals, []);
+    assert_eq!(memory.state.lock().labels.len(), 1);
+}
+
+#[test]
+fn labels_that_are_no_label_set_are_refused_by_name_and_the_rest_is_kept() {
+    for (labels, expect) in [
+        (
+            vec![("job", "a")],
+            r#"invalid labels: no metric name (label "__name__"): series {job="a"}"#,
+        ),
+        (
+            vec![("__name__", ""), ("job", "a")],
+            r#"invalid labels: no metric name (label "__name__"): series {job="a"}"#,
+        ),
+        (
+            vec![("__name__", "up"), ("b", "1"), ("b", "1")],
+            r#"invalid labels: label name "b" is not unique: series {__name__="up", b="1", b="1"}"#,
+        ),
+        (
+            vec![("__name__", "up"), ("", "1")],
+            r#"invalid labels: empty label name: series {__name__="up", ="1"}"#,
+        ),
+    ] {
+        let memory = Memory::default();
+        let mut encoder = WriteRequestEncoder::new();
+        encoder.series(labels, &[sample(1, 1.0)]);
+        encoder.series([("__name__", "good")], &[sample(1, 1.0)]);
+        let report = send(&memory, encoder.as_bytes()).unwrap();
+        let texts: Vec<String> = report.refusals.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, [expect]);
+        assert_eq!(content(&memory), [r#"{__name__="good"} 1 @1"#]);
+    }
+    let memory = Memory::default();
+    let bad = [
+        0x0a, 0x09, 0x0a, 0x07, 0x0a, 0x01, b'a', 0x12, 0x02, 0xff, 0xff,
+    ];
+    let report = send(&memory, &bad).unwrap();
+    assert_eq!(
+        report.refusals[0].to_string(),
+        "invalid labels: a name or value is not valid UTF-8: series {}"
+    );
+}
+
+#[test]
+fn the_first_refusal_of_each_kind_is_told_and_the_rest_is_kept() {
+    let memory = Memory::default();
+    let mut encoder = WriteRequestEncoder::new();
+    let late = LIMITS.now_ms + FUTURE_MS_MAX;
+    let samples: Vec<Sample> = [-1, -1, -2, -3, -4, 5, late, late + 1]
+        .map(|t| sample(t, 1.0))
+        .to_vec();
+    encoder.series([("__name__", "a")], &samples);
+    encoder.series([("__name__", "b")], &[sample(-1, 1.0), sample(6, 1.0)]);
+    let report = send(&memory, encoder.as_bytes()).unwrap();
+    let texts: Vec<String> = report.refusals.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            r#"out of order sample: series {__name__="a"}, timestamp -1 (and 2 more)"#,
+            r#"out of bounds: series {__name__="a"}, timestamp -2 (and 1 more)"#,
+            r#"too old sample: series {__name__="a"}, timestamp -3"#,
+            r#"duplicate sample for timestamp: series {__name__="a"}, timestamp -4"#,
+        ]
+    );
+    assert_eq!((report.n_series, report.n_samples), (2, 3));
+    assert_eq!(content(&memory).len(), 3);
+    let mut encoder = WriteRequestEncoder::new();
+    encoder.series([("__name__", "a")], &[sample(late + 1, 1.0)]);
+    let report = send(&memory, encoder.as_bytes()).unwrap();
+    assert_eq!(report.refusals[0].kind, RefusalKind::OutOfBounds);
+    assert!(
+        report.refusals[0]
+            .text
+            .ends_with("timestamp is too far in the future")
+    );
+}
+
+#[test]
+fn a_storage_that_cannot_go_on_takes_nothing_of_the_request() {
+    let memory = Memory::default();
+    let mut encoder = WriteRequestEncoder::new();
+    encoder.series([("__name__", "a")], &[sample(1, 1.0), sample(0, 1.0)]);
+    let error = send(&memory, encoder.as_bytes()).unwrap_err();
+    assert_eq!(error.to_string(), "write ahead log: disk full");
+    assert_eq!(content(&memory), [""; 0]);
+}
+
+#[test]
+fn histograms_and_exemplars_are_counted_and_the_floats_kept() {
+    let memory = Memory::default();
+    let mut encoder = WriteRequestEncoder::new();
+    encoder.series([("__name__", "a")], &[sample(1, 1.0)]);
+    let mut request = encoder.as_bytes().to_vec();
+    // Two exemplars and one histogram, all empty, in the same series.
+    request.extend([0x1a, 0, 0x1a, 0, 0x22, 0]);
+    request[1] += 6;
+    let report = send(&memory, &request).unwrap();
+    assert_eq!(
+        report.notes(),
+        [
+            "1 native histograms were skipped: they are not stored",
+            "2 exemplars were skipped: they are not stored",
+        ]
+    );
+    assert_eq!(report.n_samples, 1);
+}
+
+#[test]
+fn metadata_is_noted_where_a_series_of_the_request_belongs_to_the_family() {
+    let memory = Memory::default();
+    let mut encoder = WriteRequestEncoder::new();
+    let metadata = Metadata {
+        metric_type: MetricType::Counter,
+        help: "Requests.".to_owned(),
+        unit: "requests".to_owned(),
+    };
+    encoder.series([("__name__", "http_requests_total")], &[sample(1, 1.0)]);
+    encoder.metadata("http_requests", &metadata);
+    encoder.metadata("nobody", &metadata);
+    let report = send(&memory, encoder.as_bytes()).unwrap();
+    assert_eq!((report.n_metadata, report.n_metadata_unmatched), (1, 1));
+    assert_eq!(memory.state.lock().metadata, [(0, metadata)]);
+}
+
+#[test]
+fn a_block_that_would_unfold_too_far_is_refused_before_anything_is_allocated() {
+    let mut out = Vec::new();
+    let block = compress(&vec![0; 4096]).unwrap();
+    assert_eq!(
+        decompress(&block, 4095, &mut out),
+        Err(SnappyError::TooLarge {
+            decoded_bytes: 4096,
+            limit_bytes: 4095
+        })
+    );
+    assert_eq!(out.capacity(), 0);
+    // A header that claims four gibibytes and brings nothing.
+    let lie = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    assert!(matches!(
+        decompress(&lie, 1 << 20, &mut out),
+        Err(SnappyError::TooLarge { .. })
+    ));
+    assert_eq!(out.capacity(), 0);
+    for broken in [&b""[..], b"\xff\xff\xff\xff\xff\xff", b"\x05\x00"] {
+        assert!(decompress(broken, 1 << 20, &mut out).is_err(), "{broken:?}");
+    }
+}
+
+#[test]
+fn every_truncation_is_an_error_that_names_the_place_or_a_shorter_request() {
+    for len in 1..GOLDEN.len() {
+        let error = send(&Memory::default(), &GOLDEN[..len]).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("protobuf: ") && text.contains("at offset"),
+            "{len}: {text}"
+        );
+    }
+}
+
+#[test]
+fn no_flipped_bit_panics() {
+    let mut encoder = WriteRequestEncoder::new();
+    let metadata = Metadata::default();
+    encoder.series(
+        [("__name__", "up"), ("job", "a")],
+        &[sample(1, 1.5), sample(300, -1.0)],
+    );
+    encoder.metadata("up", &metadata);
+    let golden = encoder.as_bytes();
+    let mut n_errors = 0;
+    for bit in 0..golden.len() * 8 {
+        let mut request = golden.to_vec();
+        request[bit / 8] ^= 1 << (bit % 8);
+        n_errors += usize::from(send(&Memory::default(), &request).is_err());
+    }
+    assert!(n_errors > 20, "{n_errors}");
+}
+
+#[test]
+fn unknown_fields_are_passed_over() {
+    let mut request = vec![0x10, 0x05, 0x7d, 1, 2, 3, 4, 0x79, 1, 2, 3, 4, 5, 6, 7, 8];
+    let mut encoder = WriteRequestEncoder::new();
+    encoder.series([("__name__", "up")], &[sample(1, 1.0)]);
+    request.extend(encoder.as_bytes());
+    assert_eq!(send(&Memory::default(), &request).unwrap().n_samples, 1);
+    assert!(RequestReader::new(&[0x0b]).next_item().is_err());
+    assert!(RequestReader::new(&[0x00, 0x00]).next_item().is_err());
+    assert!(RequestReader::new(&[0x08, 0x01]).next_item().is_err());
+}
