@@ -4,3 +4,4 @@
 //! Never: decides anything about data.
 //! Tested by: `tests/appliance`, against the real process.
 pub mod grpc;
+pub mod http;
