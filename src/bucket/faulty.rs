@@ -78,7 +78,7 @@ impl FaultyBucket {
             None => answer.await,
             Some(Fault::Refused | Fault::Torn) => Err(self.error(key)),
             Some(Fault::Unheard) => {
-                answer.await?;
+                answer.await.ok();
                 Err(self.error(key))
             }
         }

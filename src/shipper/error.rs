@@ -1,0 +1,88 @@
+//! Why a block did not go up.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::block::BlockError;
+use crate::bucket::BucketError;
+use crate::foundation::verdict::Verdict;
+use crate::model::BlockId;
+
+/// Why a block did not go up.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ShipError {
+    /// Blocks of several appliances in one bucket are told apart by these labels.
+    #[error("ship blocks: no external labels are set, so nobody could tell whose blocks these are")]
+    NoExternalLabels,
+    /// The local directory cannot be read or its state not written.
+    #[error("{action} {}", path.display())]
+    Local {
+        /// What was attempted.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The local block is damaged.
+    #[error("ship block {block}")]
+    Damaged {
+        /// The block.
+        block: BlockId,
+        /// What is wrong with it.
+        #[source]
+        source: BlockError,
+    },
+    /// The bucket refused or did not answer.
+    #[error("ship block {block}")]
+    Bucket {
+        /// The block.
+        block: BlockId,
+        /// What the bucket said.
+        #[source]
+        source: BucketError,
+    },
+    /// After the upload the bucket holds something else.
+    #[error("ship block {block}: {file} has {local} bytes here and {remote:?} in the bucket")]
+    Unequal {
+        /// The block.
+        block: BlockId,
+        /// The file.
+        file: String,
+        /// Its size here.
+        local: u64,
+        /// Its size there, if it is there.
+        remote: Option<u64>,
+    },
+}
+
+impl ShipError {
+    /// What to do about it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::NoExternalLabels => Verdict::Refuse,
+            Self::Local { .. } | Self::Unequal { .. } => {
+                Verdict::RetryAfter(Duration::from_secs(30))
+            }
+            Self::Damaged { .. } => Verdict::Quarantine,
+            Self::Bucket { source, .. } => source.verdict(),
+        }
+    }
+
+    /// The error and its causes as one sentence.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

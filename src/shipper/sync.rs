@@ -1,0 +1,226 @@
+//! All local blocks, once: what is new goes up.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::block::BlockMeta;
+use crate::bucket::Bucket;
+use crate::catalog::{Catalog, UploadRecord};
+use crate::foundation::Clock;
+use crate::foundation::verdict::Verdict;
+use crate::model::{BlockId, ExternalLabels, Labels};
+use crate::shipper::error::ShipError;
+use crate::shipper::plan::{SkipReason, plan_shipping};
+use crate::shipper::ship::{Shipped, Stamp, ship_block};
+use crate::shipper::state;
+
+/// After the first failure; each further one doubles it.
+const PAUSE_FIRST: Duration = Duration::from_secs(5);
+/// However long the bucket is away.
+const PAUSE_MAX: Duration = Duration::from_mins(10);
+/// Label that names an appliance which was given no name.
+const DEFAULT_LABEL: &str = "gauntlet";
+
+/// What is shipped, and under which name.
+#[derive(Debug, Clone)]
+pub struct ShipperSettings {
+    /// The data directory, in which blocks lie.
+    pub directory: PathBuf,
+    /// Labels that name this appliance; without any, nothing is shipped.
+    pub external: ExternalLabels,
+    /// Who uploads, as `thanos.source` names it.
+    pub source: String,
+    /// Also ship blocks that were compacted here.
+    pub upload_compacted: bool,
+}
+
+/// `gauntlet="<name of this machine>"`: how an appliance is called that was given no external labels.
+pub fn default_external_labels() -> ExternalLabels {
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy();
+    let host = if host.is_empty() { "localhost" } else { &host };
+    ExternalLabels(Labels::new(&[(DEFAULT_LABEL, host)]).unwrap_or_else(|_short| Labels::empty()))
+}
+
+/// What one pass over the local blocks did.
+#[derive(Debug, Default)]
+pub struct ShipReport {
+    /// Uploaded in this pass, or found in the bucket.
+    pub shipped: Vec<BlockId>,
+    /// Left alone, and why.
+    pub skipped: Vec<(BlockId, SkipReason)>,
+    /// Damaged here: set aside, and why.
+    pub damaged: Vec<(PathBuf, String)>,
+    /// Uploaded bytes.
+    pub n_bytes: u64,
+    /// What ended the pass early. Blocks of newer data wait.
+    pub failed: Option<ShipError>,
+    /// After a failure: when to try again.
+    pub retry_after: Option<Duration>,
+}
+
+/// Uploads blocks, one at a time, oldest first.
+#[derive(Debug)]
+pub struct Shipper {
+    settings: ShipperSettings,
+    bucket: Arc<dyn Bucket>,
+    catalog: Catalog,
+    clock: Arc<dyn Clock>,
+    uploaded: BTreeSet<BlockId>,
+    n_failures: u32,
+}
+
+impl Shipper {
+    /// Reads which blocks were uploaded before.
+    pub fn new(
+        settings: ShipperSettings,
+        bucket: Arc<dyn Bucket>,
+        catalog: Catalog,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (uploaded, flaw) = state::read(&settings.directory);
+        if let Some(flaw) = flaw {
+            tracing::warn!(file = state::STATE_FILE, flaw, "upload state is asked anew");
+        }
+        Self {
+            settings,
+            bucket,
+            catalog,
+            clock,
+            uploaded,
+            n_failures: 0,
+        }
+    }
+
+    /// Blocks known to be in the bucket: these may be deleted locally.
+    pub fn uploaded(&self) -> &BTreeSet<BlockId> {
+        &self.uploaded
+    }
+
+    /// Ships every local block that is not in the bucket.
+    pub async fn sync(&mut self) -> ShipReport {
+        let mut report = ShipReport::default();
+        let failed = self.try_sync(&mut report).await.err();
+        match &failed {
+            None => self.n_failures = 0,
+            Some(error) => {
+                self.n_failures = self.n_failures.saturating_add(1);
+                report.retry_after = Some(pause_after(self.n_failures, error.verdict()));
+            }
+        }
+        report.failed = failed;
+        report
+    }
+
+    async fn try_sync(&mut self, report: &mut ShipReport) -> Result<(), ShipError> {
+        if self.settings.external.0.is_empty() {
+            return Err(ShipError::NoExternalLabels);
+        }
+        let local = read_local_blocks(&self.settings.directory, &mut report.damaged)?;
+        let metas = local.iter().map(|(_, meta)| meta);
+        let plan = plan_shipping(metas, &self.uploaded, self.settings.upload_compacted);
+        report.skipped = plan.skipped;
+        // Only what is still here need be known: nobody asks for the others again.
+        let mut uploaded = plan.shipped;
+        let mut result = Ok(());
+        for id in plan.ship {
+            let Some((dir, meta)) = local.iter().find(|(_, meta)| meta.ulid == id) else {
+                continue;
+            };
+            let stamp = Stamp {
+                external: &self.settings.external.0,
+                source: &self.settings.source,
+                now_ms: self.clock.now_ms(),
+            };
+            match ship_block(&*self.bucket, dir, meta, stamp).await {
+                Ok(shipped) => {
+                    self.note(id, shipped, report);
+                    uploaded.insert(id);
+                }
+                Err(error) if error.verdict() == Verdict::Quarantine => {
+                    report.damaged.push((dir.clone(), error.chain()));
+                }
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        self.remember(uploaded)?;
+        result
+    }
+
+    fn note(&self, block: BlockId, shipped: Shipped, report: &mut ShipReport) {
+        report.shipped.push(block);
+        if let Shipped::Uploaded { n_files, n_bytes } = shipped {
+            report.n_bytes += n_bytes;
+            let at_ms = self.clock.now_ms();
+            let record = UploadRecord {
+                at_ms,
+                n_files,
+                n_bytes,
+            };
+            self.catalog.remember_upload(block, &record);
+        }
+    }
+
+    fn remember(&mut self, uploaded: BTreeSet<BlockId>) -> Result<(), ShipError> {
+        for gone in self.uploaded.difference(&uploaded) {
+            self.catalog.forget_upload(*gone);
+        }
+        if self.uploaded != uploaded {
+            let dir = &self.settings.directory;
+            state::write(dir, &uploaded).map_err(|source| ShipError::Local {
+                action: "write upload state in",
+                path: dir.clone(),
+                source,
+            })?;
+            self.uploaded = uploaded;
+        }
+        Ok(())
+    }
+}
+
+/// Doubles from failure to failure, never less than the error asks for.
+fn pause_after(n_failures: u32, verdict: Verdict) -> Duration {
+    let doubled = PAUSE_FIRST.saturating_mul(1 << n_failures.saturating_sub(1).min(16));
+    let asked = match verdict {
+        Verdict::RetryAfter(pause) => pause,
+        Verdict::Refuse | Verdict::Missing | Verdict::Quarantine => PAUSE_FIRST,
+    };
+    doubled.max(asked).min(PAUSE_MAX)
+}
+
+/// Directories named by a ULID; what is still being made or deleted has another name.
+fn read_local_blocks(
+    directory: &Path,
+    damaged: &mut Vec<(PathBuf, String)>,
+) -> Result<Vec<(PathBuf, BlockMeta)>, ShipError> {
+    let failed = |source| ShipError::Local {
+        action: "list blocks in",
+        path: directory.to_owned(),
+        source,
+    };
+    let mut blocks = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let Some(id) = name.to_str().and_then(crate::bucket::keys::block_of) else {
+            continue;
+        };
+        let dir = entry.path();
+        match BlockMeta::read(&dir) {
+            Ok(meta) if meta.ulid == id => blocks.push((dir, meta)),
+            Ok(meta) => {
+                let flaw = format!("meta.json is that of block {}", meta.ulid);
+                damaged.push((dir, flaw));
+            }
+            Err(error) => damaged.push((dir, error.to_string())),
+        }
+    }
+    blocks.sort_by_key(|(_, meta)| meta.ulid);
+    Ok(blocks)
+}
