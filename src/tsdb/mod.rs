@@ -3,3 +3,25 @@
 //! Owns: head and local blocks under one directory lock; the one snapshot a query reads.
 //! Never: speaks a protocol.
 //! Tested by: the seams: a sample is seen once while its block moves.
+mod cut;
+mod db;
+mod error;
+mod load;
+mod lock;
+mod retention;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+pub use cut::plan_cut;
+pub use db::{Tsdb, TsdbSettings};
+pub use error::TsdbError;
+pub use load::Quarantined;
+pub use retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
+pub use stats::TsdbStats;
+pub use timeline::Timeline;
+
+pub use crate::head::{
+    Head, HeadSettings, HeadStats, HeadStatus, NamedCount, ReplayProgress, ReplayReport,
+};

@@ -1,0 +1,308 @@
+//! Head and blocks under one lock.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::block::{Block, BlockMeta, NewBlock, write_block};
+use crate::foundation::Clock;
+use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
+use crate::model::{BlockId, Interval, TimeRange};
+use crate::storage::{Appendable, Appender, ChunkSeries, Queryable, SeriesSet, StorageError};
+use crate::tsdb::load::{Quarantined, delete_block_dir, load, set_aside, sort};
+use crate::tsdb::lock::DirLock;
+use crate::tsdb::retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
+use crate::tsdb::stats::Counters;
+use crate::tsdb::timeline::{Sources, Timeline};
+use crate::tsdb::{TsdbError, plan_cut};
+
+/// How the database works.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TsdbSettings {
+    /// The head; its chunk range is the length of the blocks that are cut.
+    pub head: HeadSettings,
+    /// What is kept locally.
+    pub retention: RetentionSettings,
+}
+
+/// A Prometheus data directory, opened. Clones are the same database; the directory is free when the last one is gone.
+#[derive(Debug, Clone)]
+pub struct Tsdb {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    dir: PathBuf,
+    settings: TsdbSettings,
+    clock: Arc<dyn Clock>,
+    pub(crate) head: Head,
+    sources: ArcSwap<Sources>,
+    quarantined: Mutex<Vec<Quarantined>>,
+    replayed: ReplayReport,
+    pub(crate) counters: Counters,
+    /// Held by whoever replaces the sources: one cut, deletion or hand-in at a time.
+    changing: Mutex<()>,
+    /// One cut at a time; appends and queries go on.
+    cutting: Mutex<()>,
+    /// Last, so that the directory is free only when everything else is closed.
+    _lock: DirLock,
+}
+
+/// Series of a head on their way into a block.
+struct HeadSeries<I>(I);
+
+impl<I: Iterator<Item = ChunkSeries> + Send> SeriesSet for HeadSeries<I> {
+    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
+        self.0.next().map(Ok)
+    }
+}
+
+impl Tsdb {
+    /// Opens `dir`, making it when it is not there. Damaged content never stops it: see [`Tsdb::quarantined`].
+    pub fn open(
+        dir: &Path,
+        settings: TsdbSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TsdbError> {
+        Self::open_watched(dir, settings, clock, &ReplayProgress::default())
+    }
+
+    /// [`Tsdb::open`] that tells how far the replay is.
+    pub fn open_watched(
+        dir: &Path,
+        settings: TsdbSettings,
+        clock: Arc<dyn Clock>,
+        progress: &ReplayProgress,
+    ) -> Result<Self, TsdbError> {
+        std::fs::create_dir_all(dir).map_err(TsdbError::io("create", dir))?;
+        let lock = DirLock::take(dir)?;
+        let loaded = load(dir)?;
+        let blocks_end = loaded
+            .blocks
+            .iter()
+            .filter(|block| !block.meta().is_from_out_of_order())
+            .map(|block| block.meta().max_time)
+            .max();
+        let floor = blocks_end.unwrap_or(i64::MIN);
+        let (head, replayed) = Head::open(dir, settings.head, floor, progress)?;
+        let sources = Sources {
+            blocks: loaded.blocks,
+            ..Sources::default()
+        };
+        let inner = Inner {
+            dir: dir.to_owned(),
+            settings,
+            clock,
+            head,
+            sources: ArcSwap::from_pointee(sources),
+            quarantined: Mutex::new(loaded.quarantined),
+            replayed,
+            counters: Counters::default(),
+            changing: Mutex::new(()),
+            cutting: Mutex::new(()),
+            _lock: lock,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The settings it was opened with.
+    pub fn settings(&self) -> TsdbSettings {
+        self.inner.settings
+    }
+
+    /// The newest samples.
+    pub fn head(&self) -> &Head {
+        &self.inner.head
+    }
+
+    /// What the replay at the start found.
+    pub fn replayed(&self) -> ReplayReport {
+        self.inner.replayed
+    }
+
+    /// The local blocks, oldest first.
+    pub fn blocks(&self) -> Vec<Block> {
+        self.inner.sources.load().blocks.clone()
+    }
+
+    /// What could not be opened and lies in `quarantine/`.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        self.inner.quarantined.lock().clone()
+    }
+
+    /// Everything committed so far, in one snapshot for one query.
+    pub fn timeline(&self) -> Arc<Timeline> {
+        let sources = self.inner.sources.load_full();
+        Arc::new(Timeline::new(&self.inner.head, sources))
+    }
+
+    /// Replaces what the timeline holds beside head and local blocks.
+    pub fn set_other_sources(&self, others: Vec<Arc<dyn Queryable>>) {
+        self.inner.replace(|now| Sources {
+            blocks: now.blocks.clone(),
+            others,
+            ..Sources::default()
+        });
+    }
+
+    /// The block that is due, if one is.
+    pub fn cut_due(&self) -> Option<TimeRange> {
+        let stats = self.inner.head.stats();
+        let span = stats.min_t.zip(stats.max_t);
+        let span = span.map(|(min, max)| Interval { min, max });
+        plan_cut(span, self.inner.settings.head.chunk_range_ms)
+    }
+
+    /// Cuts the block that is due; `None` when none is, or when its range holds no sample.
+    ///
+    /// Appends and queries go on meanwhile. The order is what makes a query see every sample: the range is closed, the
+    /// block is written, every timeline learns of it, and only then the head lets go.
+    pub fn cut(&self) -> Result<Option<BlockMeta>, TsdbError> {
+        let _one_at_a_time = self.inner.cutting.lock();
+        let Some(range) = self.cut_due() else {
+            return Ok(None);
+        };
+        let result = self.inner.cut(range);
+        let counter = match &result {
+            Ok(_) => &self.inner.counters.cuts,
+            Err(_) => &self.inner.counters.cuts_failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    /// Deletes blocks beyond the retention for which `is_released` says yes; those deleted.
+    ///
+    /// With a shipper, a block is released when it is in the bucket and the gateway serves it.
+    pub fn apply_retention(
+        &self,
+        is_released: &dyn Fn(&BlockMeta) -> bool,
+    ) -> Result<Vec<BlockId>, TsdbError> {
+        let inner = &self.inner;
+        let blocks = self.blocks();
+        let sizes: Vec<BlockSize> = blocks
+            .iter()
+            .map(|block| BlockSize {
+                id: block.meta().ulid,
+                range: block.meta().range(),
+                n_bytes: block.n_bytes(),
+            })
+            .collect();
+        let other_bytes = inner.head.wal_bytes() + inner.head.chunk_file_bytes();
+        let planned = plan_retention(&sizes, inner.settings.retention, other_bytes);
+        let mut deleted = Vec::new();
+        for (id, reason) in planned {
+            let Some(block) = blocks.iter().find(|block| block.meta().ulid == id) else {
+                continue;
+            };
+            let counter = match reason {
+                _ if !is_released(block.meta()) => &inner.counters.retentions_held_back,
+                RetentionReason::Time => &inner.counters.time_retentions,
+                RetentionReason::Size => &inner.counters.size_retentions,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            if is_released(block.meta()) {
+                self.delete_block(id)?;
+                deleted.push(id);
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Takes a local block away. Queries that hold a timeline keep reading it.
+    pub fn delete_block(&self, id: BlockId) -> Result<bool, TsdbError> {
+        let mut gone = None;
+        self.inner.replace(|now| {
+            let (doomed, stay): (Vec<_>, Vec<_>) = now
+                .blocks
+                .iter()
+                .cloned()
+                .partition(|block| block.meta().ulid == id);
+            gone = doomed.into_iter().next();
+            Sources {
+                blocks: stay,
+                others: now.others.clone(),
+                ..Sources::default()
+            }
+        });
+        match gone {
+            Some(block) => delete_block_dir(block.dir()).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Makes every commit so far survive the end of the machine.
+    pub fn sync(&self) -> Result<(), TsdbError> {
+        Ok(self.inner.head.sync()?)
+    }
+}
+
+impl Inner {
+    fn replace(&self, make: impl FnOnce(&Sources) -> Sources) {
+        let _one_at_a_time = self.changing.lock();
+        let now = self.sources.load_full();
+        let next = Arc::new(make(&now));
+        now.replaced_by(&next);
+        self.sources.store(next);
+    }
+
+    fn cut(&self, range: TimeRange) -> Result<Option<BlockMeta>, TsdbError> {
+        self.head.close_before(range.max);
+        let now_ms = u64::try_from(self.clock.now_ms()).unwrap_or(0);
+        let id = BlockId::from_parts(now_ms, rand::random());
+        let view = self.head.view();
+        let wanted = Interval {
+            min: range.min,
+            max: range.max.saturating_sub(1),
+        };
+        let mut series = HeadSeries(view.series_in(wanted));
+        let written = write_block(&self.dir, NewBlock::new(id, range), &mut series)?;
+        drop(series);
+        drop(view);
+        if let Some(meta) = &written {
+            let name = meta.ulid.to_string();
+            let block = match Block::open(&self.dir.join(&name)) {
+                Ok(block) => block,
+                Err(error) => {
+                    // The head keeps the samples; the next attempt writes another block.
+                    set_aside(&self.dir, &name, &error.to_string())?;
+                    return Err(error.into());
+                }
+            };
+            self.replace(|now| {
+                let mut blocks = now.blocks.clone();
+                blocks.push(block.clone());
+                sort(&mut blocks);
+                Sources {
+                    blocks,
+                    others: now.others.clone(),
+                    cut: Some(block),
+                    ..Sources::default()
+                }
+            });
+        }
+        self.head.truncate_before(range.max)?;
+        Ok(written)
+    }
+}
+
+impl Appendable for Tsdb {
+    fn appender(&self) -> Box<dyn Appender + '_> {
+        self.inner.head.appender()
+    }
+}

@@ -1,0 +1,48 @@
+//! Why the database could not be opened or changed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::block::BlockError;
+use crate::head::HeadError;
+
+/// Everything that goes wrong in this room.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TsdbError {
+    /// The file system refused.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has the directory.
+    #[error("{} is in use by another process (its lock file is held); stop that one first", dir.display())]
+    Locked {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The head.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// A block.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+}
+
+impl TsdbError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
