@@ -190,6 +190,10 @@ struct Parts {
 impl Parts {
     fn create(dir: &Path) -> Result<Self, BlockError> {
         let spool_path = dir.join(SPOOL_FILE);
+        // Prometheus' symbols begin with the empty string, which names the list of all series.
+        let empty: Arc<str> = Arc::from("");
+        let mut numbers = HashMap::default();
+        numbers.insert(Arc::clone(&empty), 0);
         let spool = File::create_new(&spool_path)
             .map_err(|source| BlockError::file(&spool_path, source))?;
         Ok(Self {
@@ -197,8 +201,8 @@ impl Parts {
             segments: SegmentWriter::create(&dir.join(CHUNKS_DIR), SEGMENT_BYTES_MAX)?,
             spool: BufWriter::with_capacity(1 << 18, spool),
             spool_path,
-            texts: Vec::new(),
-            numbers: HashMap::default(),
+            texts: vec![empty],
+            numbers,
             entry: SeriesEntry::default(),
             body: Vec::new(),
             frame: Vec::new(),

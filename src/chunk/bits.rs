@@ -111,19 +111,19 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// Appends bits to bytes.
+/// Appends bits to bytes, and leaves exactly the bytes that Prometheus leaves: behind a field of whole bytes that ends
+/// on a byte boundary stands one more byte, which the next field fills.
 #[derive(Debug, Clone, Default)]
 pub struct BitWriter {
     bytes: Vec<u8>,
-    /// Low bits of the last byte that are not used yet.
+    /// Low bits of the last byte that are not used yet, 0 to 8.
     n_free: u32,
 }
 
 impl BitWriter {
-    /// Continues after the last byte of `bytes`, of which the low `n_free` (0 to 7) bits are zero and unused.
-    pub fn resume(bytes: Vec<u8>, n_free: u32) -> Self {
-        debug_assert!(n_free < 8, "a whole byte is free");
-        Self { bytes, n_free }
+    /// Continues behind whole bytes.
+    pub fn after(bytes: Vec<u8>) -> Self {
+        Self { bytes, n_free: 0 }
     }
 
     /// Appends the low `n` bits of `value`, 1 to 64.
@@ -137,11 +137,11 @@ impl BitWriter {
         {
             let [top, ..] = (left >> (8 - self.n_free)).to_be_bytes();
             *last |= top;
-            if n_left <= self.n_free {
+            if n_left < self.n_free {
                 self.n_free -= n_left;
                 return;
             }
-            left <<= self.n_free;
+            left = left.checked_shl(self.n_free).unwrap_or(0);
             n_left -= self.n_free;
         }
         let n_bytes = n_left.div_ceil(8);
@@ -149,6 +149,17 @@ impl BitWriter {
         self.bytes
             .extend_from_slice(bytes.get(..n_bytes as usize).unwrap_or(&bytes));
         self.n_free = n_bytes * 8 - n_left;
+        if self.n_free == 0 && n.is_multiple_of(8) {
+            self.bytes.push(0);
+            self.n_free = 8;
+        }
+    }
+
+    /// Appends whole bytes.
+    pub fn put_bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.put(u64::from(*byte), 8);
+        }
     }
 
     /// What was written; unused bits of the last byte are zero.
@@ -156,9 +167,8 @@ impl BitWriter {
         &self.bytes
     }
 
-    /// The bytes themselves, for headers that change as samples are added. Only whole bytes may be appended, and
-    /// only while no bit is pending.
-    pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+    /// What was written, to change what was known too early.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
@@ -181,9 +191,13 @@ mod tests {
         writer.put(0b01, 2);
         writer.put(0x1ff, 9);
         assert_eq!(writer.bytes(), [0b1011_1111, 0b1111_0000]);
-        let resumed = &mut BitWriter::resume(writer.bytes().to_vec(), 4);
-        resumed.put(0b1001, 4);
-        assert_eq!(resumed.bytes(), [0b1011_1111, 0b1111_1001]);
+        writer.put(0b1001, 4);
+        assert_eq!(writer.bytes(), [0b1011_1111, 0b1111_1001]);
+        writer.put(0x55, 8);
+        assert_eq!(writer.bytes(), [0b1011_1111, 0b1111_1001, 0x55, 0]);
+        writer.put(0xaa, 8);
+        writer.put(0b1, 1);
+        assert_eq!(writer.bytes(), [0b1011_1111, 0b1111_1001, 0x55, 0xaa, 0x80]);
     }
 
     proptest! {
@@ -201,8 +215,8 @@ mod tests {
                 let expect = value & (u64::MAX >> (64 - n));
                 prop_assert_eq!(reader.bits(n), Ok(expect));
             }
-            prop_assert!(reader.remaining() < 8);
-            prop_assert_eq!(reader.bits(8), Err(OutOfBits));
+            prop_assert!(reader.remaining() <= 8);
+            prop_assert_eq!(reader.bits(9), Err(OutOfBits));
         }
     }
 

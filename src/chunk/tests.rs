@@ -75,6 +75,17 @@ fn a_chunk_of_three_samples_has_these_bytes() {
 }
 
 #[test]
+fn a_chunk_that_ends_in_whole_bytes_has_one_more() {
+    let mut expect = vec![0, 1, 0xd0, 0x0f];
+    expect.extend(1.0f64.to_be_bytes());
+    expect.push(0);
+    assert_eq!(xor(&[(1000, 1.0)]), expect);
+    let appender = XorAppender::resume(&expect).unwrap();
+    assert_eq!(appender.bytes(), expect);
+    assert_eq!(xor(&[]), [0, 0]);
+}
+
+#[test]
 fn delta_of_delta_classes_are_shifted_by_one() {
     // (delta-of-delta, bits of it) behind two samples of equal value and distance.
     for (dod, n_bits) in [

@@ -86,8 +86,10 @@ mod tests {
     fn check_int(value: i64, n_bits: usize) {
         let mut writer = BitWriter::default();
         put_varbit_int(&mut writer, value);
-        assert_eq!(writer.bytes().len(), n_bits.div_ceil(8), "{value}");
-        assert_eq!(varbit_int(&mut BitReader::new(writer.bytes())), Ok(value));
+        let mut reader = BitReader::new(writer.bytes());
+        let n_before = reader.remaining();
+        assert_eq!(varbit_int(&mut reader), Ok(value));
+        assert_eq!(n_before - reader.remaining(), n_bits, "{value}");
     }
 
     #[test]

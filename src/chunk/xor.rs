@@ -51,7 +51,7 @@ impl XorAppender {
         let mut bytes = Vec::with_capacity(n_bytes.max(COUNT_BYTES));
         bytes.extend_from_slice(&[0; COUNT_BYTES]);
         Self {
-            bits: BitWriter::resume(bytes, 0),
+            bits: BitWriter::after(bytes),
             t: 0,
             v: 0.0,
             delta: 0,
@@ -61,26 +61,15 @@ impl XorAppender {
     }
 
     /// Continues an existing chunk behind its last sample; what follows that sample is cut off.
+    ///
+    /// The samples are encoded again: how a chunk ends depends on how it was written, not only on what it holds.
     pub fn resume(data: &[u8]) -> Result<Self, ChunkError> {
-        let mut iter = XorIter::new(data)?;
-        for sample in iter.by_ref() {
-            sample?;
+        let mut appender = Self::with_capacity(data.len());
+        for sample in XorIter::new(data)? {
+            let Sample { t, v } = sample?;
+            appender.append(t, v)?;
         }
-        let n_used_bits = data.len() * 8 - iter.bits.remaining();
-        let n_bytes = n_used_bits.div_ceil(8).max(COUNT_BYTES);
-        let mut bytes = data.get(..n_bytes).unwrap_or(data).to_vec();
-        let n_free = u32::try_from(bytes.len() * 8 - n_used_bits.max(COUNT_BYTES * 8)).unwrap_or(0);
-        if let Some(last) = bytes.last_mut() {
-            *last &= 0xff << n_free;
-        }
-        Ok(Self {
-            bits: BitWriter::resume(bytes, n_free),
-            t: iter.t,
-            v: f64::from_bits(iter.v_bits),
-            delta: iter.delta,
-            window: iter.has_window.then(|| iter.window()),
-            n_samples: iter.n_samples,
-        })
+        Ok(appender)
     }
 
     /// Adds a sample. Times may do anything; small second differences are what the encoding is good at.
@@ -90,12 +79,16 @@ impl XorAppender {
         };
         match self.n_samples {
             0 => {
-                put_varint(self.bits.bytes_mut(), t);
+                let mut first = Vec::with_capacity(10);
+                put_varint(&mut first, t);
+                self.bits.put_bytes(&first);
                 self.bits.put(v.to_bits(), 64);
             }
             1 => {
                 self.delta = t.wrapping_sub(self.t);
-                put_uvarint(self.bits.bytes_mut(), self.delta.cast_unsigned());
+                let mut second = Vec::with_capacity(10);
+                put_uvarint(&mut second, self.delta.cast_unsigned());
+                self.bits.put_bytes(&second);
                 self.put_value(v);
             }
             _ => {
@@ -208,7 +201,6 @@ pub struct XorIter<'a> {
     v_bits: u64,
     leading: u32,
     significant: u32,
-    has_window: bool,
     n_read: u16,
     n_samples: u16,
     n_bytes: usize,
@@ -259,7 +251,6 @@ impl<'a> XorIter<'a> {
             v_bits: 0,
             leading: 0,
             significant: 64,
-            has_window: false,
             n_read: 0,
             n_samples,
             n_bytes: data.len(),
@@ -334,7 +325,6 @@ impl<'a> XorIter<'a> {
                 }
                 self.leading = leading;
                 self.significant = significant;
-                self.has_window = true;
             } else {
                 self.bits.skip(2)?;
             }
@@ -345,13 +335,6 @@ impl<'a> XorIter<'a> {
             self.v_bits ^= diff << trailing;
         }
         Ok((self.t, f64::from_bits(self.v_bits)))
-    }
-
-    fn window(&self) -> Window {
-        Window {
-            leading: self.leading.to_le_bytes()[0],
-            trailing: (64 - self.leading - self.significant).to_le_bytes()[0],
-        }
     }
 }
 

@@ -1,0 +1,5 @@
+//! Blocks against the programs that share their format.
+#[cfg(test)]
+mod promtool;
+#[cfg(test)]
+mod samples;
