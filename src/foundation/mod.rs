@@ -8,8 +8,13 @@ pub mod checksum;
 pub mod clock;
 pub mod cursor;
 pub mod durable;
+pub mod keeper;
+pub mod metrics;
 pub mod mmap;
+pub mod permit;
 pub mod pool;
+pub mod process;
+pub mod shutdown;
 pub mod verdict;
 
 pub use cancel::Cancel;

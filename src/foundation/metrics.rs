@@ -1,0 +1,328 @@
+//! What the appliance counts, and its exposition.
+//!
+//! Numbers live where they are counted: in counters made here, or in the statistics of a room, which a closure reads
+//! when somebody asks. Names are `gauntlet_<room>_<what>_<unit>`, counters end in `_total`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Metric, Registry};
+
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::histogram::Histogram;
+
+/// Label names and values of one metric of a family.
+pub type Pairs = Vec<(&'static str, String)>;
+/// Counters told apart by labels.
+pub type Counters = Family<Pairs, Counter>;
+/// Histograms told apart by labels.
+pub type Histograms = Family<Pairs, Histogram, fn() -> Histogram>;
+
+/// Buckets for things that take from a millisecond to a minute.
+pub const SECONDS_BUCKETS: [f64; 12] = [
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0,
+];
+
+/// Which text the reader understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `text/plain; version=0.0.4`
+    Text,
+    /// `application/openmetrics-text; version=1.0.0`
+    OpenMetrics,
+}
+
+impl Form {
+    /// The form an `Accept` header asks for.
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") {
+            Self::OpenMetrics
+        } else {
+            Self::Text
+        }
+    }
+
+    /// The `Content-Type` to answer with.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// All metrics of the process; clones are the same registry.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A counter; its name ends in `_total`.
+    pub fn counter(&self, name: &'static str, help: &'static str) -> Counter {
+        self.register(name, help, Counter::default())
+    }
+
+    /// Counters of one name, told apart by labels.
+    pub fn counters(&self, name: &'static str, help: &'static str) -> Counters {
+        self.register(name, help, Counters::default())
+    }
+
+    /// A gauge.
+    pub fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
+        self.register(name, help, Gauge::default())
+    }
+
+    /// A histogram of seconds.
+    pub fn seconds(&self, name: &'static str, help: &'static str) -> Histogram {
+        self.register(name, help, Histogram::new(SECONDS_BUCKETS))
+    }
+
+    /// Histograms of seconds, told apart by labels.
+    pub fn seconds_by(&self, name: &'static str, help: &'static str) -> Histograms {
+        let made: fn() -> Histogram = || Histogram::new(SECONDS_BUCKETS);
+        self.register(name, help, Family::new_with_constructor(made))
+    }
+
+    /// Numbers that somebody else keeps; `read` is called for every exposition and must not wait.
+    pub fn read(&self, read: impl Fn(&mut Readings<'_, '_>) + Send + Sync + 'static) {
+        self.registry
+            .lock()
+            .register_collector(Box::new(Reader(read)));
+    }
+
+    /// Everything, as text.
+    pub fn exposition(&self, form: Form) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail; a reader that does leaves its metric out.
+        encode(&mut text, &self.registry.lock()).ok();
+        match form {
+            Form::OpenMetrics => text,
+            Form::Text => as_text_0_0_4(&text),
+        }
+    }
+
+    fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
+        // The library writes the suffix of counters and the full stop of help texts itself.
+        let name = name.strip_suffix("_total").unwrap_or(name);
+        let help = help.strip_suffix('.').unwrap_or(help);
+        self.registry.lock().register(name, help, metric.clone());
+        metric
+    }
+}
+
+/// Takes down numbers that a room keeps.
+pub struct Readings<'a, 'b> {
+    encoder: &'a mut DescriptorEncoder<'b>,
+    result: fmt::Result,
+}
+
+impl fmt::Debug for Readings<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readings").finish_non_exhaustive()
+    }
+}
+
+impl Readings<'_, '_> {
+    /// A number that only grows.
+    pub fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let write = |to: MetricEncoder<'_>| ConstCounter::new(value).encode(to);
+        self.family(name, help, MetricType::Counter, write);
+    }
+
+    /// Seconds or bytes that only grow.
+    pub fn counter_f64(&mut self, name: &str, help: &str, value: f64) {
+        let write = |to: MetricEncoder<'_>| ConstCounter::new(value).encode(to);
+        self.family(name, help, MetricType::Counter, write);
+    }
+
+    /// Numbers that only grow, told apart by one label.
+    pub fn counters(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) {
+        self.family(name, help, MetricType::Counter, |mut to| {
+            for (value_of_label, value) in values {
+                let labels = [(label, *value_of_label)];
+                ConstCounter::new(*value).encode(to.encode_family(&labels)?)?;
+            }
+            Ok(())
+        });
+    }
+
+    /// A number that goes up and down.
+    pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        let write = |to: MetricEncoder<'_>| ConstGauge::new(value).encode(to);
+        self.family(name, help, MetricType::Gauge, write);
+    }
+
+    /// [`Readings::gauge`] of something counted in whole numbers.
+    pub fn gauge_of(&mut self, name: &str, help: &str, value: impl TryInto<i64>) {
+        let value = value.try_into().unwrap_or(i64::MAX);
+        let write = |to: MetricEncoder<'_>| ConstGauge::new(value).encode(to);
+        self.family(name, help, MetricType::Gauge, write);
+    }
+
+    /// Numbers that go up and down, told apart by one label.
+    pub fn gauges(&mut self, name: &str, help: &str, label: &str, values: &[(&str, f64)]) {
+        self.family(name, help, MetricType::Gauge, |mut to| {
+            for (value_of_label, value) in values {
+                let labels = [(label, *value_of_label)];
+                ConstGauge::new(*value).encode(to.encode_family(&labels)?)?;
+            }
+            Ok(())
+        });
+    }
+
+    /// A constant one whose labels are facts.
+    pub fn facts(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) {
+        self.family(name, help, MetricType::Gauge, |mut to| {
+            ConstGauge::new(1_i64).encode(to.encode_family(labels)?)
+        });
+    }
+
+    fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        write: impl FnOnce(MetricEncoder<'_>) -> fmt::Result,
+    ) {
+        if self.result.is_err() {
+            return;
+        }
+        let name = name.strip_suffix("_total").unwrap_or(name);
+        self.result = self
+            .encoder
+            .encode_descriptor(name, help, None, kind)
+            .and_then(write);
+    }
+}
+
+struct Reader<F>(F);
+
+impl<F> fmt::Debug for Reader<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl<F> Collector for Reader<F>
+where
+    F: Fn(&mut Readings<'_, '_>) + Send + Sync + 'static,
+{
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut readings = Readings {
+            encoder: &mut encoder,
+            result: Ok(()),
+        };
+        (self.0)(&mut readings);
+        readings.result
+    }
+}
+
+/// OpenMetrics text as the older format writes it: counters are named with their suffix, and nothing marks the end.
+fn as_text_0_0_4(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len() + 1024);
+    // The help line comes before the type line, which says whether the name gets its suffix.
+    let mut help: Option<(&str, &str)> = None;
+    for line in open_metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", kind),
+                "unknown" => ("", "untyped"),
+                "info" => ("_info", "gauge"),
+                other => ("", other),
+            };
+            if let Some((_, help)) = help.take() {
+                for part in ["# HELP ", name, suffix, " ", help, "\n"] {
+                    text.push_str(part);
+                }
+            }
+            for part in ["# TYPE ", name, suffix, " ", kind, "\n"] {
+                text.push_str(part);
+            }
+        } else if !line.starts_with("# ") {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> Metrics {
+        let metrics = Metrics::new();
+        let restarts = metrics.counters("gauntlet_actors_restarts_total", "Restarts.");
+        restarts
+            .get_or_create(&vec![("actor", "shipper".to_owned())])
+            .inc();
+        metrics.gauge("gauntlet_pool_jobs", "Jobs at work.").set(3);
+        metrics.read(|readings| {
+            readings.counter("gauntlet_head_samples_total", "Samples taken.", 7);
+            readings.gauge("gauntlet_head_bytes", "Memory.", 1.5);
+            readings.gauges(
+                "gauntlet_duty_state",
+                "State.",
+                "duty",
+                &[("cut", 0.0), ("ship", 1.0)],
+            );
+        });
+        metrics
+    }
+
+    #[test]
+    fn text_names_counters_with_their_suffix() {
+        let expect = "\
+# HELP gauntlet_actors_restarts_total Restarts.
+# TYPE gauntlet_actors_restarts_total counter
+gauntlet_actors_restarts_total{actor=\"shipper\"} 1
+# HELP gauntlet_pool_jobs Jobs at work.
+# TYPE gauntlet_pool_jobs gauge
+gauntlet_pool_jobs 3
+# HELP gauntlet_head_samples_total Samples taken.
+# TYPE gauntlet_head_samples_total counter
+gauntlet_head_samples_total 7
+# HELP gauntlet_head_bytes Memory.
+# TYPE gauntlet_head_bytes gauge
+gauntlet_head_bytes 1.5
+# HELP gauntlet_duty_state State.
+# TYPE gauntlet_duty_state gauge
+gauntlet_duty_state{duty=\"cut\"} 0.0
+gauntlet_duty_state{duty=\"ship\"} 1.0
+";
+        assert_eq!(registry().exposition(Form::Text), expect);
+    }
+
+    #[test]
+    fn openmetrics_names_families_without_suffix_and_ends() {
+        let text = registry().exposition(Form::OpenMetrics);
+        assert!(text.contains("# TYPE gauntlet_head_samples counter\n"));
+        assert!(text.contains("\ngauntlet_head_samples_total 7\n"));
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_accept_header_chooses_the_form() {
+        let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2";
+        assert_eq!(Form::accepted(accept), Form::OpenMetrics);
+        assert_eq!(Form::accepted("text/plain"), Form::Text);
+    }
+}
