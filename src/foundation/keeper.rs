@@ -131,12 +131,15 @@ where
     }
 }
 
+/// Actor, context and mailbox as actix polls them.
+type Life<A> = Pin<Box<ContextFut<A, Context<A>>>>;
+
 struct Keeper<A>
 where
     A: Actor<Context = Context<A>> + Supervised,
     Context<A>: AsyncContextParts<A>,
 {
-    life: Option<Pin<Box<ContextFut<A, Context<A>>>>>,
+    life: Option<Life<A>>,
     budget: Budget,
     restarts_in_a_row: u32,
     up_since: Instant,

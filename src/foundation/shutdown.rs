@@ -127,8 +127,8 @@ mod tests {
 
     use super::*;
 
-    fn sleep(seconds: u64) -> impl Future<Output = ()> {
-        async move { tokio::time::sleep(Duration::from_secs(seconds)).await }
+    async fn sleep(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 
     #[tokio::test(start_paused = true)]
