@@ -1,0 +1,9 @@
+//! The local database beside Debian's Prometheus and promtool: each opens what the other wrote.
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod prometheus_reads_ours;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod we_read_theirs;
