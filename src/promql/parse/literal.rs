@@ -75,7 +75,7 @@ pub(super) fn duration_seconds(text: &str) -> Result<f64, String> {
 
 /// The value of a string token with its quotes. Escapes are Go's; bytes above 0x7f that do not make UTF-8 become the
 /// replacement character, because no label can hold them.
-pub(super) fn unquote(text: &str) -> Option<String> {
+pub fn unquote(text: &str) -> Option<String> {
     let quote = text.chars().next()?;
     let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
     if quote == '`' || !inner.contains('\\') {

@@ -17,6 +17,8 @@ mod pretty;
 mod print;
 mod selector;
 mod suffix;
+#[cfg(test)]
+mod tests;
 mod token;
 mod tree;
 
@@ -26,7 +28,8 @@ use crate::promql::parse::parser::Parser;
 
 pub use error::{ParseError, position};
 pub use functions::{function, functions};
-pub use parser::EXPR_HEIGHT_MAX;
+pub use literal::unquote;
+pub use parser::{EXPR_HEIGHT_MAX, EXPR_NESTING_MAX};
 pub use pretty::pretty;
 pub use tree::tree_json;
 

@@ -15,6 +15,9 @@ use crate::promql::parse::token::{Keyword, Preprocessor, Token, TokenKind};
 /// A tree higher than this is refused, so that whoever walks it may recurse. Chains of operators grow the tree too.
 pub const EXPR_HEIGHT_MAX: usize = 500;
 
+/// Parentheses, arguments, signs and right sides inside one another; the parser itself recurses through these.
+pub const EXPR_NESTING_MAX: usize = 150;
+
 /// How tightly the sign before an expression binds: as `*`, so that only `^` goes first.
 const UNARY_OPERAND_BINDING: u8 = 6;
 
@@ -171,7 +174,7 @@ impl<'a> Parser<'a> {
         if EXPR_HEIGHT_MAX <= height {
             return self.fail(
                 span,
-                format!("expression is nested deeper than {EXPR_HEIGHT_MAX} levels"),
+                format!("expression tree is higher than {EXPR_HEIGHT_MAX} levels"),
             );
         }
         Ok(height + 1)
@@ -179,7 +182,13 @@ impl<'a> Parser<'a> {
 
     /// An expression whose operators all bind at least as tightly as `binding`.
     pub(super) fn expr(&mut self, binding: u8) -> Parse<Sub> {
-        self.depth = self.grow(self.depth, self.span())?;
+        if EXPR_NESTING_MAX <= self.depth {
+            return self.fail(
+                self.span(),
+                format!("expression is nested deeper than {EXPR_NESTING_MAX} levels"),
+            );
+        }
+        self.depth += 1;
         let mut lhs = self.operand()?;
         while let TokenKind::Op(op) = self.kind() {
             let op_binding = binding_of(op);

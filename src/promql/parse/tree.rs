@@ -4,46 +4,72 @@ use serde_json::{Value, json};
 
 use crate::model::number::format_f;
 use crate::promql::parse::ast::{
-    AtModifier, BinaryExpr, Call, Cardinality, DurationExpr, DurationSpec, Expr, ExprKind, Extend,
+    AtModifier, Call, Cardinality, DurationExpr, DurationSpec, Expr, ExprKind, Extend,
     MatrixSelector, SubqueryExpr, UnaryOp, ValueType, VectorMatching, VectorSelector,
 };
 
 /// The tree under `expr`.
 pub fn tree_json(expr: &Expr) -> Value {
+    // The parts come first, so that only this small frame is on the stack once per level.
+    let parts = children(expr).into_iter().map(tree_json).collect();
+    node_json(expr, parts)
+}
+
+fn children(expr: &Expr) -> Vec<&Expr> {
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Vector(_) | ExprKind::Matrix(_) => {
+            Vec::new()
+        }
+        ExprKind::Paren(inner) | ExprKind::Unary(_, inner) => vec![&**inner],
+        ExprKind::Binary(binary) => vec![&binary.lhs, &binary.rhs],
+        ExprKind::Aggregate(aggregate) => {
+            let mut parts = vec![&aggregate.expr];
+            parts.extend(&aggregate.param);
+            parts
+        }
+        ExprKind::Call(call) => call.args.iter().collect(),
+        ExprKind::Subquery(subquery) => vec![&subquery.expr],
+    }
+}
+
+/// One node around the JSON of its [`children`].
+fn node_json(expr: &Expr, parts: Vec<Value>) -> Value {
+    if let ExprKind::Call(call) = &expr.kind {
+        return call_json(call, parts);
+    }
+    let mut parts = parts.into_iter();
+    let first = parts.next().unwrap_or_default();
+    let second = parts.next().unwrap_or_default();
     match &expr.kind {
         ExprKind::Number(number) => {
             json!({"type": "numberLiteral", "val": format_f(number.value)})
         }
         ExprKind::String(text) => json!({"type": "stringLiteral", "val": text}),
-        ExprKind::Paren(inner) => json!({"expr": tree_json(inner), "type": "parenExpr"}),
-        ExprKind::Unary(op, inner) => {
-            json!({"expr": tree_json(inner), "op": op.as_str(), "type": "unaryExpr"})
+        ExprKind::Paren(_) => json!({"expr": first, "type": "parenExpr"}),
+        ExprKind::Unary(op, _) => {
+            json!({"expr": first, "op": op.as_str(), "type": "unaryExpr"})
         }
-        ExprKind::Binary(binary) => binary_json(binary),
+        ExprKind::Binary(binary) => json!({
+            "bool": binary.return_bool,
+            "lhs": first,
+            "matching": binary.matching.as_ref().map(matching_json),
+            "op": binary.op.as_str(),
+            "rhs": second,
+            "type": "binaryExpr",
+        }),
         ExprKind::Aggregate(aggregate) => json!({
-            "expr": tree_json(&aggregate.expr),
+            "expr": first,
             "grouping": aggregate.grouping,
             "op": aggregate.op.as_str(),
-            "param": aggregate.param.as_ref().map(tree_json),
+            "param": second,
             "type": "aggregation",
             "without": aggregate.without,
         }),
-        ExprKind::Call(call) => call_json(call),
+        ExprKind::Call(call) => call_json(call, Vec::new()),
         ExprKind::Vector(vector) => vector_json(vector),
         ExprKind::Matrix(matrix) => matrix_json(matrix),
-        ExprKind::Subquery(subquery) => subquery_json(subquery),
+        ExprKind::Subquery(subquery) => subquery_json(subquery, first),
     }
-}
-
-fn binary_json(binary: &BinaryExpr) -> Value {
-    json!({
-        "bool": binary.return_bool,
-        "lhs": tree_json(&binary.lhs),
-        "matching": binary.matching.as_ref().map(matching_json),
-        "op": binary.op.as_str(),
-        "rhs": tree_json(&binary.rhs),
-        "type": "binaryExpr",
-    })
 }
 
 fn matching_json(matching: &VectorMatching) -> Value {
@@ -81,7 +107,7 @@ fn number_json(value: f64) -> Value {
     }
 }
 
-fn call_json(call: &Call) -> Value {
+fn call_json(call: &Call, args: Vec<Value>) -> Value {
     let arg_types: Vec<&str> = call
         .func
         .arg_types
@@ -89,7 +115,7 @@ fn call_json(call: &Call) -> Value {
         .map(|wanted: &ValueType| wanted.as_str())
         .collect();
     json!({
-        "args": call.args.iter().map(tree_json).collect::<Vec<Value>>(),
+        "args": args,
         "func": {
             "argTypes": arg_types,
             "name": call.func.name,
@@ -131,9 +157,9 @@ fn matrix_json(matrix: &MatrixSelector) -> Value {
     })
 }
 
-fn subquery_json(subquery: &SubqueryExpr) -> Value {
+fn subquery_json(subquery: &SubqueryExpr, expr: Value) -> Value {
     json!({
-        "expr": tree_json(&subquery.expr),
+        "expr": expr,
         "offset": literal_ms(subquery.offset.as_ref()),
         "offsetExpr": duration_json(subquery.offset.as_ref()),
         "range": literal_ms(Some(&subquery.range)),

@@ -1,0 +1,123 @@
+//! Random input: nothing panics, and what parses prints to what parses.
+
+use proptest::prelude::*;
+
+use crate::promql::parse::{parse_expr, parse_selector_matchers, pretty, tree_json};
+
+/// Pieces that make nearly right queries.
+const PIECES: [&str; 72] = [
+    "foo",
+    "bar:baz",
+    "up",
+    "sum",
+    "topk",
+    "count_values",
+    "rate",
+    "abs",
+    "info",
+    "time",
+    "label_replace",
+    "start",
+    "end",
+    "step",
+    "range",
+    "min_of",
+    "max_of",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "fill",
+    "fill_left",
+    "bool",
+    "offset",
+    "@",
+    "anchored",
+    "smoothed",
+    "and",
+    "or",
+    "unless",
+    "atan2",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "^",
+    "==",
+    "!=",
+    "<=",
+    ">",
+    "</",
+    ">/",
+    "(",
+    ")",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "=",
+    "=~",
+    "!~",
+    "\"a.b\"",
+    "'c'",
+    "`d`",
+    "1",
+    "0x1f",
+    "1e3",
+    "5m",
+    "1h30m",
+    "inf",
+    "nan",
+    "#",
+    "\n",
+    "_",
+    "\\",
+    "\u{e9}",
+];
+
+fn check(text: &str) {
+    drop(parse_selector_matchers(text));
+    let Ok(expr) = parse_expr(text) else {
+        return;
+    };
+    let printed = expr.to_string();
+    assert!(tree_json(&expr).is_object());
+    if printed.contains("info(") {
+        // Braces without matchers print as nothing, as Prometheus prints them; only `info` may have them.
+        return;
+    }
+    let again = parse_expr(&printed).unwrap_or_else(|error| panic!("{text} as {printed}: {error}"));
+    assert_eq!(again.to_string(), printed, "{text}");
+    assert!(parse_expr(&pretty(&expr)).is_ok(), "{text}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn token_soup_never_panics(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..14), spaces in any::<u16>()) {
+        let mut text = String::new();
+        for (position, piece) in pieces.iter().enumerate() {
+            if spaces >> (position % 16) & 1 == 1 {
+                text.push(' ');
+            }
+            text.push_str(piece);
+        }
+        check(&text);
+    }
+
+    #[test]
+    fn random_text_never_panics(text in "\\PC{0,40}") {
+        check(&text);
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        check(&String::from_utf8_lossy(&bytes));
+    }
+}
