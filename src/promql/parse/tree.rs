@@ -15,6 +15,14 @@ pub fn tree_json(expr: &Expr) -> Value {
     node_json(expr, parts)
 }
 
+/// An object whose parts are moved, not copied.
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
 fn children(expr: &Expr) -> Vec<&Expr> {
     match &expr.kind {
         ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Vector(_) | ExprKind::Matrix(_) => {
@@ -45,26 +53,31 @@ fn node_json(expr: &Expr, parts: Vec<Value>) -> Value {
             json!({"type": "numberLiteral", "val": format_f(number.value)})
         }
         ExprKind::String(text) => json!({"type": "stringLiteral", "val": text}),
-        ExprKind::Paren(_) => json!({"expr": first, "type": "parenExpr"}),
-        ExprKind::Unary(op, _) => {
-            json!({"expr": first, "op": op.as_str(), "type": "unaryExpr"})
-        }
-        ExprKind::Binary(binary) => json!({
-            "bool": binary.return_bool,
-            "lhs": first,
-            "matching": binary.matching.as_ref().map(matching_json),
-            "op": binary.op.as_str(),
-            "rhs": second,
-            "type": "binaryExpr",
-        }),
-        ExprKind::Aggregate(aggregate) => json!({
-            "expr": first,
-            "grouping": aggregate.grouping,
-            "op": aggregate.op.as_str(),
-            "param": second,
-            "type": "aggregation",
-            "without": aggregate.without,
-        }),
+        ExprKind::Paren(_) => object([("expr", first), ("type", json!("parenExpr"))]),
+        ExprKind::Unary(op, _) => object([
+            ("expr", first),
+            ("op", json!(op.as_str())),
+            ("type", json!("unaryExpr")),
+        ]),
+        ExprKind::Binary(binary) => object([
+            ("bool", json!(binary.return_bool)),
+            ("lhs", first),
+            (
+                "matching",
+                json!(binary.matching.as_ref().map(matching_json)),
+            ),
+            ("op", json!(binary.op.as_str())),
+            ("rhs", second),
+            ("type", json!("binaryExpr")),
+        ]),
+        ExprKind::Aggregate(aggregate) => object([
+            ("expr", first),
+            ("grouping", json!(aggregate.grouping)),
+            ("op", json!(aggregate.op.as_str())),
+            ("param", second),
+            ("type", json!("aggregation")),
+            ("without", json!(aggregate.without)),
+        ]),
         ExprKind::Call(call) => call_json(call, Vec::new()),
         ExprKind::Vector(vector) => vector_json(vector),
         ExprKind::Matrix(matrix) => matrix_json(matrix),
@@ -114,16 +127,17 @@ fn call_json(call: &Call, args: Vec<Value>) -> Value {
         .iter()
         .map(|wanted: &ValueType| wanted.as_str())
         .collect();
-    json!({
-        "args": args,
-        "func": {
-            "argTypes": arg_types,
-            "name": call.func.name,
-            "returnType": call.func.return_type.as_str(),
-            "variadic": call.func.variadic,
-        },
-        "type": "call",
-    })
+    let func = json!({
+        "argTypes": arg_types,
+        "name": call.func.name,
+        "returnType": call.func.return_type.as_str(),
+        "variadic": call.func.variadic,
+    });
+    object([
+        ("args", Value::Array(args)),
+        ("func", func),
+        ("type", json!("call")),
+    ])
 }
 
 fn vector_json(vector: &VectorSelector) -> Value {
@@ -158,18 +172,18 @@ fn matrix_json(matrix: &MatrixSelector) -> Value {
 }
 
 fn subquery_json(subquery: &SubqueryExpr, expr: Value) -> Value {
-    json!({
-        "expr": expr,
-        "offset": literal_ms(subquery.offset.as_ref()),
-        "offsetExpr": duration_json(subquery.offset.as_ref()),
-        "range": literal_ms(Some(&subquery.range)),
-        "rangeExpr": duration_json(Some(&subquery.range)),
-        "startOrEnd": start_or_end(subquery.at),
-        "step": literal_ms(subquery.step.as_ref()),
-        "stepExpr": duration_json(subquery.step.as_ref()),
-        "timestamp": timestamp(subquery.at),
-        "type": "subquery",
-    })
+    object([
+        ("expr", expr),
+        ("offset", json!(literal_ms(subquery.offset.as_ref()))),
+        ("offsetExpr", json!(duration_json(subquery.offset.as_ref()))),
+        ("range", json!(literal_ms(Some(&subquery.range)))),
+        ("rangeExpr", json!(duration_json(Some(&subquery.range)))),
+        ("startOrEnd", json!(start_or_end(subquery.at))),
+        ("step", json!(literal_ms(subquery.step.as_ref()))),
+        ("stepExpr", json!(duration_json(subquery.step.as_ref()))),
+        ("timestamp", json!(timestamp(subquery.at))),
+        ("type", json!("subquery")),
+    ])
 }
 
 fn matchers_json(vector: &VectorSelector) -> Vec<Value> {
