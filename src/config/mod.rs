@@ -3,5 +3,6 @@
 //! Owns: appliance.toml and prometheus.yml, and the complaints about them.
 //! Never: acts on a setting.
 //! Tested by: every shipped key, every refusal, beside the code.
+pub mod appliance;
 pub mod prometheus;
 mod yaml;

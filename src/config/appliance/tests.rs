@@ -1,0 +1,178 @@
+//! Every layer, every refusal.
+
+use super::*;
+use crate::config::appliance::layers::shipped_keys;
+use crate::foundation::durable::replace_file;
+
+fn given(set: &[(&str, &str)]) -> Given {
+    Given {
+        set: set
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..Given::default()
+    }
+}
+
+#[track_caller]
+fn refused(given: &Given) -> Vec<String> {
+    load(given)
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn the_shipped_file_is_valid_and_complete() {
+    let settings = load(&Given::default()).unwrap();
+    assert_eq!(settings.http.address.to_string(), "127.0.0.1:10902");
+    assert_eq!(settings.tsdb.head.chunk_range_ms, 7_200_000);
+    assert_eq!(
+        settings.wal_sync,
+        WalSync::Every(std::time::Duration::from_secs(1))
+    );
+    assert!(settings.labels.0.is_empty());
+    // A key that is read and not shipped would be complained of above; here is the other direction.
+    let read: Vec<&str> = settings.flags.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(read, shipped_keys());
+}
+
+#[test]
+fn every_shipped_key_has_a_comment_above_it() {
+    let mut is_commented = false;
+    for line in SHIPPED.lines() {
+        match line.trim() {
+            "" => is_commented = false,
+            comment if comment.starts_with('#') => is_commented = true,
+            section if section.starts_with('[') => is_commented = false,
+            key => assert!(is_commented, "no comment above {key}"),
+        }
+    }
+}
+
+#[test]
+fn later_layers_win() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("appliance.toml");
+    replace_file(
+        &file,
+        b"[query]\nqueue = 1\nmax_concurrent = 1\ntimeout = \"1s\"\nlookback = \"1m\"\n",
+    )
+    .unwrap();
+    std::fs::create_dir(dir.path().join("conf.d")).unwrap();
+    replace_file(
+        &dir.path().join("conf.d/20.toml"),
+        b"query.max_concurrent = 3",
+    )
+    .unwrap();
+    replace_file(
+        &dir.path().join("conf.d/10.toml"),
+        b"query.max_concurrent = 2\nquery.timeout = \"2s\"",
+    )
+    .unwrap();
+    replace_file(&dir.path().join("conf.d/notes.txt"), b"not toml").unwrap();
+    let given = Given {
+        file: Some(file),
+        environment: vec![
+            ("GAUNTLET__QUERY__TIMEOUT".to_owned(), "3s".to_owned()),
+            ("GAUNTLET__LABELS__REPLICA".to_owned(), "a".to_owned()),
+            ("PATH".to_owned(), "/bin".to_owned()),
+        ],
+        set: vec![("query.lookback".to_owned(), "4m".to_owned())],
+    };
+    let settings = load(&given).unwrap();
+    assert_eq!(settings.query.queue_max, 1);
+    assert_eq!(settings.query.concurrent_max, 3);
+    assert_eq!(settings.query.timeout.as_secs(), 3);
+    assert_eq!(settings.query.lookback.as_secs(), 240);
+    assert_eq!(settings.labels.0.to_string(), r#"{replica="a"}"#);
+}
+
+#[test]
+fn everything_wrong_is_named_at_once_with_file_line_key_and_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("appliance.toml");
+    replace_file(&file, b"[http]\nadress = \"127.0.0.1:1\"\n[query]\nqueue = \"many\"\ntimeout = -5\n[head]\nwal_compression = \"lz4\"\n").unwrap();
+    let given = Given {
+        file: Some(file.clone()),
+        environment: vec![("GAUNTLET__POOLS__BULK_THREADS".to_owned(), "0".to_owned())],
+        set: vec![("retention.size".to_owned(), "12".to_owned())],
+    };
+    let file = file.display();
+    let expect = [
+        format!("{file}:2: http.adress = \"127.0.0.1:1\": there is no such key; is http.address meant?"),
+        format!("{file}:4: query.queue = \"many\": expected a whole number of at least 1"),
+        format!("{file}:5: query.timeout = \"-5\": expected a duration longer than 0, such as 15s, 2h or 1h30m"),
+        format!("{file}:7: head.wal_compression = \"lz4\": expected one of snappy, zstd, none"),
+        "command line: retention.size = \"12\": expected a size such as 512MB or 1.5GB; 0 for none".to_owned(),
+        "environment variable GAUNTLET__POOLS__BULK_THREADS: pools.bulk_threads = \"0\": expected a whole number of at least 1".to_owned(),
+    ];
+    assert_eq!(refused(&given), expect);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("appliance.toml");
+    replace_file(&file, b"[http]\naddress = = 1\n").unwrap();
+    let given = Given {
+        file: Some(file.clone()),
+        ..Given::default()
+    };
+    let texts = refused(&given);
+    assert!(
+        texts
+            .iter()
+            .all(|text| text.starts_with(&format!("{}:2: ", file.display()))),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error() {
+    let given = Given {
+        file: Some("/nowhere/appliance.toml".into()),
+        ..Given::default()
+    };
+    let texts = refused(&given);
+    assert_eq!(texts.len(), 1);
+    assert!(
+        texts[0].starts_with("/nowhere/appliance.toml: read the file: "),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn a_public_address_wants_a_word() {
+    let texts = refused(&given(&[("http.address", "0.0.0.0:10902")]));
+    assert!(
+        texts[0].contains("set http.allow_public = true"),
+        "{texts:?}"
+    );
+    let meant = [
+        ("http.address", "0.0.0.0:10902"),
+        ("http.allow_public", "true"),
+    ];
+    assert!(load(&given(&meant)).is_ok());
+    assert!(load(&given(&[("grpc.address", "[::1]:0")])).is_ok());
+}
+
+#[test]
+fn the_log_is_synced_now_and_then_always_or_never() {
+    let sync = |text| load(&given(&[("head.wal_sync", text)])).unwrap().wal_sync;
+    assert_eq!(sync("always"), WalSync::Always);
+    assert_eq!(sync("off"), WalSync::Off);
+    assert_eq!(
+        sync("250ms"),
+        WalSync::Every(std::time::Duration::from_millis(250))
+    );
+    assert_eq!(refused(&given(&[("head.wal_sync", "0")])).len(), 1);
+}
+
+#[test]
+fn label_names_are_checked() {
+    assert_eq!(refused(&given(&[("labels.9lives", "x")])).len(), 1);
+    assert_eq!(refused(&given(&[("log.level", "loud")])).len(), 1);
+    assert_eq!(refused(&given(&[("http.cors_origin", "(")])).len(), 1);
+}
