@@ -211,10 +211,10 @@ fn parse_size(text: &str) -> Option<u64> {
 }
 
 fn shown(value: &Value) -> String {
-    match &value.kind {
-        ValueKind::String(text) => text.clone(),
-        _ => value.to_string(),
+    if let ValueKind::String(text) = &value.kind {
+        return text.clone();
     }
+    value.to_string()
 }
 
 /// The key that differs least, if it differs by little.

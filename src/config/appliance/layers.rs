@@ -205,15 +205,12 @@ fn read_set(set: &[(String, String)]) -> Layer {
 }
 
 fn flatten(way: &str, value: Value, flat: &mut BTreeMap<String, Value>) {
-    match value.kind {
-        ValueKind::Table(table) => {
-            for (key, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
-                flatten(&join(way, &key), value, flat);
-            }
+    if let ValueKind::Table(table) = value.kind {
+        for (key, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
+            flatten(&join(way, &key), value, flat);
         }
-        _ => {
-            flat.insert(way.to_owned(), value);
-        }
+    } else {
+        flat.insert(way.to_owned(), value);
     }
 }
 
