@@ -1,6 +1,19 @@
 //! Query text in, columns out.
 //!
 //! Owns: the PromQL grammar, its printer and error texts, the plan, the engine and its limits.
-//! Never: knows where series live (it sees `storage::Queryable`), opens a socket, or reads a clock.
+//! Never: knows where series live (it sees `storage::Queryable`), opens a socket, or asks for the time but for its deadline.
 //! Tested by: the scripts under `tests/promql` and the shared conformance scripts, run by `testing`.
+mod annotations;
+mod engine;
+mod exec;
+mod functions;
+mod limits;
 pub mod parse;
+mod plan;
+pub mod value;
+
+pub use engine::{Engine, EngineSettings, QueryOptions};
+pub use limits::{ErrorKind, QueryError};
+pub use value::{
+    MatrixSeries, Point, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
+};

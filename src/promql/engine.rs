@@ -1,0 +1,292 @@
+//! The engine: a query and a source in, an answer out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::foundation::pool::Pool;
+use crate::foundation::{Cancel, Clock, SystemClock};
+use crate::model::TimestampMs;
+use crate::promql::annotations::Annotations;
+use crate::promql::exec::source::select_all;
+use crate::promql::exec::{EvalContext, Evaluator, Value, finish};
+use crate::promql::limits::{Budget, QueryError};
+use crate::promql::parse::ast::{Expr, ValueType};
+use crate::promql::parse::parse_expr;
+use crate::promql::plan::{Grid, Node, Plan, PlanContext, plan};
+use crate::promql::value::{MatrixSeries, Point, PointValue, QueryOutput, QueryStats, QueryValue};
+use crate::storage::Queryable;
+
+/// What every query of an engine goes by.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// How old the newest sample of a series may be, unless the query says otherwise.
+    pub lookback_ms: i64,
+    /// The most samples one query may hold.
+    pub samples_max: u64,
+    /// How long a query may take, unless it says less.
+    pub timeout_ms: i64,
+    /// Step of subqueries that name none.
+    pub subquery_step_ms: i64,
+    /// Names go when a query is done rather than when a function is, so that functions of labels still see them.
+    pub delayed_name_removal: bool,
+    /// `__type__` says what a counter is, rather than the metric's name.
+    pub type_and_unit_labels: bool,
+    /// Where the deadline is read.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            lookback_ms: 300_000,
+            samples_max: 50_000_000,
+            timeout_ms: 120_000,
+            subquery_step_ms: 60_000,
+            delayed_name_removal: true,
+            type_and_unit_labels: false,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// What one query goes by.
+#[derive(Debug, Clone, Default)]
+pub struct QueryOptions {
+    /// Instead of the engine's lookback.
+    pub lookback_ms: Option<i64>,
+    /// Less time than the engine allows.
+    pub timeout_ms: Option<i64>,
+    /// Fewer samples than the engine allows.
+    pub samples_max: Option<u64>,
+    /// Raised by whoever no longer waits for the answer.
+    pub cancel: Cancel,
+}
+
+/// Answers queries. Cloning is cheap; calls compute on the thread that calls.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    settings: EngineSettings,
+    pool: Option<Pool>,
+}
+
+/// A query whose text is read: what to evaluate, where remarks point, when.
+struct Question<'a> {
+    expr: &'a Expr,
+    text: &'a str,
+    grid: Grid,
+    step_ms: i64,
+    is_range: bool,
+    began_ms: i64,
+}
+
+impl Engine {
+    /// An engine; big queries share their work with idle threads of `pool`, which may be the one they run in.
+    pub fn new(settings: EngineSettings, pool: Option<Pool>) -> Self {
+        Self { settings, pool }
+    }
+
+    /// What every query goes by.
+    pub fn settings(&self) -> &EngineSettings {
+        &self.settings
+    }
+
+    /// The value of `query` at `t_ms`.
+    pub fn instant(
+        &self,
+        queryable: Arc<dyn Queryable>,
+        query: &str,
+        t_ms: TimestampMs,
+        options: &QueryOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        let began_ms = self.settings.clock.now_ms();
+        let expr = parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))?;
+        let question = Question {
+            expr: &expr,
+            text: query,
+            grid: Grid::instant(t_ms),
+            step_ms: 0,
+            is_range: false,
+            began_ms,
+        };
+        self.answer(queryable, &question, options)
+    }
+
+    /// The value of an expression that is read already; remarks carry no place.
+    pub fn instant_expr(
+        &self,
+        queryable: Arc<dyn Queryable>,
+        expr: &Expr,
+        t_ms: TimestampMs,
+        options: &QueryOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        let question = Question {
+            expr,
+            text: "",
+            grid: Grid::instant(t_ms),
+            step_ms: 0,
+            is_range: false,
+            began_ms: self.settings.clock.now_ms(),
+        };
+        self.answer(queryable, &question, options)
+    }
+
+    /// The values of `query` from `start_ms` to `end_ms`, both inclusive, every `step_ms`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parameters of a range query, in the order the HTTP API names them"
+    )]
+    pub fn range(
+        &self,
+        queryable: Arc<dyn Queryable>,
+        query: &str,
+        start_ms: TimestampMs,
+        end_ms: TimestampMs,
+        step_ms: i64,
+        options: &QueryOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        let began_ms = self.settings.clock.now_ms();
+        let expr = parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))?;
+        let value_type = expr.value_type();
+        if !matches!(value_type, ValueType::Scalar | ValueType::Vector) {
+            return Err(QueryError::BadData(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                value_type.documented()
+            )));
+        }
+        if step_ms <= 0 {
+            return Err(QueryError::BadData(
+                "zero or negative query resolution step widths are not accepted. Try a positive integer".to_owned(),
+            ));
+        }
+        let question = Question {
+            expr: &expr,
+            text: query,
+            grid: Grid::range(start_ms, end_ms, step_ms),
+            step_ms,
+            is_range: true,
+            began_ms,
+        };
+        self.answer(queryable, &question, options)
+    }
+
+    fn answer(
+        &self,
+        queryable: Arc<dyn Queryable>,
+        question: &Question<'_>,
+        options: &QueryOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        let settings = &self.settings;
+        let lookback_ms = options.lookback_ms.unwrap_or(settings.lookback_ms).max(1);
+        let timeout_ms = options
+            .timeout_ms
+            .map_or(settings.timeout_ms, |asked| asked.min(settings.timeout_ms));
+        let samples_max = options.samples_max.map_or(settings.samples_max, |asked| {
+            asked.min(settings.samples_max)
+        });
+        let budget = Arc::new(Budget::new(
+            samples_max,
+            options.cancel.clone(),
+            Arc::clone(&settings.clock),
+            question.began_ms.saturating_add(timeout_ms),
+        ));
+        let notes = Arc::new(Annotations::default());
+        let plan = plan(
+            question.expr,
+            &PlanContext {
+                grid: question.grid,
+                step_ms: question.step_ms,
+                lookback_ms,
+                subquery_step_ms: settings.subquery_step_ms,
+            },
+        )?;
+        let (selected, cost) = select_all(&plan, &*queryable, question.step_ms, &budget, &notes)?;
+        let prepared_ms = settings.clock.now_ms();
+        let evaluator = Evaluator {
+            context: EvalContext {
+                grid: question.grid,
+                step_ms: question.step_ms,
+                lookback_ms,
+                delayed_name_removal: settings.delayed_name_removal,
+                type_and_unit_labels: settings.type_and_unit_labels,
+                is_range: question.is_range,
+            },
+            selected: selected.into(),
+            queryable,
+            budget: Arc::clone(&budget),
+            notes: Arc::clone(&notes),
+            n_queried: Arc::default(),
+            n_read: Arc::default(),
+            pool: self.pool.clone(),
+        };
+        let value = evaluate(&evaluator, &plan, question)?;
+        let done_ms = settings.clock.now_ms();
+        let (warnings, infos) = notes.texts(question.text);
+        Ok(QueryOutput {
+            value,
+            warnings,
+            infos,
+            stats: QueryStats {
+                exec_total_ms: done_ms - question.began_ms,
+                preparation_ms: prepared_ms - question.began_ms,
+                inner_eval_ms: done_ms - prepared_ms,
+                series: cost.series,
+                chunks: cost.chunks,
+                chunk_bytes: cost.bytes,
+                total_queryable_samples: evaluator.n_queried.load(Ordering::Relaxed),
+                samples_read: evaluator.n_read.load(Ordering::Relaxed),
+                peak_samples: budget.peak(),
+            },
+        })
+    }
+}
+
+fn evaluate(
+    evaluator: &Evaluator,
+    plan: &Plan,
+    question: &Question<'_>,
+) -> Result<QueryValue, QueryError> {
+    let grid = question.grid;
+    if let Node::Range(range) = &plan.root {
+        return Ok(QueryValue::Matrix(evaluator.whole_range(range, grid)?));
+    }
+    Ok(match evaluator.eval(&plan.root, grid)? {
+        Value::Scalar(values) if question.is_range => {
+            QueryValue::Matrix(scalar_matrix(&values, grid))
+        }
+        Value::Scalar(values) => QueryValue::Scalar {
+            t: grid.start,
+            v: values.first().copied().unwrap_or(f64::NAN),
+        },
+        Value::Text(text) => QueryValue::String {
+            t: grid.start,
+            text: text.as_ref().to_owned(),
+        },
+        Value::Vector(frame) => {
+            let frame = evaluator.finish(frame)?;
+            if question.is_range {
+                QueryValue::Matrix(finish::to_matrix(&frame, grid))
+            } else {
+                QueryValue::Vector(finish::to_vector(&frame, grid.start))
+            }
+        }
+    })
+}
+
+/// A scalar over a range: a series without labels.
+fn scalar_matrix(values: &[f64], grid: Grid) -> Vec<MatrixSeries> {
+    let points: Vec<Point> = values
+        .iter()
+        .enumerate()
+        .map(|(i, v)| Point {
+            t: grid.time(i),
+            value: PointValue::Float(*v),
+        })
+        .collect();
+    if points.is_empty() {
+        return Vec::new();
+    }
+    vec![MatrixSeries {
+        labels: crate::model::Labels::empty(),
+        points,
+    }]
+}

@@ -1,0 +1,367 @@
+//! Aggregations that make one series of a group: sums, means, extremes, deviations, quantiles.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "groups are numbered by the walk that places the series; rows have a value per step"
+)]
+
+use std::collections::HashMap;
+
+use crate::model::{Labels, METRIC_NAME, SeriesKey};
+use crate::promql::exec::Evaluator;
+use crate::promql::exec::frame::{Frame, Head, Row};
+use crate::promql::functions::kahan::{Kahan, Mean};
+use crate::promql::functions::quantile::quantile;
+use crate::promql::limits::QueryError;
+use crate::promql::parse::ast::AggregateOp;
+use crate::promql::plan::{Aggregate, Grid};
+
+/// Which group every series belongs to, and who the groups are.
+#[derive(Debug)]
+pub(crate) struct Grouping {
+    /// By series.
+    pub(crate) group_of: Vec<usize>,
+    /// By group.
+    pub(crate) heads: Vec<Head>,
+}
+
+/// The key of the group that `labels` belong to.
+pub(crate) fn group_key(labels: &Labels, aggregate: &Aggregate) -> SeriesKey {
+    let is_listed = |name: &str| aggregate.grouping.iter().any(|listed| listed == name);
+    SeriesKey::of(labels.iter().filter(|(name, _)| {
+        if aggregate.without {
+            *name != METRIC_NAME && !is_listed(name)
+        } else {
+            is_listed(name)
+        }
+    }))
+}
+
+/// The labels of the group that `labels` belong to.
+pub(crate) fn group_labels(labels: &Labels, aggregate: &Aggregate) -> Labels {
+    let is_listed = |name: &str| aggregate.grouping.iter().any(|listed| listed == name);
+    labels.filtered(|name| {
+        if aggregate.without {
+            name != METRIC_NAME && !is_listed(name)
+        } else {
+            is_listed(name)
+        }
+    })
+}
+
+impl Grouping {
+    /// Places every series.
+    pub(crate) fn of(heads: &[Head], aggregate: &Aggregate) -> Self {
+        let mut by_key: HashMap<SeriesKey, usize> = HashMap::new();
+        let mut groups: Vec<Head> = Vec::new();
+        let is_single = !aggregate.without && aggregate.grouping.is_empty();
+        let mut group_of = Vec::with_capacity(heads.len());
+        for head in heads {
+            let group = if is_single && !groups.is_empty() {
+                0
+            } else {
+                *by_key
+                    .entry(group_key(&head.labels, aggregate))
+                    .or_insert_with(|| {
+                        groups.push(Head::new(group_labels(&head.labels, aggregate)));
+                        groups.len() - 1
+                    })
+            };
+            groups[group].drop_name |= head.drop_name;
+            group_of.push(group);
+        }
+        Self {
+            group_of,
+            heads: groups,
+        }
+    }
+}
+
+/// What a group has become at one step.
+trait Fold: Copy {
+    /// The first value.
+    fn first(v: f64) -> Self;
+    /// One more value.
+    fn add(&mut self, v: f64);
+    /// The result.
+    fn get(&self) -> f64;
+}
+
+impl Fold for Kahan {
+    fn first(v: f64) -> Self {
+        Self::from(v)
+    }
+
+    #[inline]
+    fn add(&mut self, v: f64) {
+        Self::add(self, v);
+    }
+
+    fn get(&self) -> f64 {
+        self.total()
+    }
+}
+
+impl Fold for Mean {
+    fn first(v: f64) -> Self {
+        Self::from(v)
+    }
+
+    #[inline]
+    fn add(&mut self, v: f64) {
+        Self::add(self, v);
+    }
+
+    fn get(&self) -> f64 {
+        Self::get(self)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Count(f64);
+
+impl Fold for Count {
+    fn first(_: f64) -> Self {
+        Self(1.0)
+    }
+
+    #[inline]
+    fn add(&mut self, _: f64) {
+        self.0 += 1.0;
+    }
+
+    fn get(&self) -> f64 {
+        self.0
+    }
+}
+
+#[derive(Clone, Copy)]
+struct One;
+
+impl Fold for One {
+    fn first(_: f64) -> Self {
+        Self
+    }
+
+    fn add(&mut self, _: f64) {}
+
+    fn get(&self) -> f64 {
+        1.0
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Min(f64);
+
+impl Fold for Min {
+    fn first(v: f64) -> Self {
+        Self(v)
+    }
+
+    #[inline]
+    fn add(&mut self, v: f64) {
+        if self.0 > v || self.0.is_nan() {
+            self.0 = v;
+        }
+    }
+
+    fn get(&self) -> f64 {
+        self.0
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Max(f64);
+
+impl Fold for Max {
+    fn first(v: f64) -> Self {
+        Self(v)
+    }
+
+    #[inline]
+    fn add(&mut self, v: f64) {
+        if self.0 < v || self.0.is_nan() {
+            self.0 = v;
+        }
+    }
+
+    fn get(&self) -> f64 {
+        self.0
+    }
+}
+
+/// Welford's running mean and sum of squared distances.
+#[derive(Clone, Copy)]
+struct Variance {
+    count: f64,
+    mean: f64,
+    sum: f64,
+}
+
+impl Fold for Variance {
+    fn first(v: f64) -> Self {
+        Self {
+            count: 1.0,
+            mean: v,
+            sum: if v.is_finite() { 0.0 } else { f64::NAN },
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, v: f64) {
+        self.count += 1.0;
+        let delta = v - self.mean;
+        self.mean += delta / self.count;
+        self.sum += delta * (v - self.mean);
+    }
+
+    fn get(&self) -> f64 {
+        self.sum / self.count
+    }
+}
+
+/// Groups being folded: one slot per group and step, filled in series order.
+struct Folding<F> {
+    n_steps: usize,
+    slots: Vec<Option<F>>,
+}
+
+impl<F: Fold> Folding<F> {
+    fn new(n_groups: usize, n_steps: usize) -> Self {
+        Self {
+            n_steps,
+            slots: vec![None; n_groups.saturating_mul(n_steps)],
+        }
+    }
+
+    fn take(&mut self, group: usize, row: Row<'_>) {
+        let slots = &mut self.slots[group * self.n_steps..(group + 1) * self.n_steps];
+        for (step, v) in row.iter() {
+            match &mut slots[step] {
+                Some(fold) => fold.add(v),
+                empty => *empty = Some(F::first(v)),
+            }
+        }
+    }
+}
+
+impl Evaluator {
+    /// An aggregation at every step.
+    pub(crate) fn aggregate(&self, aggregate: &Aggregate, grid: Grid) -> Result<Frame, QueryError> {
+        match aggregate.op {
+            AggregateOp::Sum => self.fold::<Kahan>(aggregate, grid),
+            AggregateOp::Avg => self.fold::<Mean>(aggregate, grid),
+            AggregateOp::Count => self.fold::<Count>(aggregate, grid),
+            AggregateOp::Group => self.fold::<One>(aggregate, grid),
+            AggregateOp::Min => self.fold::<Min>(aggregate, grid),
+            AggregateOp::Max => self.fold::<Max>(aggregate, grid),
+            AggregateOp::Stdvar => self.fold::<Variance>(aggregate, grid),
+            AggregateOp::Stddev => {
+                let mut frame = self.fold::<Variance>(aggregate, grid)?;
+                for v in frame.values_mut() {
+                    *v = v.sqrt();
+                }
+                Ok(frame)
+            }
+            AggregateOp::Quantile => self.quantile_of_groups(aggregate, grid),
+            AggregateOp::CountValues => self.count_values(aggregate, grid),
+            AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Limitk
+            | AggregateOp::LimitRatio => self.pick(aggregate, grid),
+        }
+    }
+
+    fn fold<F: Fold>(&self, aggregate: &Aggregate, grid: Grid) -> Result<Frame, QueryError> {
+        let input = self.vector(&aggregate.expr, grid)?;
+        let grouping = Grouping::of(input.heads(), aggregate);
+        let mut folding = Folding::<F>::new(grouping.heads.len(), grid.n);
+        for (i, (group, (_, row))) in grouping.group_of.iter().zip(input.rows()).enumerate() {
+            folding.take(*group, row);
+            if i % 256 == 255 {
+                self.budget.check()?;
+            }
+        }
+        let mut out = Frame::new(grid.n, &self.budget);
+        for (group, head) in grouping.heads.into_iter().enumerate() {
+            let mut row = out.push(head);
+            for step in 0..grid.n {
+                if let Some(fold) = &folding.slots[group * grid.n + step] {
+                    row.set(step, fold.get());
+                }
+            }
+            out.settle_last()?;
+        }
+        self.settle_names(&mut out)?;
+        Ok(out)
+    }
+
+    /// The parameter of an aggregation at every step.
+    pub(crate) fn param(&self, aggregate: &Aggregate, grid: Grid) -> Result<Vec<f64>, QueryError> {
+        match &aggregate.param {
+            Some((param, _)) => self.scalar(param, grid),
+            None => Err(QueryError::execution("aggregation without its parameter")),
+        }
+    }
+
+    fn quantile_of_groups(&self, aggregate: &Aggregate, grid: Grid) -> Result<Frame, QueryError> {
+        let qs = self.param(aggregate, grid)?;
+        let input = self.vector(&aggregate.expr, grid)?;
+        let span = aggregate.param.as_ref().map(|(_, span)| *span);
+        let span = span.unwrap_or(aggregate.span);
+        if input.len() > 0 {
+            let bounds = Bounds::of(&qs);
+            if bounds.has_nan {
+                self.notes.invalid_quantile(f64::NAN, span);
+            }
+            if bounds.max > 1.0 {
+                self.notes.invalid_quantile(bounds.max, span);
+            }
+            if bounds.min < 0.0 {
+                self.notes.invalid_quantile(bounds.min, span);
+            }
+        }
+        let grouping = Grouping::of(input.heads(), aggregate);
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); grouping.heads.len()];
+        for (i, group) in grouping.group_of.iter().enumerate() {
+            members[*group].push(i);
+        }
+        let mut out = Frame::new(grid.n, &self.budget);
+        let mut values = Vec::new();
+        for (head, members) in grouping.heads.into_iter().zip(members) {
+            self.budget.check()?;
+            let mut row = out.push(head);
+            for (step, q) in qs.iter().enumerate() {
+                values.clear();
+                values.extend(members.iter().filter_map(|i| input.row(*i).get(step)));
+                if !values.is_empty() {
+                    row.set(step, quantile(*q, &mut values));
+                }
+            }
+            out.settle_last()?;
+        }
+        self.settle_names(&mut out)?;
+        Ok(out)
+    }
+}
+
+/// The extremes of a parameter over all steps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Least number.
+    pub(crate) min: f64,
+    /// Greatest number.
+    pub(crate) max: f64,
+    /// Is any of them not a number?
+    pub(crate) has_nan: bool,
+}
+
+impl Bounds {
+    /// Of these values; infinities the wrong way round when none is a number.
+    pub(crate) fn of(values: &[f64]) -> Self {
+        Self {
+            min: values.iter().copied().fold(f64::INFINITY, f64::min),
+            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            has_nan: values.iter().any(|v| v.is_nan()),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `label_replace` and `label_join` on the heads of a vector.
+
+use std::sync::Arc;
+
+use crate::model::{Labels, LabelsError, METRIC_NAME};
+use crate::promql::exec::Evaluator;
+use crate::promql::exec::call::arg;
+use crate::promql::exec::frame::Frame;
+use crate::promql::functions::label::{Replace, join};
+use crate::promql::limits::QueryError;
+use crate::promql::plan::{Call, Grid};
+
+fn execution(error: &LabelsError) -> QueryError {
+    QueryError::Execution(error.to_string())
+}
+
+impl Evaluator {
+    /// `label_replace(v, target, replacement, source, pattern)`.
+    pub(crate) fn label_replace(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
+        let text = |i: usize| self.text(arg(call, i)?, grid);
+        let replace = Replace::new(&text(1)?, &text(2)?, &text(3)?, &text(4)?)
+            .map_err(QueryError::Execution)?;
+        let frame = self.vector(arg(call, 0)?, grid)?;
+        self.relabel(frame, replace.target(), |labels| {
+            replace.apply(labels).map_err(|error| execution(&error))
+        })
+    }
+
+    /// `label_join(v, target, separator, source…)`.
+    pub(crate) fn label_join(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
+        let mut texts: Vec<Arc<str>> = Vec::new();
+        for node in call.args.iter().skip(1) {
+            texts.push(self.text(node, grid)?);
+        }
+        let [target, separator, sources @ ..] = &texts[..] else {
+            return Err(QueryError::execution("label_join lacks arguments"));
+        };
+        if target.is_empty() {
+            return Err(QueryError::Execution(format!(
+                "invalid destination label name in label_join(): {target}"
+            )));
+        }
+        if sources.iter().any(|source| source.is_empty()) {
+            return Err(QueryError::execution(
+                "invalid source label name in label_join(): ",
+            ));
+        }
+        let sources: Vec<&str> = sources.iter().map(AsRef::as_ref).collect();
+        let frame = self.vector(arg(call, 0)?, grid)?;
+        self.relabel(frame, target, |labels| {
+            let joined = join(labels, target, separator, &sources);
+            joined.map(Some).map_err(|error| execution(&error))
+        })
+    }
+
+    /// New labels for every series that `change` has some for. Who gets a name that way keeps it.
+    fn relabel(
+        &self,
+        mut frame: Frame,
+        target: &str,
+        change: impl Fn(&Labels) -> Result<Option<Labels>, QueryError>,
+    ) -> Result<Frame, QueryError> {
+        for head in frame.heads_mut() {
+            if let Some(labels) = change(&head.labels)? {
+                head.labels = labels;
+                if target == METRIC_NAME {
+                    head.drop_name = false;
+                }
+            }
+        }
+        self.join_same_labels(frame)
+    }
+}

@@ -1,0 +1,193 @@
+//! Plans over columns.
+//!
+//! Owns: the operators, the columns between them, what is decoded for them.
+//! Never: knows who asked, or what a sample means beyond its float.
+//! Tested by: `tests` beside the operators and the conformance scripts.
+mod absent;
+mod aggregate;
+mod arith;
+mod binary;
+mod call;
+pub(crate) mod finish;
+pub(crate) mod frame;
+mod info;
+mod label;
+mod matching;
+mod parallel;
+mod quantile;
+mod range;
+mod rank;
+mod select;
+mod set;
+pub(crate) mod source;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::foundation::pool::Pool;
+use crate::promql::annotations::Annotations;
+use crate::promql::limits::{Budget, QueryError};
+use crate::promql::parse::ast::Span;
+use crate::promql::plan::{Grid, Node};
+use crate::storage::Queryable;
+pub(crate) use arith::scalar_binary;
+use frame::Frame;
+use source::Selected;
+
+/// Remarks about stored series that belong to no place of the query.
+const NO_SPAN: Span = Span { start: 0, end: 0 };
+
+/// The value of an expression at every step.
+#[derive(Debug)]
+pub(crate) enum Value {
+    /// A number per step.
+    Scalar(Vec<f64>),
+    /// A text, the same at every step.
+    Text(Arc<str>),
+    /// Series with a number at some steps.
+    Vector(Frame),
+}
+
+/// What evaluation goes by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EvalContext {
+    /// The query's own evaluation times, whatever a subquery is evaluated at.
+    pub(crate) grid: Grid,
+    /// The query's step as `step()` sees it.
+    pub(crate) step_ms: i64,
+    /// How old the newest sample may be.
+    pub(crate) lookback_ms: i64,
+    /// Names go when the query is done, not when a function is.
+    pub(crate) delayed_name_removal: bool,
+    /// `__type__` says what a counter is, rather than the name.
+    pub(crate) type_and_unit_labels: bool,
+    /// Range query rather than instant query.
+    pub(crate) is_range: bool,
+}
+
+/// Evaluates one query. Cloning is cheap: threads that help have one each.
+#[derive(Clone)]
+pub(crate) struct Evaluator {
+    /// What evaluation goes by.
+    pub(crate) context: EvalContext,
+    /// What the plan's selectors found.
+    pub(crate) selected: Arc<[Arc<Selected>]>,
+    /// Where `info()` finds its series.
+    pub(crate) queryable: Arc<dyn Queryable>,
+    /// What the query may hold.
+    pub(crate) budget: Arc<Budget>,
+    /// Where remarks go.
+    pub(crate) notes: Arc<Annotations>,
+    /// Samples handed to operators so far.
+    pub(crate) n_queried: Arc<AtomicU64>,
+    /// Samples decoded so far.
+    pub(crate) n_read: Arc<AtomicU64>,
+    /// Threads that may help.
+    pub(crate) pool: Option<Pool>,
+}
+
+impl std::fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evaluator")
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Evaluator {
+    /// The value of `node` at every step of `grid`.
+    pub(crate) fn eval(&self, node: &Node, grid: Grid) -> Result<Value, QueryError> {
+        self.budget.check()?;
+        Ok(match node {
+            Node::Number(v) => Value::Scalar(vec![*v; grid.n]),
+            Node::Text(text) => Value::Text(Arc::clone(text)),
+            Node::Select(leaf) => Value::Vector(self.select(*leaf, grid, select::Show::Value)?),
+            Node::Range(_) => {
+                return Err(QueryError::execution("a range vector outside a function"));
+            }
+            Node::Negate(inner) => self.negate(inner, grid)?,
+            Node::Binary(binary) => self.binary(binary, grid)?,
+            Node::Aggregate(aggregate) => Value::Vector(self.aggregate(aggregate, grid)?),
+            Node::Call(call) => self.call(call, grid)?,
+            Node::Pinned(inner) => self.pinned(inner, grid)?,
+        })
+    }
+
+    /// The value of `node`, which the parser has checked to be a vector.
+    pub(crate) fn vector(&self, node: &Node, grid: Grid) -> Result<Frame, QueryError> {
+        match self.eval(node, grid)? {
+            Value::Vector(frame) => Ok(frame),
+            Value::Scalar(_) | Value::Text(_) => {
+                Err(QueryError::execution("expected an instant vector"))
+            }
+        }
+    }
+
+    /// The value of `node`, which the parser has checked to be a scalar.
+    pub(crate) fn scalar(&self, node: &Node, grid: Grid) -> Result<Vec<f64>, QueryError> {
+        match self.eval(node, grid)? {
+            Value::Scalar(values) => Ok(values),
+            Value::Vector(_) | Value::Text(_) => Err(QueryError::execution("expected a scalar")),
+        }
+    }
+
+    /// The value of `node`, which the parser has checked to be a text.
+    pub(crate) fn text(&self, node: &Node, grid: Grid) -> Result<Arc<str>, QueryError> {
+        match self.eval(node, grid)? {
+            Value::Text(text) => Ok(text),
+            Value::Vector(_) | Value::Scalar(_) => Err(QueryError::execution("expected a string")),
+        }
+    }
+
+    fn pinned(&self, inner: &Node, grid: Grid) -> Result<Value, QueryError> {
+        if grid.n <= 1 {
+            return self.eval(inner, grid);
+        }
+        Ok(match self.eval(inner, grid.first())? {
+            Value::Scalar(values) => {
+                let v = values.first().copied().unwrap_or(f64::NAN);
+                Value::Scalar(vec![v; grid.n])
+            }
+            Value::Text(text) => Value::Text(text),
+            Value::Vector(frame) => Value::Vector(frame.broadcast(grid.n, &self.budget)?),
+        })
+    }
+
+    fn negate(&self, inner: &Node, grid: Grid) -> Result<Value, QueryError> {
+        Ok(match self.eval(inner, grid)? {
+            Value::Scalar(values) => Value::Scalar(values.into_iter().map(|v| -v).collect()),
+            Value::Text(text) => Value::Text(text),
+            Value::Vector(mut frame) => {
+                for v in frame.values_mut() {
+                    *v = -*v;
+                }
+                self.drop_names(&mut frame)?;
+                Value::Vector(frame)
+            }
+        })
+    }
+
+    /// Marks every series to lose its name; takes it at once where removal is not delayed.
+    pub(crate) fn drop_names(&self, frame: &mut Frame) -> Result<(), QueryError> {
+        for head in frame.heads_mut() {
+            head.drop_name = true;
+        }
+        self.settle_names(frame)
+    }
+
+    /// Without delayed removal: takes the names of marked series and refuses equal label sets.
+    pub(crate) fn settle_names(&self, frame: &mut Frame) -> Result<(), QueryError> {
+        if self.context.delayed_name_removal {
+            return Ok(());
+        }
+        finish::remove_names(frame);
+        finish::refuse_same_labels(frame)
+    }
+
+    /// Notes that operators were handed `n` samples.
+    pub(crate) fn count_queried(&self, n: u64) {
+        self.n_queried.fetch_add(n, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,483 @@
+//! Functions over ranges: a window slides over the samples of each series.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the arms name what is treated here; everything else is one case"
+)]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "window positions are searched within the samples; rows have a value per step"
+)]
+
+use crate::promql::exec::Evaluator;
+use crate::promql::exec::finish::{sort_matrix, without_metric};
+use crate::promql::exec::frame::{Booking, Frame, Head, RowMut};
+use crate::promql::exec::parallel::SeriesWork;
+use crate::promql::exec::source::{Reader, Samples};
+use crate::promql::functions::rate::Falls;
+use crate::promql::functions::window::Window;
+use crate::promql::functions::xrate::Extended;
+use crate::promql::functions::{RangeFn, extended, over_time, quantile, rate, regression, xrate};
+use crate::promql::limits::QueryError;
+use crate::promql::parse::ast::{Extend, Span};
+use crate::promql::plan::{Call, Grid, Node, Range, RangeSource, Subquery};
+use crate::promql::value::{MatrixSeries, Point, PointValue};
+
+/// Where windows of a range lie.
+#[derive(Debug, Clone, Copy)]
+struct Slide {
+    grid: Grid,
+    range_ms: i64,
+    offset_ms: i64,
+    at: Option<i64>,
+    extend: Option<Extend>,
+    /// How much further back a window reaches for one sample; all of it when extended.
+    before_ms: i64,
+    /// How much further forward.
+    after_ms: i64,
+    /// Of the samples before the range only the last counts.
+    is_last_before: bool,
+}
+
+impl Slide {
+    /// Hands every step's window to `f`, in order; returns the samples in all windows together.
+    #[inline]
+    fn each(&self, samples: &Samples, mut f: impl FnMut(usize, &Window<'_>)) -> u64 {
+        let (t, v) = (&samples.t, &samples.v);
+        let (mut lo, mut hi) = (0, 0);
+        let mut n = 0;
+        for i in 0..self.grid.n {
+            let eval_t = self.grid.time(i);
+            let end = self.at.unwrap_or(eval_t).saturating_sub(self.offset_ms);
+            let start = end.saturating_sub(self.range_ms);
+            let (from, to) = (
+                start.saturating_sub(self.before_ms),
+                end.saturating_add(self.after_ms),
+            );
+            while hi < t.len() && t[hi] <= to {
+                hi += 1;
+            }
+            while lo < hi && t[lo] <= from {
+                lo += 1;
+            }
+            let mut first = lo;
+            if self.is_last_before {
+                let inside = lo + t[lo..hi].partition_point(|t| *t <= start);
+                first = lo.max(inside.saturating_sub(1));
+            }
+            if first == hi {
+                continue;
+            }
+            n += (hi - first) as u64;
+            f(
+                i,
+                &Window {
+                    t: &t[first..hi],
+                    v: &v[first..hi],
+                    start,
+                    end,
+                    eval_t,
+                    offset: first,
+                },
+            );
+        }
+        n
+    }
+}
+
+/// A range function with its scalar arguments.
+struct Job {
+    func: RangeFn,
+    slide: Slide,
+    params: [Vec<f64>; 2],
+    /// Where the range vector stands.
+    span: Span,
+}
+
+/// Memory that is used again from series to series.
+#[derive(Default)]
+struct Scratch {
+    living: Samples,
+    falls: Falls,
+    t: Vec<i64>,
+    v: Vec<f64>,
+}
+
+impl Evaluator {
+    /// A call of a range function.
+    pub(crate) fn range_call(
+        &self,
+        call: &Call,
+        func: RangeFn,
+        grid: Grid,
+    ) -> Result<Frame, QueryError> {
+        let mut scalars = Vec::new();
+        let mut found = None;
+        for (arg, span) in call.args.iter().zip(&call.arg_spans) {
+            match arg {
+                Node::Range(range) => found = Some((range, *span)),
+                other => scalars.push((self.scalar(other, grid)?, *span)),
+            }
+        }
+        let Some((range, range_span)) = found else {
+            return Err(QueryError::execution(format!(
+                "{} needs a range vector",
+                call.name
+            )));
+        };
+        self.check_params(func, &scalars)?;
+        let mut scalars = scalars.into_iter().map(|(values, _)| values);
+        let job = Job {
+            func,
+            slide: self.slide(range, grid, func),
+            params: [0, 1].map(|_| scalars.next().unwrap_or_default()),
+            span: range_span,
+        };
+        let mut frame = self.run(range, grid, job)?;
+        self.settle_names(&mut frame)?;
+        Ok(frame)
+    }
+
+    fn slide(&self, range: &Range, grid: Grid, func: RangeFn) -> Slide {
+        let (offset_ms, at) = range.shift();
+        let extend = match &range.source {
+            RangeSource::Samples(leaf) => leaf.extend,
+            RangeSource::Subquery(_) => None,
+        };
+        let lookback = self.context.lookback_ms;
+        Slide {
+            grid,
+            range_ms: range.range_ms,
+            offset_ms,
+            at,
+            extend,
+            before_ms: if extend.is_some() || func.reaches_back() {
+                lookback
+            } else {
+                0
+            },
+            after_ms: if extend == Some(Extend::Smoothed) {
+                lookback
+            } else {
+                0
+            },
+            is_last_before: func.reaches_back(),
+        }
+    }
+
+    /// Evaluates `job` at every step over every series.
+    fn run(&self, range: &Range, grid: Grid, job: Job) -> Result<Frame, QueryError> {
+        match &range.source {
+            RangeSource::Samples(leaf) => match self.selected.get(leaf.selector) {
+                Some(selected) => self.over_series(selected, job, grid.n, range.span),
+                None => Ok(Frame::new(grid.n, &self.budget)),
+            },
+            RangeSource::Subquery(subquery) => {
+                let mut frame = Frame::new(grid.n, &self.budget);
+                let mut scratch = Scratch::default();
+                self.over_subquery(range, subquery, grid, |head, samples| {
+                    job.series(self, (head, samples), &mut scratch, &mut frame)
+                })?;
+                Ok(frame)
+            }
+        }
+    }
+
+    /// A range vector by itself, at the only time of an instant query.
+    pub(crate) fn whole_range(
+        &self,
+        range: &Range,
+        grid: Grid,
+    ) -> Result<Vec<MatrixSeries>, QueryError> {
+        let slide = self.slide(range, grid, RangeFn::LastOverTime);
+        let mut matrix = Vec::new();
+        let mut booking = Booking::new(&self.budget);
+        let mut living = Samples::default();
+        let (mut anchored_t, mut anchored_v) = (Vec::new(), Vec::new());
+        let mut add = |head: Head, samples: &Samples| {
+            samples.copy_without_stale(&mut living);
+            let mut points = Vec::new();
+            let n = slide.each(&living, |_, w| {
+                let (mut t, mut v) = (w.t, w.v);
+                if slide.extend.is_some() {
+                    extended::anchor(w, &mut anchored_t, &mut anchored_v);
+                    (t, v) = (&anchored_t, &anchored_v);
+                }
+                points.extend(t.iter().zip(v).map(|(t, v)| Point {
+                    t: *t,
+                    value: PointValue::Float(*v),
+                }));
+            });
+            self.count_queried(n);
+            booking.add(points.len())?;
+            if !points.is_empty() {
+                let labels = if head.drop_name {
+                    without_metric(&head.labels)
+                } else {
+                    head.labels
+                };
+                matrix.push(MatrixSeries { labels, points });
+            }
+            Ok(())
+        };
+        match &range.source {
+            RangeSource::Samples(leaf) => {
+                let selected = self.selected.get(leaf.selector);
+                let reader = Reader {
+                    notes: &self.notes,
+                    span: range.span,
+                };
+                let mut scratch = Samples::default();
+                for series in selected.iter().flat_map(|selected| &selected.series) {
+                    self.budget.check()?;
+                    let Some(selected) = selected else { break };
+                    let samples = selected.samples(series, &mut scratch, &reader)?;
+                    add(Head::new(series.labels.clone()), samples)?;
+                }
+            }
+            RangeSource::Subquery(subquery) => {
+                self.over_subquery(range, subquery, grid, add)?;
+            }
+        }
+        sort_matrix(&mut matrix);
+        Ok(matrix)
+    }
+
+    /// Hands over the points of every series of a subquery, in order.
+    fn over_subquery(
+        &self,
+        range: &Range,
+        subquery: &Subquery,
+        grid: Grid,
+        mut each: impl FnMut(Head, &Samples) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let inner_grid = grid.subquery(
+            range.range_ms,
+            subquery.offset_ms,
+            subquery.at,
+            subquery.step_ms,
+        );
+        let inner = self.vector(&subquery.expr, inner_grid)?;
+        let mut samples = Samples::default();
+        for (head, row) in inner.rows() {
+            samples.t.clear();
+            samples.v.clear();
+            for (i, v) in row.iter() {
+                samples.t.push(inner_grid.time(i));
+                samples.v.push(v);
+            }
+            each(head.clone(), &samples)?;
+        }
+        Ok(())
+    }
+
+    fn note_counter(&self, labels: &crate::model::Labels, span: Span) {
+        let name = labels.metric_name();
+        if name.is_empty() {
+            return;
+        }
+        if self.context.type_and_unit_labels {
+            let type_label = labels.value("__type__");
+            if type_label != "counter" && type_label != "histogram" {
+                self.notes.possible_non_counter_type(name, type_label, span);
+            }
+        } else if !["_total", "_sum", "_count", "_bucket"]
+            .iter()
+            .any(|suffix| name.ends_with(suffix))
+        {
+            self.notes.possible_non_counter(name, span);
+        }
+    }
+
+    fn check_params(&self, func: RangeFn, scalars: &[(Vec<f64>, Span)]) -> Result<(), QueryError> {
+        let param = |i: usize| scalars.get(i).map(|(values, _)| &values[..]);
+        let params = [0, 1].map(|i| param(i).unwrap_or_default());
+        let first_span = scalars.first().map(|(_, span)| *span);
+        match func {
+            RangeFn::QuantileOverTime => {
+                for q in params[0] {
+                    if q.is_nan() || *q < 0.0 || *q > 1.0 {
+                        self.notes
+                            .invalid_quantile(*q, first_span.unwrap_or_default());
+                    }
+                }
+            }
+            RangeFn::DoubleExponentialSmoothing => {
+                let is_bad = |v: &&f64| **v <= 0.0 || **v >= 1.0;
+                if let Some(sf) = params[0].iter().find(is_bad) {
+                    return Err(QueryError::execution(format!(
+                        "invalid smoothing factor. Expected: 0 < sf < 1, got: {sf:.6}"
+                    )));
+                }
+                if let Some(tf) = params[1].iter().find(is_bad) {
+                    return Err(QueryError::execution(format!(
+                        "invalid trend factor. Expected: 0 < tf < 1, got: {tf:.6}"
+                    )));
+                }
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+}
+
+impl SeriesWork for Job {
+    type State = Scratch;
+
+    fn series(
+        &self,
+        evaluator: &Evaluator,
+        (head, stored): (Head, &Samples),
+        scratch: &mut Scratch,
+        out: &mut Frame,
+    ) -> Result<(), QueryError> {
+        let mut living = std::mem::take(&mut scratch.living);
+        let samples = if stored.has_stale() {
+            stored.copy_without_stale(&mut living);
+            &living
+        } else {
+            stored
+        };
+        let labels = head.labels.clone();
+        let mut row = out.push(Head {
+            drop_name: head.drop_name || !self.func.keeps_name(),
+            ..head
+        });
+        let (n, widest) = self.fill(samples, scratch, &mut row);
+        scratch.living = living;
+        evaluator.count_queried(n);
+        evaluator.budget.take(widest)?;
+        evaluator.budget.give(widest);
+        let n_series = out.len();
+        out.settle_last()?;
+        if out.len() == n_series && matches!(self.func, RangeFn::Rate | RangeFn::Increase) {
+            evaluator.note_counter(&labels, self.span);
+        }
+        Ok(())
+    }
+}
+
+impl Job {
+    /// Evaluates every window; returns samples seen and the most in one window.
+    fn fill(&self, samples: &Samples, scratch: &mut Scratch, row: &mut RowMut<'_>) -> (u64, usize) {
+        let mut widest = 0;
+        let slide = self.slide;
+        if matches!(self.func, RangeFn::Rate | RangeFn::Increase) && slide.extend.is_none() {
+            // The commonest of all: nothing but the windows' ends and the falls between them.
+            scratch.falls.find(&samples.v);
+            let is_rate = self.func == RangeFn::Rate;
+            let n = slide.each(samples, |i, w| {
+                widest = widest.max(w.t.len());
+                if let Some(v) = rate::extrapolated(w, Some(&mut scratch.falls), is_rate) {
+                    row.set(i, v);
+                }
+            });
+            return (n, widest);
+        }
+        if let Some(simple) = simple(self.func)
+            && slide.extend.is_none()
+        {
+            let n = slide.each(samples, |i, w| {
+                widest = widest.max(w.t.len());
+                if let Some(v) = simple(w) {
+                    row.set(i, v);
+                }
+            });
+            return (n, widest);
+        }
+        let appeared_t = samples.t.first().copied().unwrap_or_default();
+        let n = slide.each(samples, |i, w| {
+            widest = widest.max(w.t.len());
+            let v = match slide.extend {
+                Some(extend) => self.extended(w, extend, scratch),
+                None => self.general(i, (w, appeared_t), scratch),
+            };
+            if let Some(v) = v {
+                row.set(i, v);
+            }
+        });
+        (n, widest)
+    }
+
+    fn general(
+        &self,
+        i: usize,
+        (w, appeared_t): (&Window<'_>, i64),
+        scratch: &mut Scratch,
+    ) -> Option<f64> {
+        let param = |which: usize| self.params[which].get(i).copied();
+        match self.func {
+            RangeFn::PredictLinear => regression::predict_linear(w, param(0)?),
+            RangeFn::DoubleExponentialSmoothing => {
+                over_time::double_exponential_smoothing(w, param(0)?, param(1)?)
+            }
+            RangeFn::QuantileOverTime => {
+                let q = param(0)?;
+                scratch.v.clear();
+                scratch.v.extend_from_slice(w.v);
+                (!w.v.is_empty()).then(|| quantile::quantile(q, &mut scratch.v))
+            }
+            RangeFn::MadOverTime => {
+                scratch.v.clear();
+                scratch.v.extend_from_slice(w.v);
+                (!w.v.is_empty()).then(|| quantile::median_absolute_deviation(&mut scratch.v))
+            }
+            RangeFn::Xrate => xrate::change(w, Extended::Rate, appeared_t),
+            RangeFn::Xincrease => xrate::change(w, Extended::Increase, appeared_t),
+            RangeFn::Xdelta => xrate::change(w, Extended::Delta, appeared_t),
+            other => simple(other)?(w),
+        }
+    }
+
+    fn extended(&self, w: &Window<'_>, extend: Extend, scratch: &mut Scratch) -> Option<f64> {
+        let is_smoothed = extend == Extend::Smoothed;
+        match self.func {
+            RangeFn::Rate => extended::change(w, is_smoothed, true, true),
+            RangeFn::Increase => extended::change(w, is_smoothed, true, false),
+            RangeFn::Delta => extended::change(w, is_smoothed, false, false),
+            other => {
+                extended::anchor(w, &mut scratch.t, &mut scratch.v);
+                let anchored = Window {
+                    t: &scratch.t,
+                    v: &scratch.v,
+                    ..*w
+                };
+                simple(other)?(&anchored)
+            }
+        }
+    }
+}
+
+/// Functions that need nothing but the window.
+fn simple(func: RangeFn) -> Option<fn(&Window<'_>) -> Option<f64>> {
+    Some(match func {
+        RangeFn::Delta => |w| rate::extrapolated(w, None, false),
+        RangeFn::Irate => |w| rate::instant(w, true),
+        RangeFn::Idelta => |w| rate::instant(w, false),
+        RangeFn::Changes => over_time::changes,
+        RangeFn::Resets => over_time::resets,
+        RangeFn::Deriv => regression::deriv,
+        RangeFn::AvgOverTime => over_time::avg,
+        RangeFn::SumOverTime => over_time::sum,
+        RangeFn::MinOverTime => over_time::min,
+        RangeFn::MaxOverTime => over_time::max,
+        RangeFn::CountOverTime => over_time::count,
+        RangeFn::StddevOverTime => over_time::stddev,
+        RangeFn::StdvarOverTime => over_time::stdvar,
+        RangeFn::LastOverTime => over_time::last,
+        RangeFn::FirstOverTime => over_time::first,
+        RangeFn::PresentOverTime => over_time::present,
+        RangeFn::TsOfMinOverTime => over_time::ts_of_min,
+        RangeFn::TsOfMaxOverTime => over_time::ts_of_max,
+        RangeFn::TsOfLastOverTime => over_time::ts_of_last,
+        RangeFn::TsOfFirstOverTime => over_time::ts_of_first,
+        RangeFn::Rate
+        | RangeFn::Increase
+        | RangeFn::Xrate
+        | RangeFn::Xincrease
+        | RangeFn::Xdelta
+        | RangeFn::PredictLinear
+        | RangeFn::DoubleExponentialSmoothing
+        | RangeFn::QuantileOverTime
+        | RangeFn::MadOverTime => return None,
+    })
+}

@@ -1,0 +1,235 @@
+//! Aggregations that pick series of a group, and those that count values.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the arms name what is treated here; everything else is one case"
+)]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "groups are numbered by the walk that places the series"
+)]
+
+use std::collections::HashMap;
+
+use crate::model::SeriesKey;
+use crate::model::number::{format_f, format_g};
+use crate::promql::exec::aggregate::{Bounds, Grouping, group_key, group_labels};
+use crate::promql::exec::frame::{Frame, Head};
+use crate::promql::exec::{Evaluator, Value};
+use crate::promql::functions::sort::{ascending, descending};
+use crate::promql::limits::QueryError;
+use crate::promql::parse::ast::AggregateOp;
+use crate::promql::plan::{Aggregate, Grid};
+
+/// 2^63: from here on a float is no 64-bit integer.
+const INT64_BOUND: f64 = 9_223_372_036_854_775_808.0;
+
+impl Evaluator {
+    /// `topk`, `bottomk`, `limitk` and `limit_ratio`.
+    pub(crate) fn pick(&self, aggregate: &Aggregate, grid: Grid) -> Result<Frame, QueryError> {
+        let params = self.param(aggregate, grid)?;
+        let input = self.vector(&aggregate.expr, grid)?;
+        let mut out = Frame::new(grid.n, &self.budget);
+        if input.len() == 0 || !self.check_pick(aggregate, &params)? {
+            return Ok(out);
+        }
+        let grouping = Grouping::of(input.heads(), aggregate);
+        if aggregate.op == AggregateOp::LimitRatio {
+            for (head, row) in input.rows() {
+                let part = share_of_hashes(head);
+                let mut picked = out.push(head.clone());
+                for (step, v) in row.iter() {
+                    if is_in_ratio(params[step], part) {
+                        picked.set(step, v);
+                    }
+                }
+                out.settle_last()?;
+            }
+            return Ok(out);
+        }
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); grouping.heads.len()];
+        for (i, group) in grouping.group_of.iter().enumerate() {
+            members[*group].push(i);
+        }
+        if grid.n == 1 {
+            // An instant result keeps the order of rank.
+            for members in &members {
+                for i in rank(aggregate.op, params[0], members, 0, &input) {
+                    out.push_row(input.head(i).clone(), input.row(i));
+                    out.settle_last()?;
+                }
+            }
+            return Ok(out);
+        }
+        for (head, row) in input.rows() {
+            out.push(head.clone()).values.copy_from_slice(row.values);
+        }
+        for members in &members {
+            self.budget.check()?;
+            for (step, k) in params.iter().enumerate() {
+                for i in rank(aggregate.op, *k, members, step, &input) {
+                    let v = input.row(i).values[step];
+                    out.row_mut(i).set(step, v);
+                }
+            }
+        }
+        out.settle(&self.budget)?;
+        Ok(out)
+    }
+
+    /// Is there anything to pick? Parameters that are none are errors.
+    fn check_pick(&self, aggregate: &Aggregate, params: &[f64]) -> Result<bool, QueryError> {
+        let bounds = Bounds::of(params);
+        let span = aggregate.param.as_ref().map(|(_, span)| *span);
+        let span = span.unwrap_or(aggregate.span);
+        if aggregate.op == AggregateOp::LimitRatio {
+            if bounds.max == 0.0 && bounds.min == 0.0 {
+                return Ok(false);
+            }
+            if bounds.has_nan {
+                return Err(QueryError::execution("Ratio value is NaN"));
+            }
+            if bounds.max > 1.0 {
+                self.notes.invalid_ratio(bounds.max, 1.0, span);
+            }
+            if bounds.min < -1.0 {
+                self.notes.invalid_ratio(bounds.min, -1.0, span);
+            }
+            return Ok(true);
+        }
+        if bounds.max < 1.0 && (!bounds.has_nan || bounds.max.is_finite()) {
+            return Ok(false);
+        }
+        if bounds.has_nan {
+            return Err(QueryError::execution("Parameter value is NaN"));
+        }
+        if bounds.min <= -INT64_BOUND {
+            let text = format!("Scalar value {} underflows int64", format_g(bounds.min));
+            return Err(QueryError::Execution(text));
+        }
+        if bounds.max >= INT64_BOUND {
+            let text = format!("Scalar value {} overflows int64", format_g(bounds.max));
+            return Err(QueryError::Execution(text));
+        }
+        Ok(true)
+    }
+
+    /// `count_values`: how many series of a group have each value.
+    pub(crate) fn count_values(
+        &self,
+        aggregate: &Aggregate,
+        grid: Grid,
+    ) -> Result<Frame, QueryError> {
+        let label = match &aggregate.param {
+            Some((param, _)) => self.eval(param, grid)?,
+            None => return Err(QueryError::execution("aggregation without its parameter")),
+        };
+        let Value::Text(label) = label else {
+            return Err(QueryError::execution("count_values needs a label name"));
+        };
+        if label.is_empty() {
+            return Err(QueryError::Execution(format!("invalid label name {label}")));
+        }
+        let mut by_value = Aggregate {
+            grouping: aggregate.grouping.clone(),
+            op: aggregate.op,
+            expr: crate::promql::plan::Node::Number(0.0),
+            param: None,
+            without: aggregate.without,
+            span: aggregate.span,
+        };
+        if !by_value.without && !by_value.grouping.iter().any(|name| **name == *label) {
+            by_value.grouping.push(label.as_ref().to_owned());
+        }
+        let input = self.vector(&aggregate.expr, grid)?;
+        let mut place_of: HashMap<SeriesKey, usize> = HashMap::new();
+        let mut out = Frame::new(grid.n, &self.budget);
+        for (head, row) in input.rows() {
+            self.budget.check()?;
+            let mut last: Option<(u64, usize)> = None;
+            for (step, v) in row.iter() {
+                let place = match last {
+                    Some((bits, place)) if bits == v.to_bits() => place,
+                    _ => {
+                        let mut builder = head.labels.to_builder();
+                        builder.set(&label, &format_f(v));
+                        let labels = builder
+                            .build()
+                            .map_err(|error| QueryError::Execution(error.to_string()))?;
+                        *place_of
+                            .entry(group_key(&labels, &by_value))
+                            .or_insert_with(|| {
+                                out.push(Head::new(group_labels(&labels, &by_value)));
+                                out.len() - 1
+                            })
+                    }
+                };
+                last = Some((v.to_bits(), place));
+                let count = out.row(place).get(step).unwrap_or(0.0);
+                out.row_mut(place).set(step, count + 1.0);
+            }
+        }
+        out.settle(&self.budget)?;
+        Ok(out)
+    }
+}
+
+/// Which of `members` are picked at `step`, best first.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "k is between 1 and the number of series once it is cast"
+)]
+fn rank(op: AggregateOp, k: f64, members: &[usize], step: usize, input: &Frame) -> Vec<usize> {
+    if k.is_nan() || k < 1.0 {
+        return Vec::new();
+    }
+    let k = k.min(input.len() as u32 as f64) as usize;
+    let mut there: Vec<(usize, f64)> = Vec::new();
+    for i in members {
+        if let Some(v) = input.row(*i).get(step) {
+            there.push((*i, v));
+            if op == AggregateOp::Limitk && there.len() == k {
+                break;
+            }
+        }
+    }
+    match op {
+        AggregateOp::Topk => there.sort_by(|a, b| descending(a.1, b.1)),
+        AggregateOp::Bottomk => there.sort_by(|a, b| ascending(a.1, b.1)),
+        _ => (),
+    }
+    there.truncate(k);
+    there.into_iter().map(|(i, _)| i).collect()
+}
+
+/// Where in 0 to 1 the hash of a series lies.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the share is meant to be the nearest float"
+)]
+fn share_of_hashes(head: &Head) -> f64 {
+    head.labels.prometheus_hash() as f64 / u64::MAX as f64
+}
+
+/// Is a series with this share among the part `ratio`? A negative ratio takes the complement.
+fn is_in_ratio(ratio: f64, share: f64) -> bool {
+    let ratio = ratio.clamp(-1.0, 1.0);
+    if ratio == 0.0 {
+        return false;
+    }
+    (ratio >= 0.0 && share < ratio) || (ratio < 0.0 && share >= 1.0 + ratio)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_and_its_complement_share_no_series() {
+        for share in [0.0, 0.2, 0.5, 0.999] {
+            assert_ne!(is_in_ratio(0.3, share), is_in_ratio(-0.7, share));
+            assert!(is_in_ratio(1.0, share) && is_in_ratio(-1.5, share));
+            assert!(!is_in_ratio(0.0, share));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Instant vectors: the newest sample of each series at each step.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "positions stay below the number of samples"
+)]
+
+use crate::model::is_stale;
+use crate::promql::exec::frame::{Frame, Head, RowMut};
+use crate::promql::exec::parallel::SeriesWork;
+use crate::promql::exec::source::Samples;
+use crate::promql::exec::{Evaluator, NO_SPAN};
+use crate::promql::functions::extended;
+use crate::promql::functions::window::Window;
+use crate::promql::limits::QueryError;
+use crate::promql::parse::ast::Extend;
+use crate::promql::plan::{Grid, Leaf};
+
+/// What a step shows of the sample it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// Its value.
+    Value,
+    /// Its time, in seconds.
+    Seconds,
+}
+
+/// When each step looks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) grid: Grid,
+    pub(crate) leaf: Leaf,
+    pub(crate) lookback_ms: i64,
+    pub(crate) show: Show,
+}
+
+impl Look {
+    /// The time that step `i` looks at.
+    fn time(&self, i: usize) -> i64 {
+        self.leaf
+            .at
+            .unwrap_or_else(|| self.grid.time(i))
+            .saturating_sub(self.leaf.offset_ms)
+    }
+}
+
+impl Evaluator {
+    /// A selector at every step.
+    pub(crate) fn select(&self, leaf: Leaf, grid: Grid, show: Show) -> Result<Frame, QueryError> {
+        let look = Look {
+            grid,
+            leaf,
+            lookback_ms: self.context.lookback_ms,
+            show,
+        };
+        let Some(selected) = self.selected.get(leaf.selector) else {
+            return Ok(Frame::new(grid.n, &self.budget));
+        };
+        self.over_series(selected, look, grid.n, NO_SPAN)
+    }
+}
+
+impl SeriesWork for Look {
+    type State = ();
+
+    fn series(
+        &self,
+        evaluator: &Evaluator,
+        (head, samples): (Head, &Samples),
+        (): &mut (),
+        out: &mut Frame,
+    ) -> Result<(), QueryError> {
+        let mut row = out.push(head);
+        if self.leaf.extend == Some(Extend::Smoothed) {
+            smooth(samples, self, &mut row);
+        } else {
+            evaluator.count_queried(newest(samples, self, &mut row));
+        }
+        out.settle_last()
+    }
+}
+
+/// The newest sample at or before each step, unless it is too old or says the series ended.
+pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u64 {
+    let mut after = 0;
+    let mut n = 0;
+    if look.grid.n == 1 {
+        let at = look.time(0);
+        after = samples.t.partition_point(|t| *t <= at);
+    }
+    for i in 0..look.grid.n {
+        let at = look.time(i);
+        while after < samples.t.len() && samples.t[after] <= at {
+            after += 1;
+        }
+        let Some(newest) = after.checked_sub(1) else {
+            continue;
+        };
+        let (t, v) = (samples.t[newest], samples.v[newest]);
+        if t > at.saturating_sub(look.lookback_ms) && !is_stale(v) {
+            n += 1;
+            row.set(
+                i,
+                match look.show {
+                    Show::Value => v,
+                    Show::Seconds => seconds(t),
+                },
+            );
+        }
+    }
+    n
+}
+
+fn smooth(samples: &Samples, look: &Look, row: &mut RowMut<'_>) {
+    let mut living = Samples::default();
+    samples.copy_without_stale(&mut living);
+    let (t, v) = (&living.t, &living.v);
+    for i in 0..look.grid.n {
+        let at = look.time(i);
+        let from = t.partition_point(|t| *t <= at.saturating_sub(look.lookback_ms));
+        let to = t.partition_point(|t| *t <= at.saturating_add(look.lookback_ms));
+        let window = Window {
+            t: &t[from..to],
+            v: &v[from..to],
+            start: at,
+            end: at,
+            eval_t: at,
+            offset: from,
+        };
+        if let Some(v) = extended::smooth_at(&window, at) {
+            row.set(i, v);
+        }
+    }
+}
+
+/// Milliseconds as seconds.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times are far below 2^53 milliseconds"
+)]
+pub(crate) fn seconds(t: i64) -> f64 {
+    t as f64 / 1000.0
+}

@@ -1,0 +1,75 @@
+//! `and`, `or` and `unless`: who has a partner, whatever the values are.
+
+use std::collections::HashMap;
+
+use crate::model::{Labels, METRIC_NAME, SeriesKey};
+use crate::promql::exec::Evaluator;
+use crate::promql::exec::frame::{Frame, words_for};
+use crate::promql::limits::QueryError;
+use crate::promql::parse::ast::{BinaryOp, VectorMatching};
+
+/// The labels that decide who meets whom.
+pub(crate) fn match_key(labels: &Labels, matching: &VectorMatching) -> SeriesKey {
+    let is_listed = |name: &str| matching.labels.iter().any(|listed| listed == name);
+    SeriesKey::of(labels.iter().filter(|(name, _)| {
+        if matching.on {
+            is_listed(name)
+        } else {
+            *name != METRIC_NAME && !is_listed(name)
+        }
+    }))
+}
+
+/// By key: the steps at which any series has a value.
+fn presence(frame: &Frame, matching: &VectorMatching) -> HashMap<SeriesKey, Vec<u64>> {
+    let mut presence: HashMap<SeriesKey, Vec<u64>> = HashMap::with_capacity(frame.len());
+    for (head, row) in frame.rows() {
+        let seen = presence
+            .entry(match_key(&head.labels, matching))
+            .or_insert_with(|| vec![0; words_for(frame.n_steps())]);
+        for (word, here) in seen.iter_mut().zip(row.present) {
+            *word |= here;
+        }
+    }
+    presence
+}
+
+impl Evaluator {
+    /// A set operator at every step.
+    pub(crate) fn set_operator(
+        &self,
+        op: BinaryOp,
+        matching: &VectorMatching,
+        mut left: Frame,
+        right: &Frame,
+    ) -> Result<Frame, QueryError> {
+        if op == BinaryOp::Or {
+            let taken = presence(&left, matching);
+            for (head, row) in right.rows() {
+                let out = left.push(head.clone());
+                out.values.copy_from_slice(row.values);
+                let seen = taken.get(&match_key(&head.labels, matching));
+                for (position, word) in out.present.iter_mut().enumerate() {
+                    let here = row.present.get(position).copied().unwrap_or(0);
+                    let seen = seen.and_then(|seen| seen.get(position)).copied();
+                    *word = here & !seen.unwrap_or(0);
+                }
+            }
+            left.settle(&self.budget)?;
+            // A left and a right series may be the same series, each at its own steps.
+            return self.join_same_labels(left);
+        }
+        let partners = presence(right, matching);
+        for i in 0..left.len() {
+            let key = match_key(&left.head(i).labels, matching);
+            let seen = partners.get(&key);
+            for (position, word) in left.row_mut(i).present.iter_mut().enumerate() {
+                let seen = seen.and_then(|seen| seen.get(position)).copied();
+                let seen = seen.unwrap_or(0);
+                *word &= if op == BinaryOp::And { seen } else { !seen };
+            }
+        }
+        left.settle(&self.budget)?;
+        Ok(left)
+    }
+}

@@ -1,0 +1,21 @@
+//! The functions, one file per family: floats in, floats out.
+//!
+//! Owns: what each function computes, bit for bit.
+//! Never: knows a plan, a source, a limit or a clock.
+//! Tested by: the tests beside each family and the conformance scripts.
+pub(crate) mod date;
+pub(crate) mod extended;
+pub(crate) mod histogram;
+pub(crate) mod kahan;
+pub(crate) mod label;
+pub(crate) mod math;
+pub(crate) mod name;
+pub(crate) mod over_time;
+pub(crate) mod quantile;
+pub(crate) mod rate;
+pub(crate) mod regression;
+pub(crate) mod sort;
+pub(crate) mod window;
+pub(crate) mod xrate;
+
+pub(crate) use name::{Func, RangeFn};

@@ -1,0 +1,164 @@
+//! `rate`, `increase`, `delta`, `irate` and `idelta`.
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "times are far below 2^53 milliseconds"
+)]
+
+use crate::promql::functions::window::Window;
+
+/// The falls of a counter: found once per series, looked up per window.
+#[derive(Debug, Default)]
+pub(crate) struct Falls {
+    /// Positions whose value is below the one before, ascending, with that one.
+    at: Vec<(usize, f64)>,
+    /// How many of them lie before any window still to come.
+    passed: usize,
+}
+
+impl Falls {
+    /// All falls of a series; reuses the memory of the last one.
+    pub(crate) fn find(&mut self, v: &[f64]) {
+        self.at.clear();
+        self.passed = 0;
+        for (i, (previous, v)) in v.iter().zip(v.iter().skip(1)).enumerate() {
+            if v < previous {
+                self.at.push((i + 1, *previous));
+            }
+        }
+    }
+
+    /// Adds what was lost within a window to `value`, fall by fall. Windows must come in ascending order.
+    fn restore(&mut self, mut value: f64, w: &Window<'_>) -> f64 {
+        while self
+            .at
+            .get(self.passed)
+            .is_some_and(|(position, _)| *position <= w.offset)
+        {
+            self.passed += 1;
+        }
+        for (position, before) in self.at.iter().skip(self.passed) {
+            if *position >= w.offset + w.v.len() {
+                break;
+            }
+            value += before;
+        }
+        value
+    }
+}
+
+/// The change over a range, carried on to its ends where samples come close enough.
+///
+/// `falls` makes it a counter, `is_rate` divides by the length of the range.
+pub(crate) fn extrapolated(
+    w: &Window<'_>,
+    falls: Option<&mut Falls>,
+    is_rate: bool,
+) -> Option<f64> {
+    let ((first_t, first), (last_t, last)) = w.ends()?;
+    let is_counter = falls.is_some();
+    let mut value = last - first;
+    if let Some(falls) = falls {
+        value = falls.restore(value, w);
+    }
+    let mut to_start = (first_t - w.start) as f64 / 1000.0;
+    let mut to_end = (w.end - last_t) as f64 / 1000.0;
+    let sampled = (last_t - first_t) as f64 / 1000.0;
+    let between = sampled / (w.t.len() - 1) as f64;
+    let threshold = between * 1.1;
+    if to_start >= threshold {
+        to_start = between / 2.0;
+    }
+    if is_counter && value > 0.0 && first >= 0.0 {
+        // A counter does not go below zero, so do not carry it on to before it was zero.
+        let to_zero = sampled * (first / value);
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = between / 2.0;
+    }
+    let mut factor = (sampled + to_start + to_end) / sampled;
+    if is_rate {
+        factor /= w.range_seconds();
+    }
+    Some(value * factor)
+}
+
+/// The change between the last two samples; per second and with falls restored for `is_counter`.
+pub(crate) fn instant(w: &Window<'_>, is_counter: bool) -> Option<f64> {
+    let previous = w.t.len().checked_sub(2)?;
+    let (t0, t1) = (*w.t.get(previous)?, *w.t.last()?);
+    let (v0, v1) = (*w.v.get(previous)?, *w.v.last()?);
+    let between = t1 - t0;
+    if between == 0 {
+        return None;
+    }
+    if !is_counter {
+        return Some(v1 - v0);
+    }
+    let change = if v1 < v0 { v1 } else { v1 - v0 };
+    Some(change / (between as f64 / 1000.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window<'a>(t: &'a [i64], v: &'a [f64], start: i64, end: i64) -> Window<'a> {
+        Window {
+            t,
+            v,
+            start,
+            end,
+            eval_t: end,
+            offset: 0,
+        }
+    }
+
+    fn increase(w: &Window<'_>) -> Option<f64> {
+        let mut falls = Falls::default();
+        falls.find(w.v);
+        extrapolated(w, Some(&mut falls), false)
+    }
+
+    #[test]
+    fn a_counter_is_carried_on_to_both_ends_but_not_below_zero() {
+        let w = window(&[20_000, 40_000], &[10.0, 20.0], 0, 60_000);
+        assert_eq!(increase(&w), Some(30.0));
+        let w = window(&[20_000, 40_000], &[0.0, 10.0], 0, 60_000);
+        assert_eq!(increase(&w), Some(20.0));
+        assert_eq!(extrapolated(&w, None, false), Some(30.0));
+        assert_eq!(extrapolated(&w, None, true), Some(0.5));
+    }
+
+    #[test]
+    fn what_a_counter_lost_comes_back() {
+        let t: Vec<i64> = (0..7).map(|i| i * 300_000).collect();
+        let w = window(&t, &[0.0, 1.0, 2.0, 3.0, 2.0, 3.0, 4.0], 0, 1_800_000);
+        assert_eq!(increase(&w), Some(7.0));
+    }
+
+    #[test]
+    fn falls_before_a_window_are_not_its_own() {
+        let mut falls = Falls::default();
+        let v = [5.0, 1.0, 2.0, 1.0, 4.0];
+        falls.find(&v);
+        let t = [0, 1_000, 2_000, 3_000, 4_000];
+        let at = |lo: usize, hi: usize| Window {
+            offset: lo,
+            ..window(&t[lo..hi], &v[lo..hi], t[lo], t[hi - 1])
+        };
+        assert_eq!(falls.restore(0.0, &at(0, 3)), 5.0);
+        assert_eq!(falls.restore(0.0, &at(1, 4)), 2.0);
+        assert_eq!(falls.restore(0.0, &at(3, 5)), 0.0);
+    }
+
+    #[test]
+    fn the_last_two_samples_make_an_instant_rate() {
+        let w = window(&[0, 10_000, 20_000], &[0.0, 50.0, 20.0], -1, 20_000);
+        assert_eq!(instant(&w, true), Some(2.0));
+        assert_eq!(instant(&w, false), Some(-30.0));
+        assert_eq!(instant(&window(&[0], &[0.0], -1, 0), true), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Every selector learns what it is for and from when to when samples can matter, so that the storage can do less.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the arms name what is treated here; everything else is one case"
+)]
+
+use crate::model::Interval;
+use crate::promql::functions::Func;
+use crate::promql::parse::ast::Extend;
+use crate::promql::plan::{Grid, Leaf, Node, Plan, PlanContext, Range, RangeSource, Selector};
+
+/// Sets interval, function and range of every selector.
+pub(crate) fn bound_selectors(plan: &mut Plan, context: &PlanContext) {
+    let mut walk = Walk {
+        lookback_ms: context.lookback_ms,
+        selectors: &mut plan.selectors,
+    };
+    walk.node(&plan.root, context.grid, "");
+}
+
+struct Walk<'a> {
+    lookback_ms: i64,
+    selectors: &'a mut [Selector],
+}
+
+impl Walk<'_> {
+    fn node(&mut self, node: &Node, grid: Grid, func: &'static str) {
+        match node {
+            Node::Number(_) | Node::Text(_) => (),
+            Node::Select(leaf) => {
+                let after = match leaf.extend {
+                    Some(Extend::Smoothed) => self.lookback_ms,
+                    Some(Extend::Anchored) | None => 0,
+                };
+                self.bound(*leaf, grid, func, [self.lookback_ms - 1, after, 0]);
+            }
+            Node::Range(range) => self.range(range, grid, func, 0),
+            Node::Negate(inner) => self.node(inner, grid, func),
+            Node::Pinned(inner) => self.node(inner, grid.first(), func),
+            Node::Binary(binary) => {
+                self.node(&binary.lhs, grid, "");
+                self.node(&binary.rhs, grid, "");
+            }
+            Node::Aggregate(aggregate) => {
+                if let Some((param, _)) = &aggregate.param {
+                    self.node(param, grid, "");
+                }
+                self.node(&aggregate.expr, grid, aggregate.op.as_str());
+            }
+            Node::Call(call) => {
+                let back = match call.func {
+                    Func::Range(function) if function.reaches_back() => self.lookback_ms,
+                    _ => 0,
+                };
+                for arg in &call.args {
+                    match arg {
+                        Node::Range(range) => self.range(range, grid, call.name, back),
+                        other => self.node(other, grid, call.name),
+                    }
+                }
+            }
+        }
+    }
+
+    fn range(&mut self, range: &Range, grid: Grid, func: &'static str, back: i64) {
+        match &range.source {
+            RangeSource::Samples(leaf) => {
+                let (before, after) = match leaf.extend {
+                    None => (back, 0),
+                    Some(Extend::Anchored) => (self.lookback_ms, 0),
+                    Some(Extend::Smoothed) => (self.lookback_ms, self.lookback_ms),
+                };
+                let before = range.range_ms.saturating_add(before) - 1;
+                self.bound(*leaf, grid, func, [before, after, range.range_ms]);
+            }
+            RangeSource::Subquery(subquery) => {
+                let inner = grid.subquery(
+                    range.range_ms,
+                    subquery.offset_ms,
+                    subquery.at,
+                    subquery.step_ms,
+                );
+                self.node(&subquery.expr, inner, func);
+            }
+        }
+    }
+
+    /// `reach` is how far before and after its evaluation times the leaf looks, and the range it is under.
+    fn bound(&mut self, leaf: Leaf, grid: Grid, func: &'static str, reach: [i64; 3]) {
+        let [before, after, range_ms] = reach;
+        let (first, last) = match leaf.at {
+            Some(at) => (at, at),
+            None => (grid.start, grid.end()),
+        };
+        if let Some(selector) = self.selectors.get_mut(leaf.selector) {
+            selector.interval = Interval {
+                min: first.saturating_sub(leaf.offset_ms).saturating_sub(before),
+                max: last.saturating_sub(leaf.offset_ms).saturating_add(after),
+            };
+            selector.func = func;
+            selector.range_ms = range_ms;
+        }
+    }
+}

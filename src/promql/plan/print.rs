@@ -1,0 +1,127 @@
+//! A plan as text: one operator per line, its type, what it reads indented below.
+
+use std::fmt;
+
+use crate::model::duration::format_duration;
+use crate::promql::parse::ast::{Extend, VectorMatching};
+use crate::promql::plan::{Leaf, Node, Plan, Range, RangeSource};
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_node(f, &self.root, 0)?;
+        for (position, selector) in self.selectors.iter().enumerate() {
+            let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
+            write!(
+                f,
+                "#{position} {{{}}} from {} to {}",
+                matchers.join(","),
+                selector.interval.min,
+                selector.interval.max
+            )?;
+            if !selector.func.is_empty() {
+                write!(f, " for {}", selector.func)?;
+            }
+            if selector.n_leaves > 1 {
+                write!(f, " shared by {}", selector.n_leaves)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_node(f: &mut fmt::Formatter<'_>, node: &Node, depth: usize) -> fmt::Result {
+    write!(f, "{:width$}", "", width = 2 * depth)?;
+    match node {
+        Node::Number(v) => writeln!(f, "number {v}: scalar"),
+        Node::Text(text) => writeln!(f, "text {text:?}: string"),
+        Node::Select(leaf) => {
+            write!(f, "select")?;
+            write_leaf(f, leaf)?;
+            writeln!(f, ": vector")
+        }
+        Node::Range(range) => write_range(f, range, depth),
+        Node::Negate(inner) => {
+            writeln!(f, "negate: {}", node.value_type().as_str())?;
+            write_node(f, inner, depth + 1)
+        }
+        Node::Pinned(inner) => {
+            writeln!(f, "once: {}", node.value_type().as_str())?;
+            write_node(f, inner, depth + 1)
+        }
+        Node::Binary(binary) => {
+            write!(f, "binary {}", binary.op.as_str())?;
+            if binary.return_bool {
+                write!(f, " bool")?;
+            }
+            if let Some(matching) = &binary.matching {
+                write_matching(f, matching)?;
+            }
+            writeln!(f, ": {}", node.value_type().as_str())?;
+            write_node(f, &binary.lhs, depth + 1)?;
+            write_node(f, &binary.rhs, depth + 1)
+        }
+        Node::Aggregate(aggregate) => {
+            write!(f, "aggregate {}", aggregate.op.as_str())?;
+            if aggregate.without || !aggregate.grouping.is_empty() {
+                let word = if aggregate.without { "without" } else { "by" };
+                write!(f, " {word} ({})", aggregate.grouping.join(", "))?;
+            }
+            writeln!(f, ": vector")?;
+            if let Some((param, _)) = &aggregate.param {
+                write_node(f, param, depth + 1)?;
+            }
+            write_node(f, &aggregate.expr, depth + 1)
+        }
+        Node::Call(call) => {
+            writeln!(f, "call {}: {}", call.name, node.value_type().as_str())?;
+            for arg in &call.args {
+                write_node(f, arg, depth + 1)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn write_leaf(f: &mut fmt::Formatter<'_>, leaf: &Leaf) -> fmt::Result {
+    write!(f, " #{}", leaf.selector)?;
+    match leaf.extend {
+        Some(Extend::Anchored) => write!(f, " anchored")?,
+        Some(Extend::Smoothed) => write!(f, " smoothed")?,
+        None => (),
+    }
+    write_shift(f, leaf.offset_ms, leaf.at)
+}
+
+fn write_shift(f: &mut fmt::Formatter<'_>, offset_ms: i64, at: Option<i64>) -> fmt::Result {
+    if let Some(at) = at {
+        write!(f, " @ {at}")?;
+    }
+    if offset_ms != 0 {
+        write!(f, " offset {}", format_duration(offset_ms))?;
+    }
+    Ok(())
+}
+
+fn write_range(f: &mut fmt::Formatter<'_>, range: &Range, depth: usize) -> fmt::Result {
+    let length = format_duration(range.range_ms);
+    match &range.source {
+        RangeSource::Samples(leaf) => {
+            write!(f, "range {length} of")?;
+            write_leaf(f, leaf)?;
+            writeln!(f, ": matrix")
+        }
+        RangeSource::Subquery(subquery) => {
+            let step = format_duration(subquery.step_ms);
+            write!(f, "subquery {length} every {step}")?;
+            write_shift(f, subquery.offset_ms, subquery.at)?;
+            writeln!(f, ": matrix")?;
+            write_node(f, &subquery.expr, depth + 1)
+        }
+    }
+}
+
+fn write_matching(f: &mut fmt::Formatter<'_>, matching: &VectorMatching) -> fmt::Result {
+    let word = if matching.on { "on" } else { "ignoring" };
+    write!(f, " {word} ({})", matching.labels.join(", "))
+}

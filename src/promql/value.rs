@@ -1,0 +1,121 @@
+//! What a query answers with.
+
+use crate::model::{Labels, TimestampMs};
+
+/// The value of one series at one time.
+///
+/// Every reader matches on it, so that a further kind of sample is a new variant and the compiler finds its readers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PointValue {
+    /// A float.
+    Float(f64),
+}
+
+impl PointValue {
+    /// The float, if it is one.
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Self::Float(v) => Some(*v),
+        }
+    }
+}
+
+/// One value at one time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// When.
+    pub t: TimestampMs,
+    /// What.
+    pub value: PointValue,
+}
+
+/// One series of an instant vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorSample {
+    /// Who.
+    pub labels: Labels,
+    /// When: the evaluation time.
+    pub t: TimestampMs,
+    /// What.
+    pub value: PointValue,
+}
+
+/// One series of a matrix; never without points.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatrixSeries {
+    /// Who.
+    pub labels: Labels,
+    /// Points in time order.
+    pub points: Vec<Point>,
+}
+
+/// The four kinds of answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueryValue {
+    /// One number; only instant queries answer so.
+    Scalar {
+        /// Evaluation time.
+        t: TimestampMs,
+        /// The number.
+        v: f64,
+    },
+    /// One text; only instant queries answer so.
+    String {
+        /// Evaluation time.
+        t: TimestampMs,
+        /// The text.
+        text: String,
+    },
+    /// Series with one value each; only instant queries answer so. In the order the query asks for, otherwise unspecified.
+    Vector(Vec<VectorSample>),
+    /// Series with their points, in label order.
+    Matrix(Vec<MatrixSeries>),
+}
+
+impl QueryValue {
+    /// As the HTTP API's `resultType` writes it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Scalar { .. } => "scalar",
+            Self::String { .. } => "string",
+            Self::Vector(_) => "vector",
+            Self::Matrix(_) => "matrix",
+        }
+    }
+}
+
+/// What the query cost.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueryStats {
+    /// Milliseconds from the query's start to its answer.
+    pub exec_total_ms: i64,
+    /// Of these, parsing, planning and selecting series.
+    pub preparation_ms: i64,
+    /// Of these, evaluating.
+    pub inner_eval_ms: i64,
+    /// Series that selectors found.
+    pub series: u64,
+    /// Chunks of these series.
+    pub chunks: u64,
+    /// Encoded bytes of these chunks.
+    pub chunk_bytes: u64,
+    /// Samples that selectors handed to operators, summed over all steps.
+    pub total_queryable_samples: u64,
+    /// Samples decoded from chunks.
+    pub samples_read: u64,
+    /// The most samples held at one time.
+    pub peak_samples: u64,
+}
+
+/// An answer with everything said about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryOutput {
+    /// The answer.
+    pub value: QueryValue,
+    /// What may make the answer wrong, each once, in text order; no limit is applied.
+    pub warnings: Vec<String>,
+    /// What may make the query wrong, each once, in text order; no limit is applied.
+    pub infos: Vec<String>,
+    /// What it cost.
+    pub stats: QueryStats,
+}
