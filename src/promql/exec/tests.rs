@@ -54,7 +54,7 @@ impl Queryable for Memory {
 
 /// `values` every ten seconds from time zero.
 fn series(pairs: &[(&str, &str)], values: &[f64]) -> ChunkSeries {
-    let t: Vec<i64> = (0..values.len()).map(|i| i as i64 * 10_000).collect();
+    let t: Vec<i64> = (0..).step_by(10_000).take(values.len()).collect();
     let chunks = encode_floats(&t, values)
         .unwrap()
         .into_iter()

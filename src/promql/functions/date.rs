@@ -106,6 +106,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact results are what is tested")]
 mod tests {
     use super::*;
 

@@ -138,6 +138,7 @@ pub(crate) fn clamp(v: f64, min: f64, max: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact results are what is tested")]
 mod tests {
     use super::*;
 

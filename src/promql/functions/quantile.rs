@@ -48,6 +48,7 @@ pub(crate) fn median_absolute_deviation(values: &mut [f64]) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact results are what is tested")]
 mod tests {
     use super::*;
 

@@ -102,6 +102,7 @@ pub(crate) fn instant(w: &Window<'_>, is_counter: bool) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact results are what is tested")]
 mod tests {
     use super::*;
 
