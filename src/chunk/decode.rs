@@ -1,7 +1,8 @@
 //! Whole chunks into columns: what every query does most.
 
+use crate::chunk::columns::{Words, fill};
 use crate::chunk::error::ChunkError;
-use crate::chunk::xor::XorIter;
+use crate::chunk::xor::{Flaw, XorIter};
 use crate::chunk::xor2::Xor2Iter;
 use crate::foundation::Cursor;
 use crate::model::Encoding;
@@ -49,25 +50,37 @@ fn reservable(n_samples: usize, n_bytes: usize, bits_min: usize) -> usize {
 fn decode_xor(data: &[u8], out_t: &mut Vec<i64>, out_v: &mut Vec<f64>) -> Result<(), ChunkError> {
     let mut iter = XorIter::new(data)?;
     let n_samples = iter.n_samples();
-    let n_reserved = reservable(n_samples, data.len(), 2);
-    out_t.reserve(n_reserved);
-    out_v.reserve(n_reserved);
+    let n_possible = reservable(n_samples, data.len(), 2);
+    if n_possible < n_samples {
+        return Err(Flaw::Short.at(n_possible, n_samples, data.len()));
+    }
     let Some((t, v)) = iter.first() else {
         return Ok(());
     };
     out_t.push(t);
     out_v.push(v);
-    for sample in 1..n_samples {
-        let decoded = if sample == 1 {
-            iter.second()
-        } else {
-            iter.later()
-        };
-        let (t, v) = decoded.map_err(|flaw| flaw.at(sample, n_samples, data.len()))?;
-        out_t.push(t);
-        out_v.push(v);
+    if n_samples == 1 {
+        return Ok(());
     }
-    Ok(())
+    let fail = |flaw: Flaw, sample| flaw.at(sample, n_samples, data.len());
+    let (t, v) = iter.second().map_err(|flaw| fail(flaw, 1))?;
+    out_t.push(t);
+    out_v.push(v);
+    let (from_t, from_v) = (out_t.len(), out_v.len());
+    out_t.resize(from_t + n_samples - 2, 0);
+    out_v.resize(from_v + n_samples - 2, 0.0);
+    let slots_t = out_t.get_mut(from_t..).unwrap_or_default();
+    let slots_v = out_v.get_mut(from_v..).unwrap_or_default();
+    let is_whole = Words::new(data)
+        .is_some_and(|words| fill(&words, iter.state(data.len()), slots_t, slots_v));
+    if is_whole {
+        return Ok(());
+    }
+    // Once more, slowly, to say where it went wrong.
+    for sample in 2..n_samples {
+        iter.later().map_err(|flaw| fail(flaw, sample))?;
+    }
+    Err(fail(Flaw::Short, n_samples))
 }
 
 fn decode_xor2(data: &[u8], out_t: &mut Vec<i64>, out_v: &mut Vec<f64>) -> Result<(), ChunkError> {

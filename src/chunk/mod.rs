@@ -5,6 +5,7 @@
 //! Tested by: golden bytes, round trips and truncations beside each encoding.
 #![doc = include_str!("FORMAT.md")]
 pub mod bits;
+mod columns;
 mod decode;
 mod edit;
 mod error;

@@ -1,6 +1,7 @@
 //! Gorilla floats, encoding 1.
 
 use crate::chunk::bits::{BitReader, BitWriter, OutOfBits};
+use crate::chunk::columns::State;
 use crate::chunk::error::ChunkError;
 use crate::chunk::varbit::{fits_shifted, sign_extend_shifted};
 use crate::foundation::Cursor;
@@ -282,6 +283,18 @@ impl<'a> XorIter<'a> {
         self.bits.refill();
         self.t = self.t.wrapping_add(self.delta);
         self.value()
+    }
+
+    /// Where the stream stands, `n_bytes` being the length of the chunk.
+    pub(super) fn state(&self, n_bytes: usize) -> State {
+        State {
+            position: n_bytes * 8 - self.bits.remaining(),
+            t: self.t,
+            delta: self.delta,
+            v_bits: self.v_bits,
+            leading: self.leading,
+            significant: self.significant,
+        }
     }
 
     /// Any sample after the second.

@@ -49,9 +49,14 @@ impl SortedIds for [u32] {
 
 /// A list as it lies in an index: big-endian, four bytes each.
 #[derive(Debug, Clone, Copy)]
-pub struct PostingsList<'a>(pub(super) &'a [[u8; 4]]);
+pub struct PostingsList<'a>(&'a [[u8; 4]]);
 
-impl PostingsList<'_> {
+impl<'a> PostingsList<'a> {
+    /// A list of numbers that rise strictly.
+    pub fn new(ids: &'a [[u8; 4]]) -> Self {
+        Self(ids)
+    }
+
     /// In memory.
     pub fn to_vec(self) -> Vec<u32> {
         self.0.iter().map(|id| u32::from_be_bytes(*id)).collect()
@@ -187,7 +192,7 @@ mod tests {
         fn combinations_are_those_of_sets(left in arb_set(), right in arb_set()) {
             let ids: Vec<u32> = left.iter().copied().collect();
             let bytes = big_endian(&right);
-            let list = PostingsList(&bytes);
+            let list = PostingsList::new(&bytes);
             let native: Vec<u32> = list.to_vec();
 
             let both: Vec<u32> = left.intersection(&right).copied().collect();

@@ -215,5 +215,5 @@ pub fn read_postings(
         let problem = format!("postings list promises {n} series in {} bytes", list.len());
         return Err(source.damaged(range.start, problem));
     }
-    Ok(PostingsList(ids))
+    Ok(PostingsList::new(ids))
 }
