@@ -6,7 +6,7 @@ use crate::model::{Labels, LabelsError, METRIC_NAME};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::call::arg;
 use crate::promql::exec::frame::Frame;
-use crate::promql::functions::label::{Replace, join};
+use crate::promql::functions::label::{Replace, is_label_name, join};
 use crate::promql::limits::QueryError;
 use crate::promql::plan::{Call, Grid};
 
@@ -35,15 +35,15 @@ impl Evaluator {
         let [target, separator, sources @ ..] = &texts[..] else {
             return Err(QueryError::execution("label_join lacks arguments"));
         };
-        if target.is_empty() {
+        if !is_label_name(target) {
             return Err(QueryError::Execution(format!(
                 "invalid destination label name in label_join(): {target}"
             )));
         }
-        if sources.iter().any(|source| source.is_empty()) {
-            return Err(QueryError::execution(
-                "invalid source label name in label_join(): ",
-            ));
+        if let Some(source) = sources.iter().find(|source| !is_label_name(source)) {
+            return Err(QueryError::Execution(format!(
+                "invalid source label name in label_join(): {source}"
+            )));
         }
         let sources: Vec<&str> = sources.iter().map(AsRef::as_ref).collect();
         let frame = self.vector(arg(call, 0)?, grid)?;

@@ -229,22 +229,15 @@ impl Meeting<'_> {
         Ok(())
     }
 
-    /// The value that stands for a missing series of the one side.
+    /// The value that stands for a missing series of the one side: `fill_right`, also when `group_right` makes that the
+    /// left operand.
     fn fill_one(&self) -> Option<f64> {
-        if self.is_swapped {
-            self.matching.fill_left
-        } else {
-            self.matching.fill_right
-        }
+        self.matching.fill_right
     }
 
     /// The value that stands for a missing series of the many side.
     fn fill_for_many(&self) -> Option<f64> {
-        if self.is_swapped {
-            self.matching.fill_right
-        } else {
-            self.matching.fill_left
-        }
+        self.matching.fill_left
     }
 
     /// What the operator makes of one pair: a value, or nothing.

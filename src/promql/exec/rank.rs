@@ -15,6 +15,7 @@ use crate::model::number::{format_f, format_g};
 use crate::promql::exec::aggregate::{Bounds, Grouping, group_key, group_labels};
 use crate::promql::exec::frame::{Frame, Head};
 use crate::promql::exec::{Evaluator, Value};
+use crate::promql::functions::label::is_label_name;
 use crate::promql::functions::sort::{ascending, descending};
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::AggregateOp;
@@ -126,7 +127,7 @@ impl Evaluator {
         let Value::Text(label) = label else {
             return Err(QueryError::execution("count_values needs a label name"));
         };
-        if label.is_empty() {
+        if !is_label_name(&label) {
             return Err(QueryError::Execution(format!("invalid label name {label}")));
         }
         let mut by_value = Aggregate {

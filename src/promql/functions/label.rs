@@ -26,7 +26,7 @@ impl Replace {
         let compiled = Regex::new(&anchored).map_err(|_reason_spans_lines| {
             format!("invalid regular expression in label_replace(): {pattern}")
         })?;
-        if target.is_empty() {
+        if !is_label_name(target) {
             return Err(format!(
                 "invalid destination label name in label_replace(): {target}"
             ));
@@ -104,6 +104,12 @@ fn is_group_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
+/// May a label have this name? Bytes of a query's string that are not UTF-8 have become replacement characters, which
+/// nobody can write in a query, so a name with one of them was never valid.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(char::REPLACEMENT_CHARACTER)
+}
+
 /// `label_join`: the values of `sources`, put together, become `target`.
 pub(crate) fn join(
     labels: &Labels,
@@ -157,6 +163,12 @@ mod tests {
             Replace::new("", "", "b", "").unwrap_err(),
             "invalid destination label name in label_replace(): "
         );
+    }
+
+    #[test]
+    fn names_that_were_not_text_are_refused() {
+        assert!(is_label_name("a.b") && is_label_name("é"));
+        assert!(!is_label_name("") && !is_label_name("a\u{fffd}z"));
     }
 
     #[test]

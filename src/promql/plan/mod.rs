@@ -15,6 +15,8 @@ pub(crate) mod grid;
 mod hints;
 mod invariant;
 mod print;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
