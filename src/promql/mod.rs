@@ -10,6 +10,7 @@ mod functions;
 mod limits;
 pub mod parse;
 mod plan;
+pub mod testing;
 pub mod value;
 
 pub use engine::{Engine, EngineSettings, QueryOptions};

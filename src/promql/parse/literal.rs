@@ -6,7 +6,7 @@ use crate::model::duration::parse_duration_ms;
 use crate::model::number::parse_go_float;
 
 /// The value of a number token: an integer in Go's notation (`0x1f`, `017`, `1_000`) or else a float.
-pub(super) fn number_value(text: &str) -> Result<f64, String> {
+pub(crate) fn number_value(text: &str) -> Result<f64, String> {
     if let Some(value) = integer_value(text) {
         return Ok(value);
     }

@@ -28,6 +28,7 @@ use crate::promql::parse::parser::Parser;
 
 pub use error::{ParseError, position};
 pub use functions::{function, functions};
+pub(crate) use literal::number_value;
 pub use literal::unquote;
 pub use parser::{EXPR_HEIGHT_MAX, EXPR_NESTING_MAX};
 pub use pretty::pretty;
