@@ -267,7 +267,8 @@ impl BlockSeriesSet {
 impl SeriesSet for BlockSeriesSet {
     fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
         let item = self.advance().transpose();
-        if matches!(item, Some(Err(_))) {
+        // A damaged series is an error in its place; those after it still come, for whoever goes on.
+        if matches!(item, Some(Err(StorageError::Canceled))) {
             self.n_left = 0;
         }
         item

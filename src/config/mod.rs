@@ -4,5 +4,6 @@
 //! Never: acts on a setting.
 //! Tested by: every shipped key, every refusal, beside the code.
 pub mod appliance;
+pub mod bucket;
 pub mod prometheus;
 mod yaml;

@@ -1,5 +1,30 @@
 //! Bucket blocks to series.
 //!
-//! Owns: sync, loading, range reads and limits.
+//! Owns: sync, loading, range reads, the cache of pages on disk, and what is set aside.
 //! Never: writes to the bucket.
-//! Tested by: the storage contract over filesystem and S3 buckets.
+//! Tested by: the storage contract over filesystem and S3 buckets, and damage at many positions.
+//!
+//! Blocks of a bucket that is a directory of this machine are mapped where they are. Of any other bucket the index
+//! header is kept here, and postings, series and chunks are read in ranges through a bounded cache of pages on disk: a
+//! query that needs pages which are not cached waits for the bucket in its own thread.
+//!
+//! Blocks that carry this appliance's own external labels are served without them, as local data is; blocks of others
+//! under their external labels. Downsampled blocks are listed and not served.
+mod error;
+mod fetch;
+mod guard;
+mod mark;
+mod pages;
+mod plan;
+mod remote;
+mod snapshot;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub use error::GatewayError;
+pub use fetch::{Partial, PartialReason};
+pub use mark::DeletionMark;
+pub use plan::{Candidate, ExcludeReason, LoadPlan, plan_loading};
+pub use snapshot::{BlockInfo, Snapshot};
+pub use sync::{Gateway, GatewaySettings, GatewayStatus, SyncReport};

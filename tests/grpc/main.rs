@@ -6,6 +6,7 @@
     reason = "a test that fails says so by a panic"
 )]
 
+mod blocks;
 mod faults;
 mod services;
 mod source;

@@ -10,9 +10,9 @@ mod discovery;
 mod global;
 mod http;
 mod job;
-mod reader;
+pub(in crate::config) mod reader;
 mod redact;
-mod report;
+pub(in crate::config) mod report;
 mod rules;
 mod sections;
 #[cfg(test)]

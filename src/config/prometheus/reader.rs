@@ -9,16 +9,16 @@ use crate::model::duration::parse_duration_ms;
 
 /// A node and the key that leads to it.
 #[derive(Debug, Clone)]
-pub(super) struct Item<'a> {
-    pub(super) node: &'a Node,
-    pub(super) key: String,
+pub(in crate::config) struct Item<'a> {
+    pub(in crate::config) node: &'a Node,
+    pub(in crate::config) key: String,
 }
 
 /// Reads one mapping. Every question about a key makes the key known; [`MapReader::finish`] refuses the rest.
 #[derive(Debug)]
-pub(super) struct MapReader<'a> {
-    pub(super) report: &'a Report,
-    pub(super) key: String,
+pub(in crate::config) struct MapReader<'a> {
+    pub(in crate::config) report: &'a Report,
+    pub(in crate::config) key: String,
     line: u64,
     entries: &'a [Entry],
     known: Vec<&'static str>,
@@ -26,7 +26,7 @@ pub(super) struct MapReader<'a> {
 
 impl<'a> MapReader<'a> {
     /// Null is an empty mapping; anything else that is no mapping is complained about.
-    pub(super) fn new(report: &'a Report, item: &Item<'a>) -> Self {
+    pub(in crate::config) fn new(report: &'a Report, item: &Item<'a>) -> Self {
         let entries: &[Entry] = match &item.node.value {
             Value::Map(entries) => entries,
             Value::Null => &[],
@@ -46,12 +46,12 @@ impl<'a> MapReader<'a> {
     }
 
     /// Is the key there with something in it?
-    pub(super) fn has(&mut self, key: &'static str) -> bool {
+    pub(in crate::config) fn has(&mut self, key: &'static str) -> bool {
         self.take(key).is_some()
     }
 
     /// The value of `key`, unless it is absent or null.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
+    pub(in crate::config) fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.known.push(key);
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         (entry.value.value != Value::Null).then(|| Item {
@@ -61,7 +61,7 @@ impl<'a> MapReader<'a> {
     }
 
     /// A plain value as text.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<&'a str> {
+    pub(in crate::config) fn text(&mut self, key: &'static str) -> Option<&'a str> {
         let item = self.take(key)?;
         let text = item.node.as_text();
         if text.is_none() {
@@ -70,7 +70,7 @@ impl<'a> MapReader<'a> {
         text
     }
 
-    pub(super) fn bool(&mut self, key: &'static str) -> Option<bool> {
+    pub(in crate::config) fn bool(&mut self, key: &'static str) -> Option<bool> {
         let item = self.take(key)?;
         let parsed = match &item.node.value {
             Value::Scalar { text, plain: true } => parse_bool(text),
@@ -82,7 +82,7 @@ impl<'a> MapReader<'a> {
         parsed
     }
 
-    pub(super) fn duration_ms(&mut self, key: &'static str) -> Option<i64> {
+    pub(in crate::config) fn duration_ms(&mut self, key: &'static str) -> Option<i64> {
         let item = self.take(key)?;
         let Some(text) = item.node.as_text() else {
             self.wrong_kind(&item, "a duration such as 15s");
@@ -99,7 +99,7 @@ impl<'a> MapReader<'a> {
     }
 
     /// A whole number; zero means that there is no limit.
-    pub(super) fn limit(&mut self, key: &'static str) -> Option<Option<NonZeroUsize>> {
+    pub(in crate::config) fn limit(&mut self, key: &'static str) -> Option<Option<NonZeroUsize>> {
         let item = self.take(key)?;
         let parsed = match &item.node.value {
             Value::Scalar { text, plain: true } => parse_uint(text),
@@ -115,7 +115,7 @@ impl<'a> MapReader<'a> {
     }
 
     /// A size such as `512MB`, in powers of 1024; zero means that there is no limit.
-    pub(super) fn bytes(&mut self, key: &'static str) -> Option<u64> {
+    pub(in crate::config) fn bytes(&mut self, key: &'static str) -> Option<u64> {
         let item = self.take(key)?;
         let parsed = item.node.as_text().and_then(parse_bytes);
         if parsed.is_none() {
@@ -128,7 +128,7 @@ impl<'a> MapReader<'a> {
     }
 
     /// One of a few words.
-    pub(super) fn choice<T: Copy>(
+    pub(in crate::config) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -147,20 +147,23 @@ impl<'a> MapReader<'a> {
     }
 
     /// The elements of a list, null ones too.
-    pub(super) fn items(&mut self, key: &'static str) -> Option<Vec<Item<'a>>> {
+    pub(in crate::config) fn items(&mut self, key: &'static str) -> Option<Vec<Item<'a>>> {
         let item = self.take(key)?;
         let items = self.items_of(&item);
         Some(items)
     }
 
     /// A list of plain values.
-    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<&'a str>> {
+    pub(in crate::config) fn texts(&mut self, key: &'static str) -> Option<Vec<&'a str>> {
         let items = self.items(key)?;
         Some(self.texts_of(&items))
     }
 
     /// The entries of a mapping with keys of the user's choice, in file order.
-    pub(super) fn entries(&mut self, key: &'static str) -> Option<Vec<(&'a Entry, Item<'a>)>> {
+    pub(in crate::config) fn entries(
+        &mut self,
+        key: &'static str,
+    ) -> Option<Vec<(&'a Entry, Item<'a>)>> {
         let item = self.take(key)?;
         match &item.node.value {
             Value::Map(entries) => Some(
@@ -186,12 +189,12 @@ impl<'a> MapReader<'a> {
     }
 
     /// A mapping with known keys.
-    pub(super) fn map(&mut self, key: &'static str) -> Option<MapReader<'a>> {
+    pub(in crate::config) fn map(&mut self, key: &'static str) -> Option<MapReader<'a>> {
         let item = self.take(key)?;
         Some(MapReader::new(self.report, &item))
     }
 
-    pub(super) fn items_of(&self, item: &Item<'a>) -> Vec<Item<'a>> {
+    pub(in crate::config) fn items_of(&self, item: &Item<'a>) -> Vec<Item<'a>> {
         match &item.node.value {
             Value::Null => Vec::new(),
             Value::Seq(nodes) => nodes
@@ -209,7 +212,7 @@ impl<'a> MapReader<'a> {
         }
     }
 
-    pub(super) fn texts_of(&self, items: &[Item<'a>]) -> Vec<&'a str> {
+    pub(in crate::config) fn texts_of(&self, items: &[Item<'a>]) -> Vec<&'a str> {
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
             match &item.node.value {
@@ -222,7 +225,7 @@ impl<'a> MapReader<'a> {
     }
 
     /// Recognises keys we do not act on; the ones with something in them are warned about.
-    pub(super) fn ignore(&mut self, keys: &[&'static str]) {
+    pub(in crate::config) fn ignore(&mut self, keys: &[&'static str]) {
         for key in keys {
             if let Some(item) = self.take(key)
                 && !item.node.is_empty()
@@ -235,24 +238,24 @@ impl<'a> MapReader<'a> {
     }
 
     /// Complains about the value of `key`.
-    pub(super) fn complain(&self, key: &str, value: Option<&str>, problem: &str) {
+    pub(in crate::config) fn complain(&self, key: &str, value: Option<&str>, problem: &str) {
         self.report
             .complain(self.line_of(key), &self.path(key), value, problem);
     }
 
     /// Warns about the value of `key`.
-    pub(super) fn warn(&self, key: &str, value: Option<&str>, problem: &str) {
+    pub(in crate::config) fn warn(&self, key: &str, value: Option<&str>, problem: &str) {
         self.report
             .warn(self.line_of(key), &self.path(key), value, problem);
     }
 
     /// Complains about the mapping as a whole.
-    pub(super) fn complain_here(&self, problem: &str) {
+    pub(in crate::config) fn complain_here(&self, problem: &str) {
         self.report.complain(self.line, &self.key, None, problem);
     }
 
     /// Refuses every key nobody asked for.
-    pub(super) fn finish(mut self) {
+    pub(in crate::config) fn finish(mut self) {
         self.known.sort_unstable();
         self.known.dedup();
         for entry in self.entries {
@@ -268,7 +271,7 @@ impl<'a> MapReader<'a> {
         }
     }
 
-    pub(super) fn wrong_value(&self, item: &Item<'_>, problem: &str) {
+    pub(in crate::config) fn wrong_value(&self, item: &Item<'_>, problem: &str) {
         self.report
             .complain(item.node.line, &item.key, item.node.as_text(), problem);
     }

@@ -38,14 +38,14 @@ impl fmt::Display for Complaint {
 
 /// Collects remarks while a file is read.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(in crate::config) struct Report {
     file: PathBuf,
     complaints: RefCell<Vec<Complaint>>,
     warnings: RefCell<Vec<Complaint>>,
 }
 
 impl Report {
-    pub(super) fn new(file: PathBuf) -> Self {
+    pub(in crate::config) fn new(file: PathBuf) -> Self {
         Self {
             file,
             complaints: RefCell::new(Vec::new()),
@@ -53,24 +53,30 @@ impl Report {
         }
     }
 
-    pub(super) fn file(&self) -> &PathBuf {
+    pub(in crate::config) fn file(&self) -> &PathBuf {
         &self.file
     }
 
-    pub(super) fn complain(&self, line: u64, key: &str, value: Option<&str>, problem: &str) {
+    pub(in crate::config) fn complain(
+        &self,
+        line: u64,
+        key: &str,
+        value: Option<&str>,
+        problem: &str,
+    ) {
         self.complaints
             .borrow_mut()
             .push(self.remark(line, key, value, problem));
     }
 
-    pub(super) fn warn(&self, line: u64, key: &str, value: Option<&str>, problem: &str) {
+    pub(in crate::config) fn warn(&self, line: u64, key: &str, value: Option<&str>, problem: &str) {
         self.warnings
             .borrow_mut()
             .push(self.remark(line, key, value, problem));
     }
 
     /// Everything that was said, in file order: complaints, then warnings.
-    pub(super) fn into_parts(self) -> (Vec<Complaint>, Vec<Complaint>) {
+    pub(in crate::config) fn into_parts(self) -> (Vec<Complaint>, Vec<Complaint>) {
         let (mut complaints, mut warnings) =
             (self.complaints.into_inner(), self.warnings.into_inner());
         complaints.sort_by_key(|complaint| complaint.line);

@@ -1,0 +1,36 @@
+//! Why the bucket's blocks could not be brought up to date.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::bucket::BucketError;
+use crate::foundation::verdict::Verdict;
+
+/// Why a sync ended early; what was loaded before stays loaded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The bucket cannot be listed or read.
+    #[error("sync blocks of the bucket")]
+    Bucket(#[from] BucketError),
+    /// Opening blocks was cut off.
+    #[error("open blocks of the bucket")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+impl GatewayError {
+    /// What to do about it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Bucket(error) => match error.verdict() {
+                // One object, among all blocks: the next sync looks again.
+                Verdict::Missing | Verdict::Quarantine => {
+                    Verdict::RetryAfter(Duration::from_secs(30))
+                }
+                verdict @ (Verdict::RetryAfter(_) | Verdict::Refuse) => verdict,
+            },
+            Self::Interrupted(_) => Verdict::RetryAfter(Duration::from_secs(5)),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the bucket holds, at one moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{BlockId, Interval, Labels, Matcher, TimeRange};
+use crate::storage::{
+    Fanout, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
+    WithExternalLabels,
+};
+
+/// A block that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Its name.
+    pub id: BlockId,
+    /// The times it covers.
+    pub range: TimeRange,
+    /// External labels of its producer.
+    pub external: Labels,
+    /// Is the producer this appliance?
+    pub is_own: bool,
+}
+
+/// The served blocks of a bucket; never changes. A query holds it from start to end.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    blocks: Vec<BlockInfo>,
+    own: Fanout,
+    others: Fanout,
+    all: Fanout,
+}
+
+impl Snapshot {
+    pub(crate) fn new(served: Vec<(BlockInfo, Arc<dyn Queryable>)>) -> Self {
+        let mut own: Vec<Arc<dyn Queryable>> = Vec::new();
+        let mut foreign: BTreeMap<Labels, Vec<Arc<dyn Queryable>>> = BTreeMap::new();
+        let mut blocks = Vec::with_capacity(served.len());
+        for (info, block) in served {
+            if info.is_own {
+                own.push(block);
+            } else {
+                foreign
+                    .entry(info.external.clone())
+                    .or_default()
+                    .push(block);
+            }
+            blocks.push(info);
+        }
+        let others: Vec<Arc<dyn Queryable>> = foreign
+            .into_iter()
+            .map(|(external, blocks)| {
+                let together = Arc::new(Fanout::new(blocks));
+                Arc::new(WithExternalLabels::new(together, external)) as Arc<dyn Queryable>
+            })
+            .collect();
+        let mut all = own.clone();
+        all.extend(others.iter().cloned());
+        Self {
+            blocks,
+            own: Fanout::new(own),
+            others: Fanout::new(others),
+            all: Fanout::new(all),
+        }
+    }
+
+    /// The blocks, by name.
+    pub fn blocks(&self) -> &[BlockInfo] {
+        &self.blocks
+    }
+
+    /// Series of this appliance, without external labels.
+    pub fn own(&self) -> Arc<dyn Queryable> {
+        Arc::new(self.own.clone())
+    }
+
+    /// Series of other producers, under their external labels; `None` where there are none.
+    pub fn others(&self) -> Option<Arc<dyn Queryable>> {
+        let has_any = self.blocks.iter().any(|block| !block.is_own);
+        has_any.then(|| Arc::new(self.others.clone()) as Arc<dyn Queryable>)
+    }
+
+    /// External labels of other producers, and the times their blocks cover.
+    pub fn producers(&self) -> BTreeMap<Labels, Interval> {
+        let mut producers: BTreeMap<Labels, Interval> = BTreeMap::new();
+        for block in self.blocks.iter().filter(|block| !block.is_own) {
+            let (min, max) = (block.range.min, block.range.max.saturating_sub(1));
+            let known = producers
+                .entry(block.external.clone())
+                .or_insert(Interval { min, max });
+            *known = Interval {
+                min: known.min.min(min),
+                max: known.max.max(max),
+            };
+        }
+        producers
+    }
+
+    /// The times that this appliance's blocks cover.
+    pub fn own_interval(&self) -> Option<Interval> {
+        let own = self.blocks.iter().filter(|block| block.is_own);
+        own.fold(None, |known: Option<Interval>, block| {
+            let (min, max) = (block.range.min, block.range.max.saturating_sub(1));
+            Some(known.map_or(Interval { min, max }, |known| Interval {
+                min: known.min.min(min),
+                max: known.max.max(max),
+            }))
+        })
+    }
+}
+
+impl Queryable for Snapshot {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        self.all.select(matchers, hints)
+    }
+
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        self.all.label_names(matchers, hints)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        self.all.label_values(name, matchers, hints)
+    }
+}
