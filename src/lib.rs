@@ -11,11 +11,11 @@ pub mod catalog;
 pub mod chunk;
 pub mod exposition;
 pub mod relabel;
-pub mod remote;
 pub mod storage;
-// Floor 3: indexes, logs, queries.
+// Floor 3: indexes, logs, queries, and remote writes into the seam.
 pub mod index;
 pub mod promql;
+pub mod remote;
 pub mod wal;
 // Floor 4: blocks.
 pub mod block;

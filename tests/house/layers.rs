@@ -8,14 +8,13 @@ const FLOORS: &[&[&str]] = &[
     &["model"],
     &[
         "exposition",
-        "remote",
         "relabel",
         "chunk",
         "storage",
         "bucket",
         "catalog",
     ],
-    &["index", "wal", "promql"],
+    &["index", "wal", "promql", "remote"],
     &["block", "rules", "peers"],
     &[
         "head",

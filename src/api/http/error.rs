@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use thiserror::Error;
 
+use crate::promql::{ErrorKind, QueryError};
 use crate::storage::StorageError;
 
 /// The kinds of error the API names, in its own words.
@@ -89,6 +90,20 @@ impl From<StorageError> for ApiError {
             StorageError::Limit(_) | StorageError::Corrupt(_) | StorageError::Unavailable(_) => {
                 ErrorType::Execution
             }
+        };
+        Self::new(error_type, error.to_string())
+    }
+}
+
+/// What the engine refused.
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let error_type = match error.kind() {
+            ErrorKind::BadData => ErrorType::BadData,
+            ErrorKind::Execution => ErrorType::Execution,
+            ErrorKind::Canceled => ErrorType::Canceled,
+            ErrorKind::Timeout => ErrorType::Timeout,
+            ErrorKind::Internal => ErrorType::Internal,
         };
         Self::new(error_type, error.to_string())
     }

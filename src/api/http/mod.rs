@@ -3,10 +3,24 @@
 //! Owns: paths, parameters, status codes, and answers to the byte.
 //! Never: evaluates a query, waits for a disk, or knows who implements a port.
 //! Tested by: every endpoint against ports made for the test, and refusals against a real Prometheus in `tests/http`.
+mod call;
 mod error;
+mod json;
+mod labels;
+mod manage;
+mod params;
+mod query;
+mod routes;
 mod state;
+mod status;
+mod targets;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::{ApiError, ErrorType};
+pub use routes::{not_found, routes, serve};
 pub use state::{
     ActiveTarget, Answer, BuildInfo, DroppedTarget, HttpSettings, HttpState, InstantQuery,
     LabelRequest, NamedCount, QueryParams, QueryPort, RangeQuery, Readiness, RuntimeInfo,

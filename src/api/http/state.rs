@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use crate::api::http::error::ApiError;
 use crate::foundation::{Cancel, Clock};
 use crate::model::{Interval, Labels, Matcher, Metadata, TimestampMs};
+use crate::promql::QueryOutput;
 use crate::remote::{WriteError, WriteReport};
 use crate::storage::LabelAnswer;
 
@@ -69,6 +70,12 @@ pub type Answer<T> = BoxFuture<'static, T>;
 
 /// Who answers queries. Dropping an answer's future is not enough to stop the work: the rim raises `cancel`.
 pub trait QueryPort: Send + Sync {
+    /// The value of an expression at one time.
+    fn instant(&self, query: InstantQuery) -> Answer<Result<QueryOutput, ApiError>>;
+
+    /// The values of an expression at every step.
+    fn range(&self, query: RangeQuery) -> Answer<Result<QueryOutput, ApiError>>;
+
     /// Label sets of series that match any of the sets, in label order, each once.
     fn series(&self, request: LabelRequest) -> Answer<Result<SeriesAnswer, ApiError>>;
 

@@ -1,0 +1,386 @@
+//! JSON as Prometheus writes it, straight into bytes.
+//!
+//! Two ways of quoting, because there are two there: labels are written plainly, every other text has `<`, `>`, `&`
+//! and the two line separators escaped so that it can stand inside HTML.
+
+use crate::model::{Label, TimestampMs, number};
+use crate::promql::{Point, PointValue, QueryStats, QueryValue};
+
+/// Appends `text` in quotes; HTML is escaped.
+pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
+    push_quoted(out, text, true);
+}
+
+fn push_quoted(out: &mut Vec<u8>, text: &str, escapes_html: bool) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut done = 0;
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at).copied() {
+        let is_html = matches!(byte, b'<' | b'>' | b'&');
+        // U+2028 and U+2029 are E2 80 A8 and E2 80 A9.
+        let is_separator =
+            byte == 0xe2 && matches!(bytes.get(at + 1..at + 3), Some([0x80, 0xa8 | 0xa9]));
+        let is_special = byte < 0x20 || matches!(byte, b'"' | b'\\');
+        if !is_special && !(escapes_html && (is_html || is_separator)) {
+            at += 1;
+            continue;
+        }
+        out.extend_from_slice(bytes.get(done..at).unwrap_or_default());
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0xe2 => {
+                let is_line = bytes.get(at + 2) == Some(&0xa8);
+                out.extend_from_slice(if is_line { b"\\u2028" } else { b"\\u2029" });
+                at += 2;
+            }
+            other => out.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
+        }
+        at += 1;
+        done = at;
+    }
+    out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+    out.push(b'"');
+}
+
+/// Appends an object of labels in the order given.
+pub(super) fn push_labels<'a>(out: &mut Vec<u8>, labels: impl IntoIterator<Item = Label<'a>>) {
+    out.push(b'{');
+    for (position, (name, value)) in labels.into_iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        push_quoted(out, name, false);
+        out.push(b':');
+        push_quoted(out, value, false);
+    }
+    out.push(b'}');
+}
+
+/// Appends an array of texts.
+pub(super) fn push_texts<T: AsRef<str>>(out: &mut Vec<u8>, texts: &[T]) {
+    push_array(out, texts, |out, text| push_text(out, text.as_ref()));
+}
+
+/// Appends an array, item by item.
+pub(super) fn push_array<T>(out: &mut Vec<u8>, items: &[T], push: impl Fn(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        push(out, item);
+    }
+    out.push(b']');
+}
+
+/// Appends a decimal integer.
+pub(super) fn push_int(out: &mut Vec<u8>, value: impl std::fmt::Display) {
+    use std::io::Write;
+    write!(out, "{value}").ok();
+}
+
+/// Appends a bare float as Go's `encoding/json` does: an exponent below a millionth and from 1e21 on.
+pub(super) fn push_float(out: &mut Vec<u8>, v: f64) {
+    let mut text = String::new();
+    push_number(&mut text, v);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn push_number(out: &mut String, v: f64) {
+    let magnitude = v.abs();
+    if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        number::push_e(out, v);
+    } else {
+        number::push_f(out, v);
+    }
+}
+
+/// Appends milliseconds as seconds with three digits, or none when there is no fraction.
+pub(super) fn push_timestamp(out: &mut Vec<u8>, t: TimestampMs) {
+    let magnitude = t.unsigned_abs();
+    if t < 0 {
+        out.push(b'-');
+    }
+    push_int(out, magnitude / 1000);
+    let fraction = magnitude % 1000;
+    if fraction > 0 {
+        out.push(b'.');
+        push_int(out, format_args!("{fraction:03}"));
+    }
+}
+
+/// What a time looks like where Prometheus goes through a float: no zeros at the end of the fraction.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus loses the same digits"
+)]
+fn push_float_timestamp(out: &mut Vec<u8>, t: TimestampMs) {
+    push_float(out, t as f64 / 1000.0);
+}
+
+fn push_value(out: &mut Vec<u8>, value: PointValue, scratch: &mut String) {
+    match value {
+        PointValue::Float(v) => {
+            scratch.clear();
+            push_number(scratch, v);
+            out.push(b'"');
+            out.extend_from_slice(scratch.as_bytes());
+            out.push(b'"');
+        }
+    }
+}
+
+fn push_point(out: &mut Vec<u8>, t: TimestampMs, value: PointValue, scratch: &mut String) {
+    out.push(b'[');
+    push_timestamp(out, t);
+    out.push(b',');
+    push_value(out, value, scratch);
+    out.push(b']');
+}
+
+/// Appends `"resultType":…,"result":…`; of a vector or matrix at most `limit` series, zero for all. Tells whether
+/// any were left out.
+pub(super) fn push_result(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -> bool {
+    out.extend_from_slice(b"\"resultType\":\"");
+    out.extend_from_slice(value.type_name().as_bytes());
+    out.extend_from_slice(b"\",\"result\":");
+    let n_max = if limit == 0 { usize::MAX } else { limit };
+    let mut scratch = String::new();
+    match value {
+        QueryValue::Scalar { t, v } => {
+            out.push(b'[');
+            push_float_timestamp(out, *t);
+            out.extend_from_slice(b",\"");
+            number::push_f(&mut scratch, *v);
+            out.extend_from_slice(scratch.as_bytes());
+            out.extend_from_slice(b"\"]");
+            false
+        }
+        QueryValue::String { t, text } => {
+            out.push(b'[');
+            push_float_timestamp(out, *t);
+            out.push(b',');
+            push_text(out, text);
+            out.push(b']');
+            false
+        }
+        QueryValue::Vector(samples) => {
+            out.push(b'[');
+            for (position, sample) in samples.iter().take(n_max).enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(b"{\"metric\":");
+                push_labels(out, &sample.labels);
+                out.extend_from_slice(b",\"value\":");
+                push_point(out, sample.t, sample.value, &mut scratch);
+                out.push(b'}');
+            }
+            out.push(b']');
+            n_max < samples.len()
+        }
+        QueryValue::Matrix(series) => {
+            out.push(b'[');
+            for (position, one) in series.iter().take(n_max).enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(b"{\"metric\":");
+                push_labels(out, &one.labels);
+                push_points(out, &one.points, &mut scratch);
+                out.push(b'}');
+            }
+            out.push(b']');
+            n_max < series.len()
+        }
+    }
+}
+
+fn push_points(out: &mut Vec<u8>, points: &[Point], scratch: &mut String) {
+    for (position, point) in points.iter().enumerate() {
+        out.extend_from_slice(if position == 0 {
+            b",\"values\":["
+        } else {
+            b","
+        });
+        push_point(out, point.t, point.value, scratch);
+    }
+    if !points.is_empty() {
+        out.push(b']');
+    }
+}
+
+/// Appends `,"stats":{…}`.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds of a query are far below 2^53"
+)]
+pub(super) fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let total_ms = stats.exec_total_ms;
+    let timings = [
+        ("evalTotalTime", stats.preparation_ms + stats.inner_eval_ms),
+        ("resultSortTime", 0),
+        ("queryPreparationTime", stats.preparation_ms),
+        ("innerEvalTime", stats.inner_eval_ms),
+        (
+            "execQueueTime",
+            total_ms - stats.preparation_ms - stats.inner_eval_ms,
+        ),
+        ("execTotalTime", total_ms),
+    ];
+    out.extend_from_slice(b",\"stats\":{\"timings\":{");
+    for (position, (name, ms)) in timings.into_iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        push_text(out, name);
+        out.push(b':');
+        push_float(out, seconds(ms.max(0)));
+    }
+    out.extend_from_slice(b"},\"samples\":{\"totalQueryableSamples\":");
+    push_int(out, stats.total_queryable_samples);
+    out.extend_from_slice(b",\"samplesRead\":");
+    push_int(out, stats.samples_read);
+    out.extend_from_slice(b",\"peakSamples\":");
+    push_int(out, stats.peak_samples);
+    out.extend_from_slice(b"}}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Labels;
+    use crate::promql::{MatrixSeries, VectorSample};
+
+    #[track_caller]
+    fn check(push: impl FnOnce(&mut Vec<u8>), expect: &str) {
+        let mut out = Vec::new();
+        push(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expect);
+    }
+
+    fn result(value: &QueryValue) -> String {
+        let mut out = Vec::new();
+        push_result(&mut out, value, 0);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn point(t: TimestampMs, v: f64) -> Point {
+        Point {
+            t,
+            value: PointValue::Float(v),
+        }
+    }
+
+    #[test]
+    fn texts_are_escaped_for_html_and_labels_are_not() {
+        let text = "<a>&\u{2028}\u{2029} é\u{1}\"\\\n\r\t\u{7f}";
+        check(
+            |out| push_text(out, text),
+            "\"\\u003ca\\u003e\\u0026\\u2028\\u2029 é\\u0001\\\"\\\\\\n\\r\\t\u{7f}\"",
+        );
+        check(
+            |out| push_labels(out, [("a<", text)]),
+            "{\"a<\":\"<a>&\u{2028}\u{2029} é\\u0001\\\"\\\\\\n\\r\\t\u{7f}\"}",
+        );
+        check(|out| push_texts(out, &["a", "â\u{20ac}"]), "[\"a\",\"â€\"]");
+        check(|out| push_texts::<&str>(out, &[]), "[]");
+    }
+
+    #[test]
+    fn timestamps_have_three_digits_or_none() {
+        for (t, expect) in [
+            (0, "0"),
+            (1500, "1.500"),
+            (-1500, "-1.500"),
+            (-1, "-0.001"),
+            (1_435_781_451_781, "1435781451.781"),
+            (i64::MIN, "-9223372036854775.808"),
+        ] {
+            check(|out| push_timestamp(out, t), expect);
+        }
+    }
+
+    #[test]
+    fn values_take_an_exponent_below_a_millionth_and_from_1e21() {
+        for (v, expect) in [
+            (0.0, "0"),
+            (1e-7, "1e-07"),
+            (1e-6, "0.000001"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (-0.5, "-0.5"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let vector = QueryValue::Vector(vec![VectorSample {
+                labels: Labels::empty(),
+                t: 1000,
+                value: PointValue::Float(v),
+            }]);
+            let expect = format!(
+                "\"resultType\":\"vector\",\"result\":[{{\"metric\":{{}},\"value\":[1,\"{expect}\"]}}]"
+            );
+            assert_eq!(result(&vector), expect);
+        }
+        let scalar = QueryValue::Scalar { t: 1500, v: 1e-7 };
+        assert_eq!(
+            result(&scalar),
+            "\"resultType\":\"scalar\",\"result\":[1.5,\"0.0000001\"]"
+        );
+        let string = QueryValue::String {
+            t: 1000,
+            text: "<".to_owned(),
+        };
+        assert_eq!(
+            result(&string),
+            "\"resultType\":\"string\",\"result\":[1,\"\\u003c\"]"
+        );
+    }
+
+    #[test]
+    fn matrices_list_points_by_series_and_stop_at_the_limit() {
+        let labels = Labels::new(&[("__name__", "up"), ("job", "a")]).unwrap();
+        let series = MatrixSeries {
+            labels,
+            points: vec![point(1000, 1.0), point(2500, 0.25)],
+        };
+        let matrix = QueryValue::Matrix(vec![series.clone(), series]);
+        let mut out = Vec::new();
+        assert!(push_result(&mut out, &matrix, 1));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},\
+             \"values\":[[1,\"1\"],[2.500,\"0.25\"]]}]"
+        );
+        assert_eq!(
+            result(&QueryValue::Matrix(Vec::new())),
+            "\"resultType\":\"matrix\",\"result\":[]"
+        );
+    }
+
+    #[test]
+    fn stats_have_prometheus_fields() {
+        let stats = QueryStats {
+            exec_total_ms: 1500,
+            preparation_ms: 250,
+            inner_eval_ms: 1000,
+            total_queryable_samples: 7,
+            samples_read: 8,
+            peak_samples: 9,
+            ..QueryStats::default()
+        };
+        check(
+            |out| push_stats(out, &stats),
+            ",\"stats\":{\"timings\":{\"evalTotalTime\":1.25,\"resultSortTime\":0,\"queryPreparationTime\":0.25,\
+             \"innerEvalTime\":1,\"execQueueTime\":0.25,\"execTotalTime\":1.5},\"samples\":{\
+             \"totalQueryableSamples\":7,\"samplesRead\":8,\"peakSamples\":9}}",
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! `/query`, `/query_range`, `/query_exemplars`, `/format_query`, `/parse_query`.
+
+use crate::api::http::call::{Call, Outcome, Reply};
+use crate::api::http::error::{ApiError, ErrorType};
+use crate::api::http::json::{push_result, push_stats, push_text};
+use crate::api::http::params::{Form, MAX_TIME, MIN_TIME, invalid, parse_duration_ns};
+use crate::api::http::state::{InstantQuery, QueryParams, RangeQuery, StatsDetail};
+use crate::promql::QueryOutput;
+use crate::promql::parse::ast::{Expr, ExprKind};
+use crate::promql::parse::{parse_expr, pretty, tree_json};
+
+const NANOS_PER_MS: i64 = 1_000_000;
+
+/// Points of one series a range query may ask for.
+const POINTS_MAX: i128 = 11_000;
+
+/// The warning of every answer that was cut.
+pub(super) const TRUNCATED: &str = "results truncated due to limit";
+
+pub(super) async fn instant(call: Call) -> Result<Outcome, ApiError> {
+    let limit = call.form.limit()?;
+    let t = call.form.time("time", call.state.clock.now_ms())?;
+    let params = query_params(&call)?;
+    let text = call.form.value("query").to_owned();
+    refuse_elapsed(&text, &params)?;
+    let stats = params.stats;
+    let query = InstantQuery { text, t, params };
+    let output = call.state.query.instant(query).await;
+    respond(output, stats, limit)
+}
+
+pub(super) async fn range(call: Call) -> Result<Outcome, ApiError> {
+    let form = &call.form;
+    let limit = form.limit()?;
+    let start = form.required_time("start")?;
+    let end = form.required_time("end")?;
+    if end < start {
+        return Err(invalid(
+            "end",
+            "end timestamp must not be before start time",
+        ));
+    }
+    let step_ns = form.duration_ns("step")?;
+    // Steps are counted in milliseconds; what is shorter would be none.
+    let step_ms = step_ns / NANOS_PER_MS;
+    if step_ms <= 0 {
+        return Err(invalid(
+            "step",
+            "zero or negative query resolution step widths are not accepted. Try a positive integer",
+        ));
+    }
+    let length_ns = (i128::from(end) - i128::from(start)) * i128::from(NANOS_PER_MS);
+    if POINTS_MAX < length_ns / i128::from(step_ns) {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution \
+             (?step=XX)",
+        ));
+    }
+    let params = query_params(&call)?;
+    let text = form.value("query").to_owned();
+    refuse_elapsed(&text, &params)?;
+    let stats = params.stats;
+    let query = RangeQuery {
+        text,
+        start,
+        end,
+        step_ms,
+        params,
+    };
+    let output = call.state.query.range(query).await;
+    respond(output, stats, limit)
+}
+
+fn respond(
+    output: Result<QueryOutput, ApiError>,
+    stats: StatsDetail,
+    limit: usize,
+) -> Result<Outcome, ApiError> {
+    let output = output.map_err(|error| {
+        if error.error_type == ErrorType::BadData {
+            invalid("query", &error.text)
+        } else {
+            error
+        }
+    })?;
+    let mut reply = Reply::new();
+    reply.out.push(b'{');
+    let is_cut = push_result(&mut reply.out, &output.value, limit);
+    if stats != StatsDetail::None {
+        push_stats(&mut reply.out, &output.stats);
+    }
+    reply.out.push(b'}');
+    reply.warnings = output.warnings;
+    reply.infos = output.infos;
+    if is_cut {
+        reply.warnings.push(TRUNCATED.to_owned());
+    }
+    Ok(Outcome::Data(reply))
+}
+
+/// A timeout that is over before the query begins: a bad query is still a bad query.
+fn refuse_elapsed(text: &str, params: &QueryParams) -> Result<(), ApiError> {
+    if params.timeout_ms.is_none_or(|timeout_ms| 0 < timeout_ms) {
+        return Ok(());
+    }
+    parse_expr(text).map_err(|error| invalid("query", &error.to_string()))?;
+    Err(ApiError::new(
+        ErrorType::Timeout,
+        "query timed out in query queue",
+    ))
+}
+
+fn query_params(call: &Call) -> Result<QueryParams, ApiError> {
+    let form = &call.form;
+    let timeout_ms = match form.value("timeout") {
+        "" => None,
+        _ => Some(form.duration_ns("timeout")?.div_euclid(NANOS_PER_MS)),
+    };
+    let lookback_ms = match form.value("lookback_delta") {
+        "" => None,
+        text => {
+            let nanos = parse_duration_ns(text).map_err(|reason| {
+                ApiError::bad_data(format!("error parsing lookback delta duration: {reason}"))
+            })?;
+            // Zero means the configured one, as in Prometheus.
+            Some(nanos / NANOS_PER_MS).filter(|ms| *ms != 0)
+        }
+    };
+    let stats = match form.value("stats") {
+        "" => StatsDetail::None,
+        "all" => StatsDetail::PerStep,
+        _ => StatsDetail::Totals,
+    };
+    let shared = source_params(call)?;
+    Ok(QueryParams {
+        timeout_ms,
+        lookback_ms,
+        stats,
+        ..shared
+    })
+}
+
+/// What Thanos' clients say about the sources of an answer.
+pub(super) fn source_params(call: &Call) -> Result<QueryParams, ApiError> {
+    let form = &call.form;
+    Ok(QueryParams {
+        dedup: form.switch("dedup")?,
+        partial_response: form.switch("partial_response")?,
+        max_source_resolution_ms: resolution_ms(form)?,
+        replica_labels: form.values("replicaLabels[]").map(str::to_owned).collect(),
+        cancel: call.cancel.0.clone(),
+        ..QueryParams::default()
+    })
+}
+
+fn resolution_ms(form: &Form) -> Result<Option<i64>, ApiError> {
+    match form.value("max_source_resolution") {
+        "" | "auto" => Ok(None),
+        text => {
+            let nanos = parse_duration_ns(text).map_err(|reason| {
+                ApiError::bad_data(format!("'max_source_resolution' parameter: {reason}"))
+            })?;
+            if nanos < 0 {
+                return Err(ApiError::bad_data(
+                    "negative 'max_source_resolution' is not accepted. Try a positive integer",
+                ));
+            }
+            Ok(Some(nanos / NANOS_PER_MS))
+        }
+    }
+}
+
+/// Exemplars are not stored: the answer is the one of a Prometheus that has none.
+pub(super) async fn exemplars(call: Call) -> Result<Outcome, ApiError> {
+    let start = call.form.time("start", MIN_TIME)?;
+    let end = call.form.time("end", MAX_TIME)?;
+    if end < start {
+        return Err(ApiError::bad_data(
+            "end timestamp must not be before start timestamp",
+        ));
+    }
+    let expr = parse_expr(call.form.value("query"))
+        .map_err(|error| ApiError::bad_data(error.to_string()))?;
+    if !has_selector(&expr) {
+        return Ok(Outcome::Empty);
+    }
+    Ok(Reply::with(|out| out.extend_from_slice(b"[]")))
+}
+
+fn has_selector(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Vector(_) | ExprKind::Matrix(_) => true,
+        ExprKind::Number(_) | ExprKind::String(_) => false,
+        ExprKind::Paren(inner) | ExprKind::Unary(_, inner) => has_selector(inner),
+        ExprKind::Binary(binary) => has_selector(&binary.lhs) || has_selector(&binary.rhs),
+        ExprKind::Aggregate(aggregate) => {
+            has_selector(&aggregate.expr) || aggregate.param.as_ref().is_some_and(has_selector)
+        }
+        ExprKind::Call(call) => call.args.iter().any(has_selector),
+        ExprKind::Subquery(subquery) => has_selector(&subquery.expr),
+    }
+}
+
+pub(super) async fn format(call: Call) -> Result<Outcome, ApiError> {
+    let expr = parsed(&call)?;
+    Ok(Reply::with(|out| push_text(out, &pretty(&expr))))
+}
+
+pub(super) async fn parse(call: Call) -> Result<Outcome, ApiError> {
+    let tree = tree_json(&parsed(&call)?).to_string();
+    Ok(Reply::with(|out| {
+        // These three stand only inside texts of the tree.
+        let escaped = tree
+            .replace('<', "\\u003c")
+            .replace('>', "\\u003e")
+            .replace('&', "\\u0026");
+        out.extend_from_slice(escaped.as_bytes());
+    }))
+}
+
+fn parsed(call: &Call) -> Result<Expr, ApiError> {
+    parse_expr(call.form.value("query")).map_err(|error| invalid("query", &error.to_string()))
+}

@@ -1,0 +1,294 @@
+//! Ports that answer from a script and remember what they were asked.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::pending;
+use parking_lot::Mutex;
+
+use crate::api::http::{
+    ActiveTarget, Answer, ApiError, BuildInfo, DroppedTarget, ErrorType, HttpSettings, HttpState,
+    InstantQuery, LabelRequest, NamedCount, QueryPort, RangeQuery, Readiness, RuntimeInfo,
+    SeriesAnswer, StatusPort, TargetHealth, TargetMetadata, TargetsPort, TargetsView, TsdbStatus,
+    WalReplay, WriteFailure, WritePort, WriteRequest,
+};
+use crate::foundation::ManualClock;
+use crate::model::{Labels, Metadata, MetricType};
+use crate::promql::{
+    MatrixSeries, Point, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
+};
+use crate::remote::WriteReport;
+use crate::storage::LabelAnswer;
+
+/// What every port shares.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) instant: Mutex<Option<InstantQuery>>,
+    pub(super) range: Mutex<Option<RangeQuery>>,
+    pub(super) lookup: Mutex<Option<(String, LabelRequest)>>,
+    pub(super) write: Mutex<Option<WriteRequest>>,
+    pub(super) write_answer: Mutex<Option<Result<WriteReport, WriteFailure>>>,
+    pub(super) reload_error: Mutex<Option<String>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Fake {
+    pub(super) memory: Arc<Memory>,
+    pub(super) readiness: Readiness,
+    pub(super) settings: HttpSettings,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            memory: Arc::default(),
+            readiness: Readiness::Ready,
+            settings: HttpSettings::default(),
+        }
+    }
+}
+
+impl Fake {
+    pub(super) fn state(&self) -> HttpState {
+        HttpState {
+            clock: Arc::new(ManualClock::new(1_500)),
+            settings: self.settings.clone(),
+            query: Arc::new(self.clone()),
+            write: Arc::new(self.clone()),
+            targets: Arc::new(self.clone()),
+            status: Arc::new(self.clone()),
+        }
+    }
+}
+
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::new(pairs).unwrap()
+}
+
+fn output(value: QueryValue) -> QueryOutput {
+    QueryOutput {
+        value,
+        warnings: Vec::new(),
+        infos: Vec::new(),
+        stats: QueryStats::default(),
+    }
+}
+
+fn sample(name: &str, v: f64) -> VectorSample {
+    VectorSample {
+        labels: labels(&[("__name__", name), ("job", "<a>")]),
+        t: 1_500,
+        value: PointValue::Float(v),
+    }
+}
+
+/// The answer is named by the query.
+fn scripted(text: &str) -> Result<QueryOutput, ApiError> {
+    let vector = QueryValue::Vector(vec![sample("a", 1.0), sample("b", 0.5)]);
+    let refused = |error_type| Err(ApiError::new(error_type, format!("as {text} as asked")));
+    match text {
+        "bad" => refused(ErrorType::BadData),
+        "execution" => refused(ErrorType::Execution),
+        "timeout" => refused(ErrorType::Timeout),
+        "canceled" => refused(ErrorType::Canceled),
+        "internal" => refused(ErrorType::Internal),
+        "unavailable" => refused(ErrorType::Unavailable),
+        "panic" => panic!("as asked"),
+        "scalar" => Ok(output(QueryValue::Scalar { t: 1_500, v: 2.0 })),
+        "remarks" => Ok(QueryOutput {
+            warnings: (0..12).map(|n| format!("w{n:02}")).collect(),
+            infos: vec!["i<".to_owned()],
+            ..output(vector)
+        }),
+        _ => Ok(output(vector)),
+    }
+}
+
+impl QueryPort for Fake {
+    fn instant(&self, query: InstantQuery) -> Answer<Result<QueryOutput, ApiError>> {
+        let text = query.text.clone();
+        *self.memory.instant.lock() = Some(query);
+        async move {
+            if text == "forever" {
+                pending::<()>().await;
+            }
+            scripted(&text)
+        }
+        .boxed()
+    }
+
+    fn range(&self, query: RangeQuery) -> Answer<Result<QueryOutput, ApiError>> {
+        let text = query.text.clone();
+        *self.memory.range.lock() = Some(query);
+        async move {
+            let points = [(1_000, 1.0), (2_500, f64::NAN)].map(|(t, v)| Point {
+                t,
+                value: PointValue::Float(v),
+            });
+            let series = MatrixSeries {
+                labels: labels(&[("job", "x")]),
+                points: points.to_vec(),
+            };
+            scripted(&text)?;
+            Ok(output(QueryValue::Matrix(vec![series])))
+        }
+        .boxed()
+    }
+
+    fn series(&self, request: LabelRequest) -> Answer<Result<SeriesAnswer, ApiError>> {
+        *self.memory.lookup.lock() = Some((String::new(), request));
+        async {
+            Ok(SeriesAnswer {
+                series: vec![labels(&[("__name__", "a")]), labels(&[("__name__", "b")])],
+                warnings: Vec::new(),
+            })
+        }
+        .boxed()
+    }
+
+    fn label_names(&self, request: LabelRequest) -> Answer<Result<LabelAnswer, ApiError>> {
+        self.label_values(String::new(), request)
+    }
+
+    fn label_values(
+        &self,
+        name: String,
+        request: LabelRequest,
+    ) -> Answer<Result<LabelAnswer, ApiError>> {
+        *self.memory.lookup.lock() = Some((name, request));
+        async {
+            Ok(LabelAnswer {
+                values: vec!["<a>".to_owned(), "b".to_owned()],
+                warnings: Vec::new(),
+            })
+        }
+        .boxed()
+    }
+}
+
+impl WritePort for Fake {
+    fn write(&self, request: WriteRequest) -> Answer<Result<WriteReport, WriteFailure>> {
+        *self.memory.write.lock() = Some(request);
+        let answer = self.memory.write_answer.lock().take();
+        async move { answer.unwrap_or_else(|| panic!("as asked")) }.boxed()
+    }
+}
+
+impl TargetsPort for Fake {
+    fn targets(&self) -> Answer<TargetsView> {
+        let active = ActiveTarget {
+            discovered_labels: labels(&[("__address__", "h:1")]),
+            labels: labels(&[("instance", "h:1")]),
+            scrape_pool: "node".to_owned(),
+            scrape_url: "http://h:1/metrics".to_owned(),
+            global_url: "http://h:1/metrics".to_owned(),
+            last_error: "it's <down>".to_owned(),
+            last_scrape_ms: Some(1_500),
+            last_scrape_duration_seconds: 0.25,
+            health: TargetHealth::Down,
+            scrape_interval: "15s".to_owned(),
+            scrape_timeout: "10s".to_owned(),
+        };
+        let dropped = DroppedTarget {
+            discovered_labels: labels(&[("__address__", "h:2")]),
+            scrape_pool: "gone".to_owned(),
+        };
+        let view = TargetsView {
+            pools: vec!["gone".to_owned(), "node".to_owned()],
+            active: vec![active],
+            dropped: vec![dropped],
+            dropped_counts: vec![("gone".to_owned(), 1), ("node".to_owned(), 0)],
+        };
+        async move { view }.boxed()
+    }
+
+    fn metadata(&self) -> Answer<Vec<TargetMetadata>> {
+        let entry = |instance: &str, metric: &str| TargetMetadata {
+            target: labels(&[("instance", instance)]),
+            metric: metric.to_owned(),
+            metadata: Metadata {
+                metric_type: MetricType::Gauge,
+                help: format!("About {metric}."),
+                unit: String::new(),
+            },
+        };
+        let all = vec![entry("h:1", "up"), entry("h:2", "up"), entry("h:1", "down")];
+        async move { all }.boxed()
+    }
+}
+
+impl StatusPort for Fake {
+    fn readiness(&self) -> Readiness {
+        self.readiness
+    }
+
+    fn config_yaml(&self) -> String {
+        "global: {}\n".to_owned()
+    }
+
+    fn flags(&self) -> Vec<(String, String)> {
+        vec![
+            ("b".to_owned(), "2".to_owned()),
+            ("a".to_owned(), "1".to_owned()),
+        ]
+    }
+
+    fn runtime(&self) -> RuntimeInfo {
+        RuntimeInfo {
+            start_ms: 1_000,
+            cwd: "/".to_owned(),
+            hostname: "h".to_owned(),
+            reload_succeeded: true,
+            last_config_ms: 1_250,
+            corruption_count: 0,
+            n_actors: 3,
+            n_threads: 2,
+            memory_limit_bytes: 0,
+            storage_retention: "15d".to_owned(),
+        }
+    }
+
+    fn build(&self) -> BuildInfo {
+        BuildInfo {
+            version: "3.14.0".to_owned(),
+            ..BuildInfo::default()
+        }
+    }
+
+    fn tsdb(&self, limit: usize) -> Answer<Result<TsdbStatus, ApiError>> {
+        let status = TsdbStatus {
+            n_series: 7,
+            max_t: 9,
+            series_by_metric: vec![NamedCount {
+                name: "up".to_owned(),
+                value: u64::try_from(limit).unwrap(),
+            }],
+            ..TsdbStatus::default()
+        };
+        async move { Ok(status) }.boxed()
+    }
+
+    fn wal_replay(&self) -> WalReplay {
+        WalReplay {
+            min: 1,
+            max: 3,
+            current: 2,
+        }
+    }
+
+    fn features(&self) -> Vec<(String, Vec<(String, bool)>)> {
+        vec![("api".to_owned(), vec![("admin".to_owned(), false)])]
+    }
+
+    fn metrics(&self) -> (String, &'static str) {
+        (
+            "up 1\n".to_owned(),
+            "text/plain; version=0.0.4; charset=utf-8",
+        )
+    }
+
+    fn reload(&self) -> Answer<Result<(), String>> {
+        let error = self.memory.reload_error.lock().take();
+        async move { error.map_or(Ok(()), Err) }.boxed()
+    }
+}
