@@ -13,7 +13,7 @@ use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Expr, ValueType};
 use crate::promql::parse::parse_expr;
 use crate::promql::plan::{Grid, Node, Plan, PlanContext, plan};
-use crate::promql::value::{MatrixSeries, Point, PointValue, QueryOutput, QueryStats, QueryValue};
+use crate::promql::value::{QueryOutput, QueryStats, QueryValue};
 use crate::storage::Queryable;
 
 /// What every query of an engine goes by.
@@ -249,10 +249,10 @@ fn evaluate(
     if let Node::Range(range) = &plan.root {
         return Ok(QueryValue::Matrix(evaluator.whole_range(range, grid)?));
     }
+    if question.is_range {
+        return evaluate_range(evaluator, plan, grid);
+    }
     Ok(match evaluator.eval(&plan.root, grid)? {
-        Value::Scalar(values) if question.is_range => {
-            QueryValue::Matrix(scalar_matrix(&values, grid))
-        }
         Value::Scalar(values) => QueryValue::Scalar {
             t: grid.start,
             v: values.first().copied().unwrap_or(f64::NAN),
@@ -263,30 +263,36 @@ fn evaluate(
         },
         Value::Vector(frame) => {
             let frame = evaluator.finish(frame)?;
-            if question.is_range {
-                QueryValue::Matrix(finish::to_matrix(&frame, grid))
-            } else {
-                QueryValue::Vector(finish::to_vector(&frame, grid.start))
-            }
+            QueryValue::Vector(finish::to_vector(&frame, grid.start))
         }
     })
 }
 
-/// A scalar over a range: a series without labels.
-fn scalar_matrix(values: &[f64], grid: Grid) -> Vec<MatrixSeries> {
-    let points: Vec<Point> = values
+/// Cells of one column set: series times steps. Steps are computed in slices of about this size, so that many series
+/// that live shortly do not take room for every step.
+const CELLS_PER_SLICE: usize = 4 << 20;
+
+/// A slice has at least this many steps, for every slice decodes its chunks anew.
+const STEPS_PER_SLICE_MIN: usize = 32;
+
+fn evaluate_range(
+    evaluator: &Evaluator,
+    plan: &Plan,
+    grid: Grid,
+) -> Result<QueryValue, QueryError> {
+    let n_series: usize = evaluator
+        .selected
         .iter()
-        .enumerate()
-        .map(|(i, v)| Point {
-            t: grid.time(i),
-            value: PointValue::Float(*v),
-        })
-        .collect();
-    if points.is_empty() {
-        return Vec::new();
+        .map(|selected| selected.series.len())
+        .sum();
+    let steps = (CELLS_PER_SLICE / n_series.max(1)).max(STEPS_PER_SLICE_MIN);
+    let mut matrix = finish::Matrix::new(&evaluator.budget);
+    for slice in grid.slices(steps) {
+        match evaluator.eval(&plan.root, slice)? {
+            Value::Scalar(values) => matrix.add_scalar(&values, slice)?,
+            Value::Vector(frame) => matrix.add(evaluator.finish(frame)?, slice)?,
+            Value::Text(_) => return Err(QueryError::execution("a string over a range")),
+        }
     }
-    vec![MatrixSeries {
-        labels: crate::model::Labels::empty(),
-        points,
-    }]
+    Ok(QueryValue::Matrix(matrix.into_sorted()))
 }

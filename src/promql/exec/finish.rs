@@ -1,12 +1,18 @@
 //! From columns to an answer: names removed, equal label sets joined, points listed.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "places of series are those they were pushed at"
+)]
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use crate::model::{Labels, SeriesKey};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::Frame;
-use crate::promql::limits::QueryError;
+use crate::promql::exec::frame::{Booking, Frame};
+use crate::promql::limits::{Budget, QueryError};
 use crate::promql::plan::Grid;
 use crate::promql::value::{MatrixSeries, Point, PointValue, VectorSample};
 
@@ -112,23 +118,69 @@ pub(crate) fn to_vector(frame: &Frame, t: i64) -> Vec<VectorSample> {
         .collect()
 }
 
-/// Every series with its points, in label order.
-pub(crate) fn to_matrix(frame: &Frame, grid: Grid) -> Vec<MatrixSeries> {
-    let mut matrix: Vec<MatrixSeries> = frame
-        .rows()
-        .map(|(head, row)| MatrixSeries {
-            labels: head.labels.clone(),
-            points: row
-                .iter()
-                .map(|(i, v)| Point {
-                    t: grid.time(i),
-                    value: PointValue::Float(v),
-                })
-                .collect(),
-        })
-        .collect();
-    sort_matrix(&mut matrix);
-    matrix
+/// The answer of a range query, slice by slice.
+#[derive(Debug)]
+pub(crate) struct Matrix {
+    series: Vec<MatrixSeries>,
+    place_of: HashMap<SeriesKey, usize>,
+    booking: Booking,
+}
+
+impl Matrix {
+    /// No series yet.
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+        Self {
+            series: Vec::new(),
+            place_of: HashMap::new(),
+            booking: Booking::new(budget),
+        }
+    }
+
+    /// Appends a vector at every step of the next slice.
+    pub(crate) fn add(&mut self, frame: Frame, slice: Grid) -> Result<(), QueryError> {
+        let mut n = 0;
+        for (head, row) in frame.rows() {
+            let n_points = row.count();
+            n += n_points;
+            let points = self.points(&head.labels, n_points);
+            points.extend(row.iter().map(|(i, v)| Point {
+                t: slice.time(i),
+                value: PointValue::Float(v),
+            }));
+        }
+        // Every point counts once: in the frame until here, from here on in the answer.
+        drop(frame);
+        self.booking.add(n)
+    }
+
+    /// Appends a scalar at every step of the next slice, as a series without labels.
+    pub(crate) fn add_scalar(&mut self, values: &[f64], slice: Grid) -> Result<(), QueryError> {
+        self.booking.add(values.len())?;
+        let points = self.points(&Labels::empty(), values.len());
+        points.extend(values.iter().enumerate().map(|(i, v)| Point {
+            t: slice.time(i),
+            value: PointValue::Float(*v),
+        }));
+        Ok(())
+    }
+
+    fn points(&mut self, labels: &Labels, n_points: usize) -> &mut Vec<Point> {
+        let next = self.series.len();
+        let place = *self.place_of.entry(labels.key()).or_insert(next);
+        if place == next {
+            self.series.push(MatrixSeries {
+                labels: labels.clone(),
+                points: Vec::with_capacity(n_points),
+            });
+        }
+        &mut self.series[place].points
+    }
+
+    /// All series in label order.
+    pub(crate) fn into_sorted(mut self) -> Vec<MatrixSeries> {
+        sort_matrix(&mut self.series);
+        self.series
+    }
 }
 
 /// Label order.

@@ -12,6 +12,9 @@ use crate::promql::limits::{Budget, QueryError};
 /// Bits of one word of a presence bitmap.
 const WORD_BITS: usize = u64::BITS as usize;
 
+/// Cells of a row that are booked as a sample even when they are empty, for they take memory.
+const CELLS_PER_SAMPLE: usize = 4;
+
 /// Who a row belongs to.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Head {
@@ -198,7 +201,7 @@ impl Frame {
             self.present.truncate(last * self.words);
             return Ok(());
         }
-        self.booking.add(count)
+        self.booking.add(count.max(self.n_steps / CELLS_PER_SAMPLE))
     }
 
     /// Drops series without values and books the rest; for frames that were not settled row by row.
@@ -211,7 +214,7 @@ impl Frame {
             if count == 0 {
                 continue;
             }
-            points += count;
+            points += count.max(self.n_steps / CELLS_PER_SAMPLE);
             if kept < i {
                 self.heads.swap(kept, i);
                 let (n, w) = (self.n_steps, self.words);

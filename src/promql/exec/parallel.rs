@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::model::Interval;
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head};
 use crate::promql::exec::source::{Reader, Samples, Selected};
@@ -28,7 +29,10 @@ pub(crate) trait SeriesWork: Send + Sync + 'static {
     /// What one thread keeps from series to series.
     type State: Default;
 
-    /// Adds what comes of one series to `out`.
+    /// From when to when samples matter: of other chunks nothing is decoded.
+    fn reach(&self) -> Interval;
+
+    /// Adds what comes of one series, which has samples, to `out`.
     fn series(
         &self,
         evaluator: &Evaluator,
@@ -177,6 +181,7 @@ impl Evaluator {
         let reader = Reader {
             notes: &self.notes,
             span,
+            reach: work.reach(),
         };
         let mut since_check = SAMPLES_BETWEEN_CHECKS;
         let mut n_read = 0;
@@ -188,6 +193,9 @@ impl Evaluator {
             let samples = selected.samples(series, &mut scratch, &reader)?;
             n_read += samples.t.len() as u64;
             since_check += samples.t.len() + n_steps;
+            if samples.t.is_empty() {
+                continue;
+            }
             let head = Head::new(series.labels.clone());
             work.series(self, (head, samples), &mut state, &mut frame)?;
         }

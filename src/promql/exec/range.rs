@@ -8,6 +8,7 @@
     reason = "window positions are searched within the samples; rows have a value per step"
 )]
 
+use crate::model::Interval;
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::finish::{sort_matrix, without_metric};
 use crate::promql::exec::frame::{Booking, Frame, Head, RowMut};
@@ -17,7 +18,7 @@ use crate::promql::functions::rate::Falls;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::xrate::Extended;
 use crate::promql::functions::{RangeFn, extended, over_time, quantile, rate, regression, xrate};
-use crate::promql::limits::QueryError;
+use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Extend, Span};
 use crate::promql::plan::{Call, Grid, Node, Range, RangeSource, Subquery};
 use crate::promql::value::{MatrixSeries, Point, PointValue};
@@ -39,12 +40,33 @@ struct Slide {
 }
 
 impl Slide {
+    /// The edges of what all windows see.
+    fn reach(&self) -> Interval {
+        let end = |i: usize| self.at.unwrap_or_else(|| self.grid.time(i));
+        let (first, last) = (end(0), end(self.grid.n.saturating_sub(1)));
+        Interval {
+            min: first
+                .saturating_sub(self.offset_ms)
+                .saturating_sub(self.range_ms)
+                .saturating_sub(self.before_ms),
+            max: last
+                .saturating_sub(self.offset_ms)
+                .saturating_add(self.after_ms),
+        }
+    }
+
     /// Hands every step's window to `f`, in order; returns the samples in all windows together.
     #[inline]
-    fn each(&self, samples: &Samples, mut f: impl FnMut(usize, &Window<'_>)) -> u64 {
+    fn each(
+        &self,
+        samples: &Samples,
+        budget: &Budget,
+        mut f: impl FnMut(usize, &Window<'_>),
+    ) -> Result<u64, QueryError> {
         let (t, v) = (&samples.t, &samples.v);
         let (mut lo, mut hi) = (0, 0);
         let mut n = 0;
+        let mut next_check = SAMPLES_BETWEEN_CHECKS;
         for i in 0..self.grid.n {
             let eval_t = self.grid.time(i);
             let end = self.at.unwrap_or(eval_t).saturating_sub(self.offset_ms);
@@ -68,6 +90,10 @@ impl Slide {
                 continue;
             }
             n += (hi - first) as u64;
+            if n > next_check {
+                next_check = n + SAMPLES_BETWEEN_CHECKS;
+                budget.check()?;
+            }
             f(
                 i,
                 &Window {
@@ -80,9 +106,12 @@ impl Slide {
                 },
             );
         }
-        n
+        Ok(n)
     }
 }
+
+/// Samples in windows before somebody asks whether to go on.
+const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 17;
 
 /// A range function with its scalar arguments.
 struct Job {
@@ -196,7 +225,7 @@ impl Evaluator {
         let mut add = |head: Head, samples: &Samples| {
             samples.copy_without_stale(&mut living);
             let mut points = Vec::new();
-            let n = slide.each(&living, |_, w| {
+            let n = slide.each(&living, &self.budget, |_, w| {
                 let (mut t, mut v) = (w.t, w.v);
                 if slide.extend.is_some() {
                     extended::anchor(w, &mut anchored_t, &mut anchored_v);
@@ -206,7 +235,7 @@ impl Evaluator {
                     t: *t,
                     value: PointValue::Float(*v),
                 }));
-            });
+            })?;
             self.count_queried(n);
             booking.add(points.len())?;
             if !points.is_empty() {
@@ -225,6 +254,7 @@ impl Evaluator {
                 let reader = Reader {
                     notes: &self.notes,
                     span: range.span,
+                    reach: Interval::ALL,
                 };
                 let mut scratch = Samples::default();
                 for series in selected.iter().flat_map(|selected| &selected.series) {
@@ -323,6 +353,14 @@ impl Evaluator {
 impl SeriesWork for Job {
     type State = Scratch;
 
+    fn reach(&self) -> Interval {
+        if self.func.reaches_back() {
+            // Where a series begins matters to these.
+            return Interval::ALL;
+        }
+        self.slide.reach()
+    }
+
     fn series(
         &self,
         evaluator: &Evaluator,
@@ -342,8 +380,9 @@ impl SeriesWork for Job {
             drop_name: head.drop_name || !self.func.keeps_name(),
             ..head
         });
-        let (n, widest) = self.fill(samples, scratch, &mut row);
+        let filled = self.fill(samples, &evaluator.budget, scratch, &mut row);
         scratch.living = living;
+        let (n, widest) = filled?;
         evaluator.count_queried(n);
         evaluator.budget.take(widest)?;
         evaluator.budget.give(widest);
@@ -358,34 +397,40 @@ impl SeriesWork for Job {
 
 impl Job {
     /// Evaluates every window; returns samples seen and the most in one window.
-    fn fill(&self, samples: &Samples, scratch: &mut Scratch, row: &mut RowMut<'_>) -> (u64, usize) {
+    fn fill(
+        &self,
+        samples: &Samples,
+        budget: &Budget,
+        scratch: &mut Scratch,
+        row: &mut RowMut<'_>,
+    ) -> Result<(u64, usize), QueryError> {
         let mut widest = 0;
         let slide = self.slide;
         if matches!(self.func, RangeFn::Rate | RangeFn::Increase) && slide.extend.is_none() {
             // The commonest of all: nothing but the windows' ends and the falls between them.
             scratch.falls.find(&samples.v);
             let is_rate = self.func == RangeFn::Rate;
-            let n = slide.each(samples, |i, w| {
+            let n = slide.each(samples, budget, |i, w| {
                 widest = widest.max(w.t.len());
                 if let Some(v) = rate::extrapolated(w, Some(&mut scratch.falls), is_rate) {
                     row.set(i, v);
                 }
-            });
-            return (n, widest);
+            })?;
+            return Ok((n, widest));
         }
         if let Some(simple) = simple(self.func)
             && slide.extend.is_none()
         {
-            let n = slide.each(samples, |i, w| {
+            let n = slide.each(samples, budget, |i, w| {
                 widest = widest.max(w.t.len());
                 if let Some(v) = simple(w) {
                     row.set(i, v);
                 }
-            });
-            return (n, widest);
+            })?;
+            return Ok((n, widest));
         }
         let appeared_t = samples.t.first().copied().unwrap_or_default();
-        let n = slide.each(samples, |i, w| {
+        let n = slide.each(samples, budget, |i, w| {
             widest = widest.max(w.t.len());
             let v = match slide.extend {
                 Some(extend) => self.extended(w, extend, scratch),
@@ -394,8 +439,8 @@ impl Job {
             if let Some(v) = v {
                 row.set(i, v);
             }
-        });
-        (n, widest)
+        })?;
+        Ok((n, widest))
     }
 
     fn general(

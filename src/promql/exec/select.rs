@@ -4,7 +4,7 @@
     reason = "positions stay below the number of samples"
 )]
 
-use crate::model::is_stale;
+use crate::model::{Interval, is_stale};
 use crate::promql::exec::frame::{Frame, Head, RowMut};
 use crate::promql::exec::parallel::SeriesWork;
 use crate::promql::exec::source::Samples;
@@ -61,6 +61,19 @@ impl Evaluator {
 
 impl SeriesWork for Look {
     type State = ();
+
+    fn reach(&self) -> Interval {
+        let after = match self.leaf.extend {
+            Some(Extend::Smoothed) => self.lookback_ms,
+            Some(Extend::Anchored) | None => 0,
+        };
+        Interval {
+            min: self.time(0).saturating_sub(self.lookback_ms),
+            max: self
+                .time(self.grid.n.saturating_sub(1))
+                .saturating_add(after),
+        }
+    }
 
     fn series(
         &self,

@@ -134,17 +134,18 @@ impl Selected {
         self.n_bytes
     }
 
-    /// The samples of series `i`, decoded into `scratch` unless they are kept for other readers.
+    /// The samples of a series that `reach` can see, decoded into `scratch` unless they are kept for other readers.
     pub(crate) fn samples<'a>(
         &'a self,
         series: &'a Series,
         scratch: &'a mut Samples,
         reader: &Reader<'_>,
     ) -> Result<&'a Samples, QueryError> {
+        let interval = self.interval;
         if self.is_shared {
             let decoded = series.decoded.get_or_init(|| {
                 let mut samples = Samples::default();
-                series.decode(self.interval, &mut samples, reader)?;
+                series.decode(interval, &mut samples, reader)?;
                 Ok(Arc::new(samples))
             });
             return match decoded {
@@ -152,7 +153,11 @@ impl Selected {
                 Err(error) => Err(error.clone()),
             };
         }
-        series.decode(self.interval, scratch, reader)?;
+        let interval = Interval {
+            min: interval.min.max(reader.reach.min),
+            max: interval.max.min(reader.reach.max),
+        };
+        series.decode(interval, scratch, reader)?;
         Ok(scratch)
     }
 }
@@ -164,6 +169,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) notes: &'a Annotations,
     /// Which part of the query.
     pub(crate) span: Span,
+    /// Times that matter now.
+    pub(crate) reach: Interval,
 }
 
 impl Series {

@@ -349,3 +349,28 @@ fn a_pool_answers_the_same_bit_for_bit() {
     assert_eq!(ask(Some(pool.clone())), ask(None));
     pool.stop();
 }
+
+#[test]
+fn long_ranges_over_many_series_are_computed_in_slices_without_seams() {
+    let many: Vec<ChunkSeries> = (0..6_000u32)
+        .map(|i| {
+            let values: Vec<f64> = (0..100u32).map(|step| f64::from(step + i)).collect();
+            series(&[("__name__", "m"), ("i", &i.to_string())], &values)
+        })
+        .collect();
+    let many: Arc<dyn Queryable> = Arc::new(Memory(many));
+    let options = QueryOptions::default();
+    let query = "sum(rate(m[1m])) + vector(time())";
+    let whole = engine().range(Arc::clone(&many), query, 60_000, 990_000, 1_000, &options);
+    let QueryValue::Matrix(whole) = whole.unwrap().value else {
+        panic!("a range query answers with a matrix");
+    };
+    assert_eq!((whole.len(), whole[0].points.len()), (1, 931));
+    for point in whole[0].points.iter().step_by(150) {
+        let single = engine().instant(Arc::clone(&many), query, point.t, &options);
+        let QueryValue::Vector(single) = single.unwrap().value else {
+            panic!("an instant query of a vector answers with one");
+        };
+        assert_eq!(single[0].value, point.value, "at {}", point.t);
+    }
+}

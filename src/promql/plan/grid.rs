@@ -70,6 +70,16 @@ impl Grid {
         Self::range(start, last.saturating_sub(offset_ms), step_ms)
     }
 
+    /// These times in runs of at most `steps`.
+    pub(crate) fn slices(self, steps: usize) -> impl Iterator<Item = Self> {
+        let steps = steps.max(1);
+        (0..self.n).step_by(steps).map(move |from| Self {
+            start: self.time(from),
+            step_ms: self.step_ms,
+            n: steps.min(self.n - from),
+        })
+    }
+
     /// Only the first time.
     pub(crate) fn first(&self) -> Self {
         Self::instant(self.start)
@@ -89,6 +99,18 @@ mod tests {
         assert_eq!(Grid::range(0, 30, 10).n, 4);
         assert_eq!(Grid::range(5, 5, 10).end(), 5);
         assert_eq!(Grid::range(5, 4, 10).n, 0);
+    }
+
+    #[test]
+    fn slices_are_the_whole_in_order() {
+        let grid = Grid::range(5, 75, 10);
+        let slices: Vec<Grid> = grid.slices(3).collect();
+        assert_eq!(
+            slices.iter().map(|slice| slice.n).collect::<Vec<_>>(),
+            [3, 3, 2]
+        );
+        let times: Vec<i64> = slices.iter().flat_map(|slice| slice.times()).collect();
+        assert_eq!(times, grid.times().collect::<Vec<_>>());
     }
 
     #[test]
