@@ -155,13 +155,6 @@ impl BitWriter {
         }
     }
 
-    /// Appends whole bytes.
-    pub fn put_bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.put(u64::from(*byte), 8);
-        }
-    }
-
     /// What was written; unused bits of the last byte are zero.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

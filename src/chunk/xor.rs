@@ -5,7 +5,6 @@ use crate::chunk::columns::State;
 use crate::chunk::error::ChunkError;
 use crate::chunk::varbit::{fits_shifted, sign_extend_shifted};
 use crate::foundation::Cursor;
-use crate::foundation::cursor::{put_uvarint, put_varint};
 use crate::model::{Sample, TimestampMs};
 
 /// Width of a delta-of-delta after so many ones; four ones are followed by 64 bits and no zero.
@@ -80,16 +79,13 @@ impl XorAppender {
         };
         match self.n_samples {
             0 => {
-                let mut first = Vec::with_capacity(10);
-                put_varint(&mut first, t);
-                self.bits.put_bytes(&first);
+                let zigzag = (t << 1) ^ (t >> 63);
+                self.put_uvarint(zigzag.cast_unsigned());
                 self.bits.put(v.to_bits(), 64);
             }
             1 => {
                 self.delta = t.wrapping_sub(self.t);
-                let mut second = Vec::with_capacity(10);
-                put_uvarint(&mut second, self.delta.cast_unsigned());
-                self.bits.put_bytes(&second);
+                self.put_uvarint(self.delta.cast_unsigned());
                 self.put_value(v);
             }
             _ => {
@@ -134,6 +130,15 @@ impl XorAppender {
     /// Gives the chunk away.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bits.into_bytes()
+    }
+
+    /// LEB128 as Go's `binary.PutUvarint`, through the bit stream and without an allocation.
+    fn put_uvarint(&mut self, mut value: u64) {
+        while 0x80 <= value {
+            self.bits.put(value & 0x7f | 0x80, 8);
+            value >>= 7;
+        }
+        self.bits.put(value, 8);
     }
 
     fn put_dod(&mut self, dod: i64) {

@@ -133,7 +133,20 @@ impl<'a> Cursor<'a> {
     }
 
     /// LEB128 as Go's `binary.Uvarint`, at most 64 bits.
+    #[inline]
     pub fn uvarint(&mut self, what: &'static str) -> Result<u64, ShortRead> {
+        // Most integers in a file are below 128.
+        match self.rest.split_first() {
+            Some((&byte, rest)) if byte < 0x80 => {
+                self.rest = rest;
+                self.offset += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_uvarint(what),
+        }
+    }
+
+    fn long_uvarint(&mut self, what: &'static str) -> Result<u64, ShortRead> {
         let start = self.offset;
         let mut value = 0u64;
         let mut shift = 0u32;
