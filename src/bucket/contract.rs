@@ -6,19 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::bucket::contract::s3_server::S3Server;
 use crate::bucket::error::BucketError;
 use crate::bucket::faulty::{Fault, FaultyBucket};
 use crate::bucket::metered::{MeteredBucket, Operation};
 use crate::bucket::port::Bucket;
 use crate::bucket::retrying::RetryingBucket;
+use crate::bucket::s3_server::S3Server;
 use crate::bucket::settings::{BucketKind, BucketSettings, open};
 use crate::bucket::store::StoreBucket;
 use crate::foundation::durable::replace_file;
 use crate::foundation::verdict::Verdict;
-
-#[path = "contract_s3.rs"]
-pub(crate) mod s3_server;
 
 /// A bucket in a directory of its own.
 pub(crate) fn in_directory(directory: &Path) -> Arc<dyn Bucket> {

@@ -13,6 +13,8 @@ mod local;
 mod metered;
 mod port;
 mod retrying;
+#[cfg(test)]
+pub(crate) mod s3_server;
 mod settings;
 mod store;
 

@@ -17,6 +17,7 @@ mod mark;
 mod pages;
 mod plan;
 mod remote;
+mod remote_set;
 mod snapshot;
 mod sync;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A block that is somewhere else: its index header is here, the rest is read in ranges.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 
@@ -13,14 +13,13 @@ use crate::foundation::durable::replace_file;
 use crate::foundation::mmap::map_file;
 use crate::foundation::{Cancel, Cursor};
 use crate::gateway::pages::{PageCache, Pages, RemoteFile};
+use crate::gateway::remote_set::RemoteSet;
 use crate::index::{
-    ChunkMeta, HeaderParts, IndexError, IndexHeader, PostingsPlan, SeriesEntry, Source,
-    read_postings,
+    ChunkMeta, HeaderParts, IndexError, IndexHeader, PostingsPlan, Source, read_postings,
 };
 use crate::model::{Interval, Labels, Matcher};
 use crate::storage::{
-    ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
-    StorageError,
+    ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
 };
 
 /// Copy of the index header beside the pages, as Thanos names it.
@@ -33,15 +32,8 @@ const START_BYTES: u64 = 5;
 const HEADER_BYTES_MAX: u64 = 4 << 30;
 /// Largest tombstones file that is read.
 const TOMBSTONES_BYTES_MAX: u64 = 64 << 20;
-/// Series whose entries and chunks are read together.
-const SERIES_PER_BATCH: usize = 256;
-/// First guess at the length of an entry: more is read where its length field says so.
-const SERIES_BYTES_GUESS: u64 = 512;
-const CHUNK_BYTES_GUESS: u64 = 1_024;
 /// Longest length field.
 const LENGTH_BYTES_MAX: u64 = 10;
-/// Checksum behind an entry.
-const CHECKSUM_BYTES: u64 = 4;
 /// Longest entry that is believed.
 const ENTRY_BYTES_MAX: u64 = 256 << 20;
 
@@ -67,15 +59,15 @@ impl From<IndexError> for RemoteError {
 pub(crate) struct RemoteBlock(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     meta: BlockMeta,
     /// How errors call the index.
-    index_name: String,
-    header: IndexHeader,
-    index: RemoteFile,
+    pub(crate) index_name: String,
+    pub(crate) header: IndexHeader,
+    pub(crate) index: RemoteFile,
     /// By number, from 1.
     segments: BTreeMap<u32, RemoteFile>,
-    tombstones: Tombstones,
+    pub(crate) tombstones: Tombstones,
     pages: Arc<PageCache>,
 }
 
@@ -209,7 +201,7 @@ async fn open_header(
 }
 
 impl Inner {
-    fn corrupt(&self, file: &RemoteFile, offset: u64, problem: &str) -> StorageError {
+    pub(crate) fn corrupt(&self, file: &RemoteFile, offset: u64, problem: &str) -> StorageError {
         let name = self.pages.bucket().name();
         let key = keys::in_block(file.block, &file.name);
         StorageError::Corrupt(format!("{name}/{key}: offset {offset}: {problem}"))
@@ -240,7 +232,7 @@ impl Inner {
     }
 
     /// Entries with a length field in front, each read whole: first a guess, then what the length says.
-    fn read_entries(
+    pub(crate) fn read_entries(
         &self,
         file: &RemoteFile,
         entries: &[Entry],
@@ -295,7 +287,7 @@ impl Inner {
         Ok(end)
     }
 
-    fn segment(&self, at: &ChunkMeta) -> Result<&RemoteFile, StorageError> {
+    pub(crate) fn segment(&self, at: &ChunkMeta) -> Result<&RemoteFile, StorageError> {
         let number = at.at.segment().saturating_add(1);
         self.segments.get(&number).ok_or_else(|| {
             let missing = RemoteFile {
@@ -307,7 +299,7 @@ impl Inner {
         })
     }
 
-    fn slice(
+    pub(crate) fn slice(
         &self,
         id: u32,
         meta: &ChunkMeta,
@@ -339,18 +331,19 @@ impl Inner {
 
 /// Something with a length field in front.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    offset: u64,
-    guess: u64,
+pub(crate) struct Entry {
+    pub(crate) offset: u64,
+    /// How much is read at first.
+    pub(crate) guess: u64,
     /// Bytes that the length does not count.
-    n_bytes_more: u64,
+    pub(crate) n_bytes_more: u64,
 }
 
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the shape that map_err wants"
 )]
-fn corrupt(error: IndexError) -> StorageError {
+pub(crate) fn corrupt(error: IndexError) -> StorageError {
     StorageError::Corrupt(error.to_string())
 }
 
@@ -364,20 +357,7 @@ impl RemoteBlock {
         } else {
             Vec::new()
         };
-        Ok(RemoteSet {
-            block: Arc::clone(&self.0),
-            ids: ids.into_iter(),
-            ready: VecDeque::new(),
-            interval: hints.interval,
-            skip_chunks: hints.skip_chunks,
-            n_left: if hints.limit == 0 {
-                usize::MAX
-            } else {
-                hints.limit
-            },
-            cancel: hints.cancel.clone(),
-            last: None,
-        })
+        Ok(RemoteSet::new(Arc::clone(&self.0), ids, hints))
     }
 
     /// Labels of all matching series.
@@ -474,183 +454,5 @@ impl Queryable for RemoteBlock {
             }
         })?;
         Ok(self.answer(hints, found.into_iter().collect()))
-    }
-}
-
-/// Reads series a batch at a time. A damaged series is an error in its place; those after it still come.
-struct RemoteSet {
-    block: Arc<Inner>,
-    ids: std::vec::IntoIter<u32>,
-    ready: VecDeque<Result<ChunkSeries, StorageError>>,
-    interval: Interval,
-    skip_chunks: bool,
-    n_left: usize,
-    cancel: Cancel,
-    last: Option<Labels>,
-}
-
-/// A series whose entry was read.
-struct Found {
-    id: u32,
-    labels: Labels,
-    chunks: Vec<ChunkMeta>,
-    slices: Vec<ChunkSlice>,
-    flaw: Option<StorageError>,
-}
-
-impl RemoteSet {
-    fn fill(&mut self) -> Result<(), StorageError> {
-        let n = SERIES_PER_BATCH.min(self.n_left);
-        let ids: Vec<u32> = self.ids.by_ref().take(n).collect();
-        let mut found = Vec::with_capacity(ids.len());
-        for (id, entry) in ids.iter().zip(self.read_series(&ids)?) {
-            match entry.and_then(|bytes| self.parse(*id, bytes)) {
-                Ok(Some(series)) => found.push(series),
-                Ok(None) => (),
-                Err(StorageError::Corrupt(flaw)) => found.push(Found {
-                    id: *id,
-                    labels: Labels::empty(),
-                    chunks: Vec::new(),
-                    slices: Vec::new(),
-                    flaw: Some(StorageError::Corrupt(flaw)),
-                }),
-                Err(error) => return Err(error),
-            }
-        }
-        if !self.skip_chunks {
-            self.read_chunks(&mut found)?;
-        }
-        for series in found {
-            match series.flaw {
-                Some(flaw) => self.ready.push_back(Err(flaw)),
-                None if series.slices.is_empty() && !self.skip_chunks => (),
-                None => self.ready.push_back(Ok(ChunkSeries {
-                    labels: series.labels,
-                    chunks: series.slices,
-                })),
-            }
-        }
-        Ok(())
-    }
-
-    fn offset(&self, id: u32) -> u64 {
-        self.block.header.version().series_offset(id)
-    }
-
-    fn read_series(&self, ids: &[u32]) -> Result<Vec<Result<Bytes, StorageError>>, StorageError> {
-        let entries: Vec<_> = ids
-            .iter()
-            .map(|id| Entry {
-                offset: self.offset(*id),
-                guess: SERIES_BYTES_GUESS,
-                n_bytes_more: CHECKSUM_BYTES,
-            })
-            .collect();
-        self.block
-            .read_entries(&self.block.index, &entries, &self.cancel)
-    }
-
-    fn parse(&mut self, id: u32, bytes: Bytes) -> Result<Option<Found>, StorageError> {
-        let offset = self.offset(id);
-        let source = Source::part(&self.block.index_name, bytes, offset);
-        let mut entry = SeriesEntry::default();
-        entry.read(&source, offset).map_err(corrupt)?;
-        let deleted = self.block.tombstones.of(u64::from(id));
-        entry.chunks.retain(|chunk| {
-            chunk.interval().overlaps(&self.interval)
-                && !deleted
-                    .iter()
-                    .any(|gone| gone.min <= chunk.min_t && chunk.max_t <= gone.max)
-        });
-        if entry.chunks.is_empty() {
-            return Ok(None);
-        }
-        let labels = entry.labels(self.block.header.symbols()).map_err(corrupt)?;
-        let labels = labels.map_err(|flaw| {
-            let file = &self.block.index;
-            self.block.corrupt(file, offset, &flaw.to_string())
-        })?;
-        // Whoever merges relies on label order; an index that was not written in it would lose series.
-        if self.last.as_ref().is_some_and(|last| labels <= *last) {
-            let problem = format!("series {labels} is out of order");
-            return Err(self.block.corrupt(&self.block.index, offset, &problem));
-        }
-        self.last = Some(labels.clone());
-        Ok(Some(Found {
-            id,
-            labels,
-            chunks: entry.chunks,
-            slices: Vec::new(),
-            flaw: None,
-        }))
-    }
-
-    /// Segment by segment, so that neighbours in a file are fetched together.
-    fn read_chunks(&self, found: &mut [Found]) -> Result<(), StorageError> {
-        let mut wanted: BTreeMap<u32, Vec<(usize, ChunkMeta)>> = BTreeMap::new();
-        for (number, series) in found.iter().enumerate() {
-            for chunk in &series.chunks {
-                wanted
-                    .entry(chunk.at.segment())
-                    .or_default()
-                    .push((number, *chunk));
-            }
-        }
-        for chunks in wanted.into_values() {
-            let Some((_, first)) = chunks.first() else {
-                continue;
-            };
-            let entries: Vec<_> = chunks
-                .iter()
-                .map(|(_, chunk)| Entry {
-                    offset: u64::from(chunk.at.offset()),
-                    guess: CHUNK_BYTES_GUESS,
-                    // The encoding byte is not counted.
-                    n_bytes_more: 1 + CHECKSUM_BYTES,
-                })
-                .collect();
-            let read = match self.block.segment(first) {
-                Ok(file) => self.block.read_entries(file, &entries, &self.cancel)?,
-                Err(missing) => entries.iter().map(|_| Err(missing.clone())).collect(),
-            };
-            for ((number, chunk), bytes) in chunks.iter().zip(read) {
-                let Some(series) = found.get_mut(*number) else {
-                    continue;
-                };
-                match bytes.and_then(|bytes| self.block.slice(series.id, chunk, &bytes)) {
-                    Ok(slice) => series.slices.extend(slice),
-                    Err(flaw) => series.flaw = Some(flaw),
-                }
-            }
-        }
-        for series in found {
-            series.slices.sort_by_key(|slice| slice.min_t);
-        }
-        Ok(())
-    }
-}
-
-impl SeriesSet for RemoteSet {
-    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
-        if self.cancel.reason().is_some() {
-            self.n_left = 0;
-            self.ready.clear();
-            self.ids = Vec::new().into_iter();
-            return Some(Err(StorageError::Canceled));
-        }
-        while self.ready.is_empty() && 0 < self.n_left && self.ids.len() != 0 {
-            if let Err(error) = self.fill() {
-                self.n_left = 0;
-                return Some(Err(error));
-            }
-        }
-        if self.n_left == 0 {
-            return None;
-        }
-        let item = self.ready.pop_front()?;
-        if item.is_ok() {
-            self.n_left -= 1;
-        }
-        Some(item)
     }
 }

@@ -1,6 +1,7 @@
 //! What the bucket holds, at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{BlockId, Interval, Labels, Matcher, TimeRange};
@@ -23,12 +24,22 @@ pub struct BlockInfo {
 }
 
 /// The served blocks of a bucket; never changes. A query holds it from start to end.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Snapshot {
     blocks: Vec<BlockInfo>,
+    /// In the order of `blocks`.
+    sources: Vec<Arc<dyn Queryable>>,
     own: Fanout,
     others: Fanout,
     all: Fanout,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("blocks", &self.blocks)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Snapshot {
@@ -36,7 +47,9 @@ impl Snapshot {
         let mut own: Vec<Arc<dyn Queryable>> = Vec::new();
         let mut foreign: BTreeMap<Labels, Vec<Arc<dyn Queryable>>> = BTreeMap::new();
         let mut blocks = Vec::with_capacity(served.len());
+        let mut sources = Vec::with_capacity(served.len());
         for (info, block) in served {
+            sources.push(Arc::clone(&block));
             if info.is_own {
                 own.push(block);
             } else {
@@ -58,10 +71,26 @@ impl Snapshot {
         all.extend(others.iter().cloned());
         Self {
             blocks,
+            sources,
             own: Fanout::new(own),
             others: Fanout::new(others),
             all: Fanout::new(all),
         }
+    }
+
+    /// Without blocks that the asker has himself, so that he does not read them twice.
+    #[must_use]
+    pub fn without(&self, blocks: &BTreeSet<BlockId>) -> Self {
+        let served = self
+            .blocks
+            .iter()
+            .cloned()
+            .zip(self.sources.iter().cloned());
+        Self::new(
+            served
+                .filter(|(info, _)| !blocks.contains(&info.id))
+                .collect(),
+        )
     }
 
     /// The blocks, by name.

@@ -1,6 +1,6 @@
 //! Blocks of buckets near and far answer alike; damage costs what is damaged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 
 use crate::block::{Block, NewBlock, ThanosFile, ThanosMeta, write_block};
 use crate::bucket::contract::in_directory;
-use crate::bucket::contract::s3_server::S3Server;
 use crate::bucket::faulty::{Fault, FaultyBucket};
+use crate::bucket::s3_server::S3Server;
 use crate::bucket::{Bucket, MeteredBucket, Operation, StoreBucket, keys};
 use crate::catalog::Catalog;
 use crate::chunk::{decode_floats, encode_floats};
@@ -337,6 +337,8 @@ async fn a_sync_changes_the_snapshot_once_and_a_query_keeps_the_one_it_has() {
     fs::remove_dir_all(dir.path().join(id(1).to_string())).unwrap();
     let report = fixture.gateway.sync().await.unwrap();
     assert_eq!((report.added, report.removed), (vec![id(2)], vec![id(1)]));
+    let without = Arc::new(held.without(&BTreeSet::from([id(1)])));
+    assert_eq!(ask(without, &[]).await.unwrap().0, []);
     let (found, _) = ask(held, &[]).await.unwrap();
     assert_eq!(found, [(labels(&[("__name__", "up")]), 300)]);
     let (found, _) = fixture.ask(&[]).await.unwrap();

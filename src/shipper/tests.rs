@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::block::{Block, BlockMeta, NewBlock, write_block};
 use crate::bucket::contract::in_directory;
-use crate::bucket::contract::s3_server::S3Server;
 use crate::bucket::faulty::{Fault, FaultyBucket};
+use crate::bucket::s3_server::S3Server;
 use crate::bucket::{Bucket, MeteredBucket, Operation, StoreBucket, keys};
 use crate::catalog::Catalog;
 use crate::chunk::encode_floats;

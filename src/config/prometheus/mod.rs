@@ -10,9 +10,9 @@ mod discovery;
 mod global;
 mod http;
 mod job;
-pub(in crate::config) mod reader;
+pub(crate) mod reader;
 mod redact;
-pub(in crate::config) mod report;
+pub(crate) mod report;
 mod rules;
 mod sections;
 #[cfg(test)]

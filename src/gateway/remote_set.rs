@@ -1,0 +1,216 @@
+//! Series of a remote block, a batch at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::foundation::Cancel;
+use crate::gateway::remote::{Entry, Inner, corrupt};
+use crate::index::{ChunkMeta, SeriesEntry, Source};
+use crate::model::{Interval, Labels};
+use crate::storage::{ChunkSeries, ChunkSlice, SelectHints, SeriesSet, StorageError};
+
+/// Series whose entries and chunks are read together.
+const SERIES_PER_BATCH: usize = 256;
+/// First guess at the length of an entry: more is read where its length field says so.
+const SERIES_BYTES_GUESS: u64 = 512;
+const CHUNK_BYTES_GUESS: u64 = 1_024;
+/// Checksum behind an entry.
+const CHECKSUM_BYTES: u64 = 4;
+
+/// Reads series a batch at a time. A damaged series is an error in its place; those after it still come.
+pub(crate) struct RemoteSet {
+    block: Arc<Inner>,
+    ids: std::vec::IntoIter<u32>,
+    ready: VecDeque<Result<ChunkSeries, StorageError>>,
+    interval: Interval,
+    skip_chunks: bool,
+    n_left: usize,
+    cancel: Cancel,
+    last: Option<Labels>,
+}
+
+/// A series whose entry was read.
+struct Found {
+    id: u32,
+    labels: Labels,
+    chunks: Vec<ChunkMeta>,
+    slices: Vec<ChunkSlice>,
+    flaw: Option<StorageError>,
+}
+
+impl RemoteSet {
+    /// The series with these numbers.
+    pub(crate) fn new(block: Arc<Inner>, ids: Vec<u32>, hints: &SelectHints) -> Self {
+        Self {
+            block,
+            ids: ids.into_iter(),
+            ready: VecDeque::new(),
+            interval: hints.interval,
+            skip_chunks: hints.skip_chunks,
+            n_left: if hints.limit == 0 {
+                usize::MAX
+            } else {
+                hints.limit
+            },
+            cancel: hints.cancel.clone(),
+            last: None,
+        }
+    }
+
+    fn fill(&mut self) -> Result<(), StorageError> {
+        let n = SERIES_PER_BATCH.min(self.n_left);
+        let ids: Vec<u32> = self.ids.by_ref().take(n).collect();
+        let mut found = Vec::with_capacity(ids.len());
+        for (id, entry) in ids.iter().zip(self.read_series(&ids)?) {
+            match entry.and_then(|bytes| self.parse(*id, bytes)) {
+                Ok(Some(series)) => found.push(series),
+                Ok(None) => (),
+                Err(StorageError::Corrupt(flaw)) => found.push(Found {
+                    id: *id,
+                    labels: Labels::empty(),
+                    chunks: Vec::new(),
+                    slices: Vec::new(),
+                    flaw: Some(StorageError::Corrupt(flaw)),
+                }),
+                Err(error) => return Err(error),
+            }
+        }
+        if !self.skip_chunks {
+            self.read_chunks(&mut found)?;
+        }
+        for series in found {
+            match series.flaw {
+                Some(flaw) => self.ready.push_back(Err(flaw)),
+                None if series.slices.is_empty() && !self.skip_chunks => (),
+                None => self.ready.push_back(Ok(ChunkSeries {
+                    labels: series.labels,
+                    chunks: series.slices,
+                })),
+            }
+        }
+        Ok(())
+    }
+
+    fn offset(&self, id: u32) -> u64 {
+        self.block.header.version().series_offset(id)
+    }
+
+    fn read_series(&self, ids: &[u32]) -> Result<Vec<Result<Bytes, StorageError>>, StorageError> {
+        let entries: Vec<_> = ids
+            .iter()
+            .map(|id| Entry {
+                offset: self.offset(*id),
+                guess: SERIES_BYTES_GUESS,
+                n_bytes_more: CHECKSUM_BYTES,
+            })
+            .collect();
+        self.block
+            .read_entries(&self.block.index, &entries, &self.cancel)
+    }
+
+    fn parse(&mut self, id: u32, bytes: Bytes) -> Result<Option<Found>, StorageError> {
+        let offset = self.offset(id);
+        let source = Source::part(&self.block.index_name, bytes, offset);
+        let mut entry = SeriesEntry::default();
+        entry.read(&source, offset).map_err(corrupt)?;
+        let deleted = self.block.tombstones.of(u64::from(id));
+        entry.chunks.retain(|chunk| {
+            chunk.interval().overlaps(&self.interval)
+                && !deleted
+                    .iter()
+                    .any(|gone| gone.min <= chunk.min_t && chunk.max_t <= gone.max)
+        });
+        if entry.chunks.is_empty() {
+            return Ok(None);
+        }
+        let labels = entry.labels(self.block.header.symbols()).map_err(corrupt)?;
+        let labels = labels.map_err(|flaw| {
+            let file = &self.block.index;
+            self.block.corrupt(file, offset, &flaw.to_string())
+        })?;
+        // Whoever merges relies on label order; an index that was not written in it would lose series.
+        if self.last.as_ref().is_some_and(|last| labels <= *last) {
+            let problem = format!("series {labels} is out of order");
+            return Err(self.block.corrupt(&self.block.index, offset, &problem));
+        }
+        self.last = Some(labels.clone());
+        Ok(Some(Found {
+            id,
+            labels,
+            chunks: entry.chunks,
+            slices: Vec::new(),
+            flaw: None,
+        }))
+    }
+
+    /// Segment by segment, so that neighbours in a file are fetched together.
+    fn read_chunks(&self, found: &mut [Found]) -> Result<(), StorageError> {
+        let mut wanted: BTreeMap<u32, Vec<(usize, ChunkMeta)>> = BTreeMap::new();
+        for (number, series) in found.iter().enumerate() {
+            for chunk in &series.chunks {
+                wanted
+                    .entry(chunk.at.segment())
+                    .or_default()
+                    .push((number, *chunk));
+            }
+        }
+        for chunks in wanted.into_values() {
+            let Some((_, first)) = chunks.first() else {
+                continue;
+            };
+            let entries: Vec<_> = chunks
+                .iter()
+                .map(|(_, chunk)| Entry {
+                    offset: u64::from(chunk.at.offset()),
+                    guess: CHUNK_BYTES_GUESS,
+                    // The encoding byte is not counted.
+                    n_bytes_more: 1 + CHECKSUM_BYTES,
+                })
+                .collect();
+            let read = match self.block.segment(first) {
+                Ok(file) => self.block.read_entries(file, &entries, &self.cancel)?,
+                Err(missing) => entries.iter().map(|_| Err(missing.clone())).collect(),
+            };
+            for ((number, chunk), bytes) in chunks.iter().zip(read) {
+                let Some(series) = found.get_mut(*number) else {
+                    continue;
+                };
+                match bytes.and_then(|bytes| self.block.slice(series.id, chunk, &bytes)) {
+                    Ok(slice) => series.slices.extend(slice),
+                    Err(flaw) => series.flaw = Some(flaw),
+                }
+            }
+        }
+        for series in found {
+            series.slices.sort_by_key(|slice| slice.min_t);
+        }
+        Ok(())
+    }
+}
+
+impl SeriesSet for RemoteSet {
+    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
+        if self.cancel.reason().is_some() {
+            self.n_left = 0;
+            self.ready.clear();
+            self.ids = Vec::new().into_iter();
+            return Some(Err(StorageError::Canceled));
+        }
+        while self.ready.is_empty() && 0 < self.n_left && self.ids.len() != 0 {
+            if let Err(error) = self.fill() {
+                self.n_left = 0;
+                return Some(Err(error));
+            }
+        }
+        if self.n_left == 0 {
+            return None;
+        }
+        let item = self.ready.pop_front()?;
+        if item.is_ok() {
+            self.n_left -= 1;
+        }
+        Some(item)
+    }
+}
