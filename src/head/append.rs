@@ -262,6 +262,7 @@ impl Inner {
         let named = self.name(&mut committer, staging);
         if let Err(error) = committer.log() {
             count(&self.counters.wal_failures, 1);
+            committer.wal.poison(error.clone());
             return Err(AppendError::Wal(error));
         }
         committer.next_id = id + 1;

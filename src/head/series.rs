@@ -14,6 +14,9 @@ const SAMPLES_PER_CHUNK: usize = 120;
 /// Above this many bytes a chunk takes no more samples: a kibibyte less the longest sample.
 const CHUNK_BYTES_MAX: usize = 1024 - 19;
 
+/// Room for the first chunk of a series, of which nothing is known yet.
+const FIRST_CHUNK_BYTES: usize = 64;
+
 /// Number of a commit; zero is what was there at the start, visible to all.
 pub(crate) type CommitId = u64;
 
@@ -167,16 +170,17 @@ impl SeriesState {
             return Ok(Pushed::Same);
         }
         let mut has_closed = false;
+        let mut n_bytes_wanted = FIRST_CHUNK_BYTES;
         if self
             .open
             .as_mut()
             .is_some_and(|open| open.is_done_before(t))
         {
-            self.close_open();
+            n_bytes_wanted = self.close_open();
             has_closed = true;
         }
         let open = self.open.get_or_insert_with(|| OpenChunk {
-            xor: XorAppender::new(),
+            xor: XorAppender::with_capacity(n_bytes_wanted),
             min_t: t,
             max_t: t,
             next_at: range_end(t, chunk_range),
@@ -209,14 +213,18 @@ impl SeriesState {
             .map(|(_, first_t)| *first_t)
     }
 
-    fn close_open(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.closed.push(ClosedChunk {
-                min_t: open.min_t,
-                max_t: open.max_t,
-                data: Bytes::from(open.xor.into_bytes()),
-            });
-        }
+    /// Closes the open chunk; how many bytes the next one will want, judged by this one.
+    fn close_open(&mut self) -> usize {
+        let Some(open) = self.open.take() else {
+            return FIRST_CHUNK_BYTES;
+        };
+        let n_bytes = open.xor.n_bytes();
+        self.closed.push(ClosedChunk {
+            min_t: open.min_t,
+            max_t: open.max_t,
+            data: Bytes::from(open.xor.into_bytes()),
+        });
+        (n_bytes + n_bytes / 8 + 8).min(1024)
     }
 
     /// Adds a chunk found in a file, wherever it belongs among the others: a series that was dropped and made again has
@@ -250,6 +258,8 @@ impl SeriesState {
     /// The oldest of [`SeriesState::closed`] now lie at `places`.
     pub(crate) fn set_mapped(&mut self, places: &[(u32, u32)]) {
         let n = places.len().min(self.closed.len());
+        // A series has few chunks and many series have some: no room is kept for more.
+        self.mapped.reserve_exact(n);
         for (chunk, (file, offset)) in self.closed.drain(..n).zip(places) {
             self.mapped.push(MappedChunk {
                 min_t: chunk.min_t,

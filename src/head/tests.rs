@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chunk::decode_floats;
 use crate::head::{Head, HeadSettings, ReplayProgress};
@@ -405,4 +406,79 @@ fn a_poisoned_log_refuses_commits_and_answers_queries() {
         head.poisoned().as_deref(),
         Some("fsync: input/output error")
     );
+}
+
+/// Appends to its own and to shared series until told to stop; samples another writer overtakes are lost, not wrong.
+fn write_until(head: &Head, writer: i64, is_over: &AtomicBool) {
+    for round in 0.. {
+        if is_over.load(Ordering::SeqCst) {
+            break;
+        }
+        let mut appender = head.appender();
+        for n in 0..30 {
+            // A third of the series fall silent for a while, so that they are dropped and come again.
+            if n % 3 == 0 && round / 40 % 2 == 1 {
+                continue;
+            }
+            let name = if n < 20 {
+                format!("w{writer}-{n}")
+            } else {
+                format!("shared-{n}")
+            };
+            let t = 10_000 + round * 20 + writer;
+            let result = appender.append_labels(&labels(&name), t, f64::from(n));
+            let is_expected = matches!(
+                result,
+                Ok(_) | Err(AppendError::OutOfOrder | AppendError::OutOfBounds)
+            );
+            assert!(is_expected, "{result:?}");
+        }
+        appender.commit().unwrap();
+    }
+}
+
+#[test]
+fn writers_and_truncations_at_once_leave_memory_and_log_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = open(dir.path(), i64::MIN);
+    let is_over = AtomicBool::new(false);
+    let mut floor = i64::MIN;
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let (head, is_over) = (&head, &is_over);
+            scope.spawn(move || write_until(head, writer, is_over));
+        }
+        while head.stats().truncations_total < 60 {
+            let Some(max_t) = head.stats().max_t else {
+                continue;
+            };
+            if max_t - 700 > floor {
+                floor = max_t - 700;
+                head.truncate_before(floor).unwrap();
+                samples(
+                    &head,
+                    Interval {
+                        min: floor,
+                        max: i64::MAX,
+                    },
+                );
+            }
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let stats = head.stats();
+    assert!(
+        stats.series_removed_total > 0 && stats.checkpoints_total > 0,
+        "{stats:?}"
+    );
+    let interval = Interval {
+        min: floor,
+        max: i64::MAX,
+    };
+    let in_memory = samples(&head, interval);
+    drop(head);
+    let replayed = open(dir.path(), floor);
+    assert_same(&samples(&replayed, interval), &in_memory, 0);
+    assert_eq!(replayed.stats().wal_corruptions_total, 0);
+    assert_eq!(replayed.stats().wal_unknown_refs_total, 0);
 }
