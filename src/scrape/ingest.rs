@@ -1,0 +1,369 @@
+//! One exposition into one transaction.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::exposition::{Entry, LabelBuffer, MediaType, Parser, SeriesLine};
+use crate::model::{Label, Labels, LabelsBuilder, METRIC_NAME, TimestampMs, stale_nan};
+use crate::relabel;
+use crate::scrape::cache::{Known, SeriesCache, Slot};
+use crate::scrape::counters::ScrapeCounters;
+use crate::scrape::error::ScrapeError;
+use crate::scrape::limits::check_label_limits;
+use crate::scrape::metadata::MetadataStore;
+use crate::scrape::report::{Report, ReportSeries};
+use crate::scrape::settings::IngestSettings;
+use crate::scrape::target::{Target, has_valid_names};
+use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
+
+/// Timestamps of a target may be this far ahead of our clock.
+const FUTURE_MS_MAX: i64 = 10 * 60_000;
+
+/// What one scrape brought.
+#[derive(Debug)]
+pub(super) struct Scraped<'a> {
+    pub(super) target: &'a Target,
+    pub(super) settings: &'a IngestSettings,
+    /// The exposition, or why there is none.
+    pub(super) body: Result<(&'a [u8], MediaType), ScrapeError>,
+    /// The time of every sample that has none of its own.
+    pub(super) t: TimestampMs,
+    /// The clock, for the guard against the future.
+    pub(super) now_ms: i64,
+    /// How long the request took.
+    pub(super) duration_seconds: f64,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Ingested {
+    /// Why the scrape counts as failed.
+    pub(super) error: Option<ScrapeError>,
+    /// Samples in the exposition.
+    pub(super) n_scraped: usize,
+    /// Samples that relabelling left.
+    pub(super) n_added: usize,
+    /// Series that were not known before.
+    pub(super) n_series_added: usize,
+}
+
+/// Everything about a target that lasts from scrape to scrape.
+pub(super) struct Ingest {
+    appendable: Arc<dyn Appendable>,
+    counters: Arc<ScrapeCounters>,
+    metadata: Arc<Mutex<MetadataStore>>,
+    cache: SeriesCache,
+    labels: LabelBuffer,
+    reports: ReportSeries,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingest").finish_non_exhaustive()
+    }
+}
+
+impl Ingest {
+    pub(super) fn new(
+        appendable: Arc<dyn Appendable>,
+        counters: Arc<ScrapeCounters>,
+        metadata: Arc<Mutex<MetadataStore>>,
+    ) -> Self {
+        Self {
+            appendable,
+            counters,
+            metadata,
+            cache: SeriesCache::default(),
+            labels: LabelBuffer::new(),
+            reports: ReportSeries::default(),
+        }
+    }
+
+    /// Appends the samples, the stale markers and the report of one scrape in one transaction.
+    pub(super) fn run(&mut self, scraped: &Scraped<'_>) -> Ingested {
+        let appendable = Arc::clone(&self.appendable);
+        let mut appender = appendable.appender();
+        let mut ingested = Ingested::default();
+        self.cache.begin();
+        let result = match &scraped.body {
+            Ok((body, media_type)) => {
+                let parser = Parser::new(body, *media_type);
+                self.append_all(appender.as_mut(), parser, scraped, &mut ingested)
+            }
+            Err(error) => Err(error.clone()),
+        };
+        let stale = match result {
+            Ok(()) => self.cache.finish(),
+            Err(error) => {
+                if scraped.body.is_ok() {
+                    appender.rollback();
+                    appender = appendable.appender();
+                }
+                ingested.error = Some(error);
+                let (stale, is_flushed) = self.cache.abandon();
+                self.counters.cache_flushes.add(u64::from(is_flushed));
+                stale
+            }
+        };
+        self.append_markers(appender.as_mut(), &stale, scraped.t);
+        let report = Report::of(scraped, &ingested);
+        self.reports
+            .append(appender.as_mut(), scraped.target, &report, scraped.t);
+        if let Err(error) = appender.commit() {
+            ingested.error.get_or_insert(error.into());
+        }
+        self.metadata.lock().expire(self.cache.scrape());
+        self.count(&ingested);
+        ingested
+    }
+
+    /// The target is gone: ends every series of it, its reports too.
+    pub(super) fn end(&mut self, target: &Target, t: TimestampMs) {
+        let appendable = Arc::clone(&self.appendable);
+        let mut appender = appendable.appender();
+        let (stale, _) = self.cache.abandon();
+        self.append_markers(appender.as_mut(), &stale, t);
+        self.reports
+            .append(appender.as_mut(), target, &Report::ended(), t);
+        if let Err(error) = appender.commit() {
+            tracing::warn!(error = %error, "stale markers of a removed target were lost");
+        }
+    }
+
+    /// Other rules hold from now on.
+    pub(super) fn forget_texts(&mut self) {
+        self.cache.forget_texts();
+    }
+
+    fn append_all(
+        &mut self,
+        appender: &mut dyn Appender,
+        mut parser: Parser<'_>,
+        scraped: &Scraped<'_>,
+        ingested: &mut Ingested,
+    ) -> Result<(), ScrapeError> {
+        let metadata = Arc::clone(&self.metadata);
+        let mut metadata = metadata.lock();
+        let limit = scraped.settings.limits.samples;
+        let mut n_samples = 0;
+        while let Some(entry) = parser.next_entry()? {
+            let Entry::Series(line) = entry else {
+                metadata.note(&entry, self.cache.scrape());
+                continue;
+            };
+            ingested.n_scraped += 1;
+            let slot = match self.cache.find(line.text) {
+                Some((_, Known::Dropped, _)) => continue,
+                Some((slot, Known::Series(series), again)) => {
+                    n_samples += 1;
+                    if limit.is_none_or(|limit| n_samples <= limit.get()) {
+                        self.append_known(
+                            (slot, series, again),
+                            appender,
+                            (&parser, line),
+                            scraped,
+                        )?;
+                    }
+                    slot
+                }
+                None => {
+                    let Some(labels) = self.labels_of(&parser, scraped)? else {
+                        self.cache.insert(line.text, Known::Dropped);
+                        continue;
+                    };
+                    n_samples += 1;
+                    if limit.is_some_and(|limit| limit.get() < n_samples) {
+                        ingested.n_added += 1;
+                        continue;
+                    }
+                    let series = appender.series(labels.key(), &mut || Ok(labels.clone()))?;
+                    let slot = self.cache.insert(line.text, Known::Series(series));
+                    if self.count_refusal(append_line(appender, series, line, scraped))? {
+                        ingested.n_series_added += 1;
+                    }
+                    slot
+                }
+            };
+            ingested.n_added += 1;
+            let tracks = scraped.settings.honor.track_timestamps_staleness;
+            if tracks || own_timestamp(line, scraped).is_none() {
+                self.cache.track(slot);
+            }
+        }
+        if limit.is_some_and(|limit| limit.get() < n_samples) {
+            self.counters.sample_limit_exceeded.increment();
+            return Err(ScrapeError::SampleLimit);
+        }
+        Ok(())
+    }
+
+    /// Appends to a series whose reference was known from an earlier scrape.
+    #[inline]
+    fn append_known(
+        &mut self,
+        (slot, series, again): (Slot, SeriesRef, bool),
+        appender: &mut dyn Appender,
+        (parser, line): (&Parser<'_>, SeriesLine<'_>),
+        scraped: &Scraped<'_>,
+    ) -> Result<(), ScrapeError> {
+        if again && own_timestamp(line, scraped).is_none() {
+            self.counters.duplicates.increment();
+            return Ok(());
+        }
+        match append_line(appender, series, line, scraped) {
+            Err(AppendError::UnknownSeries) => {
+                // The database dropped the series meanwhile; the labels are asked for once more.
+                let Some(labels) = self.labels_of(parser, scraped)? else {
+                    return Ok(());
+                };
+                let series = appender.series(labels.key(), &mut || Ok(labels.clone()))?;
+                self.cache.set_series(slot, series);
+                self.count_refusal(append_line(appender, series, line, scraped))?;
+            }
+            result => {
+                self.count_refusal(result)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a refused sample; what concerns more than the sample is passed on. True when it was taken.
+    #[inline]
+    fn count_refusal(&self, result: Result<(), AppendError>) -> Result<bool, AppendError> {
+        let count = match result {
+            Ok(()) => return Ok(true),
+            Err(AppendError::OutOfOrder) => &self.counters.out_of_order,
+            Err(AppendError::Duplicate) => &self.counters.duplicates,
+            Err(AppendError::OutOfBounds | AppendError::TooOld) => &self.counters.out_of_bounds,
+            Err(error) => return Err(error),
+        };
+        count.increment();
+        Ok(false)
+    }
+
+    /// The final labels of the line the parser yielded last; `None` when rules drop it.
+    fn labels_of(
+        &mut self,
+        parser: &Parser<'_>,
+        scraped: &Scraped<'_>,
+    ) -> Result<Option<Labels>, ScrapeError> {
+        self.labels.clear();
+        parser.labels(&mut self.labels);
+        if let Some(name) = self.labels.duplicate() {
+            return Err(crate::model::LabelsError::Duplicate(name.to_owned()).into());
+        }
+        let settings = scraped.settings;
+        let Some(labels) = merged(&self.labels, &scraped.target.labels, settings)? else {
+            return Ok(None);
+        };
+        if labels.metric_name().is_empty() {
+            return Err(ScrapeError::NoName);
+        }
+        if !has_valid_names(&labels, settings.legacy_names) {
+            return Err(ScrapeError::Names(labels.to_string()));
+        }
+        if let Err(text) = check_label_limits(&labels, &settings.limits) {
+            self.counters.label_limits_exceeded.increment();
+            return Err(ScrapeError::LabelLimit(text));
+        }
+        Ok(Some(labels))
+    }
+
+    fn append_markers(&self, appender: &mut dyn Appender, stale: &[SeriesRef], t: TimestampMs) {
+        for series in stale {
+            // A series that was dropped or written by a newer scrape needs no marker.
+            if appender.append(*series, t, stale_nan()).is_ok() {
+                self.counters.stale_markers.increment();
+            }
+        }
+    }
+
+    fn count(&self, ingested: &Ingested) {
+        self.counters.scrapes.increment();
+        let Some(error) = &ingested.error else {
+            let n = u64::try_from(ingested.n_added).unwrap_or(u64::MAX);
+            self.counters.samples.add(n);
+            return;
+        };
+        self.counters.failed_scrapes.increment();
+        if *error == ScrapeError::Fetch(crate::scrape::client::FetchError::BodySize) {
+            self.counters.body_size_exceeded.increment();
+        }
+    }
+}
+
+/// The timestamp the target gave, if it is to be believed.
+#[inline]
+fn own_timestamp(line: SeriesLine<'_>, scraped: &Scraped<'_>) -> Option<TimestampMs> {
+    line.t.filter(|_| scraped.settings.honor.timestamps)
+}
+
+#[inline]
+fn append_line(
+    appender: &mut dyn Appender,
+    series: SeriesRef,
+    line: SeriesLine<'_>,
+    scraped: &Scraped<'_>,
+) -> Result<(), AppendError> {
+    let t = own_timestamp(line, scraped).unwrap_or(scraped.t);
+    if scraped.now_ms.saturating_add(FUTURE_MS_MAX) < t {
+        return Err(AppendError::OutOfBounds);
+    }
+    appender.append(series, t, line.v)
+}
+
+/// Scraped labels and target labels together, relabelled; `None` when a rule drops them.
+fn merged(
+    scraped: &LabelBuffer,
+    target: &Labels,
+    settings: &IngestSettings,
+) -> Result<Option<Labels>, ScrapeError> {
+    let collides = target
+        .iter()
+        .any(|(name, _)| scraped.iter().any(|(here, _)| here == name));
+    if settings.metric_relabel.is_empty() && !collides {
+        let mut pairs: Vec<Label<'_>> = scraped.iter().chain(target).collect();
+        pairs.sort_unstable_by_key(|(name, _)| *name);
+        return Ok(Some(Labels::from_sorted(&pairs)?));
+    }
+    let mut builder = LabelsBuilder::new();
+    for (name, value) in scraped.iter() {
+        builder.set(name, value);
+    }
+    let mut conflicts = Vec::new();
+    for (name, value) in target {
+        let has_it = scraped.iter().any(|(here, _)| here == name);
+        if settings.honor.labels {
+            if !has_it {
+                builder.set(name, value);
+            }
+            continue;
+        }
+        let theirs = scraped.value(name);
+        if !theirs.is_empty() {
+            conflicts.push((name, theirs));
+        }
+        builder.set(name, value);
+    }
+    conflicts.sort_by_key(|(name, _)| name.len());
+    for (name, value) in conflicts {
+        let mut renamed = format!("exported_{name}");
+        while !builder.get(&renamed).is_empty() {
+            renamed.insert_str(0, "exported_");
+        }
+        builder.set(&renamed, value);
+    }
+    if !relabel::apply(&settings.metric_relabel, &mut builder) {
+        return Ok(None);
+    }
+    let labels = builder.build()?;
+    Ok((!labels.is_empty()).then_some(labels))
+}
+
+/// The labels of a series we write about a target.
+pub(super) fn report_labels(name: &str, target: &Labels) -> Labels {
+    let mut builder = target.to_builder();
+    builder.set(METRIC_NAME, name);
+    builder.build().unwrap_or_default()
+}

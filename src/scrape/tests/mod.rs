@@ -1,0 +1,6 @@
+//! Scripted targets against the whole room.
+
+mod appending;
+mod fetching;
+mod pools;
+mod real;
