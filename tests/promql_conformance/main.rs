@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use gauntlet::promql::parse::{parse_expr, pretty};
 use gauntlet::promql::testing::{
     Answer, CaseResult, Evaluator, Times, open_memory_store, run_script,
 };
@@ -119,6 +120,12 @@ fn run_file(path: &Path, engine: &ScriptEngine, not_yet: &mut NotYet, tally: &mu
     };
     let (mut passed, mut waiting, mut failed) = (0, 0, 0);
     for result in &results {
+        if let Err(why) = round_trip(&result.expr) {
+            failed += 1;
+            say(&format!("{file}:{}: {}: {why}", result.line, result.expr));
+        }
+    }
+    for result in &results {
         match verdict(&file, result, not_yet) {
             Ok(true) => passed += 1,
             Ok(false) => waiting += 1,
@@ -135,6 +142,23 @@ fn run_file(path: &Path, engine: &ScriptEngine, not_yet: &mut NotYet, tally: &mu
     tally.passed += passed;
     tally.failed += failed;
     tally.not_yet += waiting;
+}
+
+/// What an expression prints, short or pretty, parses to what prints the same.
+fn round_trip(text: &str) -> Result<(), String> {
+    let expr = parse_expr(text).map_err(|error| error.to_string())?;
+    let printed = expr.to_string();
+    // Prometheus prints braces without matchers as nothing, and text that is not UTF-8 cannot be written down.
+    if printed.contains(", )") || printed.contains(char::REPLACEMENT_CHARACTER) {
+        return Ok(());
+    }
+    for print in [printed.clone(), pretty(&expr)] {
+        let again = parse_expr(&print).map_err(|error| format!("prints {print}: {error}"))?;
+        if again.to_string() != printed {
+            return Err(format!("prints {print}, which prints {again}"));
+        }
+    }
+    Ok(())
 }
 
 /// `true`: passed. `false`: failed, and may.

