@@ -1,0 +1,193 @@
+//! Start, readiness, writing and asking, reload, the end.
+
+use rustix::process::Signal;
+
+use crate::harness::{Start, eventually, gauntlet, now, now_ms};
+
+#[test]
+fn it_starts_on_free_ports_and_stops_when_told() {
+    let appliance = Start::new().run();
+    assert_eq!(appliance.get("/-/healthy").status, 200);
+    assert_eq!(appliance.get("/-/ready").status, 200);
+    assert!(appliance.data().join("wal").is_dir());
+    assert!(std::net::TcpStream::connect(&appliance.grpc).is_ok());
+    assert!(!appliance.http.ends_with(":0") && !appliance.grpc.ends_with(":0"));
+    appliance.stop();
+}
+
+#[test]
+fn what_is_written_is_answered_at_once_and_after_a_stop() {
+    let appliance = Start::new().run();
+    let t = now_ms() - 5_000;
+    let status = appliance.write(
+        &[("__name__", "temperature"), ("room", "north")],
+        &[(t, 20.5), (t + 1000, 21.0)],
+    );
+    assert_eq!(status, 204);
+    let query = r#"temperature{room="north"} * 2"#;
+    assert_eq!(appliance.value(query, now()), Some(42.0));
+    let dir = appliance.dir();
+    appliance.stop();
+    let appliance = Start::new().again_in(&dir).run();
+    assert_eq!(
+        appliance.samples("temperature", t, t + 1000),
+        [(t, 20.5), (t + 1000, 21.0)]
+    );
+    appliance.stop();
+}
+
+#[test]
+fn without_configuration_it_scrapes_itself() {
+    let appliance = Start::new().set("scrape.config_file", "").run();
+    eventually("it sees itself up", || {
+        let result = appliance.instant("up", now());
+        let is_up = |item: &serde_json::Value| item["value"][1] == "1";
+        result.as_array()?.iter().any(is_up).then_some(())
+    });
+    let targets = appliance.get("/api/v1/targets").json();
+    assert_eq!(targets["status"], "success");
+    appliance.stop();
+}
+
+#[test]
+fn a_target_in_prometheus_yml_is_scraped_and_its_labels_are_kept() {
+    let exporter = Start::new().run();
+    let text = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: exporter\n  static_configs:\n  - targets: ['{}']\n    labels: {{rack: a7}}\n",
+        exporter.http
+    );
+    let appliance = Start::new().scrape(&text).run();
+    let up = eventually("the target is up", || {
+        appliance.value(r#"up{job="exporter",rack="a7"}"#, now())
+    });
+    assert_eq!(up, 1.0);
+    exporter.stop();
+    eventually("the target is down", || {
+        (appliance.value(r#"up{job="exporter"}"#, now()) == Some(0.0)).then_some(())
+    });
+    appliance.stop();
+}
+
+#[test]
+fn a_good_reload_is_applied_and_a_bad_one_changes_nothing() {
+    let start = Start::new()
+        .expect_log("configuration is not reloaded")
+        .expect_log("reload refused");
+    let appliance = start.scrape("scrape_configs: []\n").run();
+    let file = appliance.dir().path().join("prometheus.yml");
+    let replace =
+        |text: &str| gauntlet::foundation::durable::replace_file(&file, text.as_bytes()).unwrap();
+    let with_job = |interval: &str| {
+        let http = &appliance.http;
+        format!(
+            "scrape_configs:\n- job_name: myself\n  scrape_interval: {interval}\n  scrape_timeout: {interval}\n  static_configs:\n  - targets: ['{http}']\n"
+        )
+    };
+    replace(&with_job("1s"));
+    assert_eq!(appliance.post("/-/reload").status, 200);
+    eventually("the new job is scraped", || {
+        appliance.value(r#"up{job="myself"}"#, now())
+    });
+
+    replace(&with_job("soon"));
+    let answer = appliance.post("/-/reload");
+    assert_eq!(answer.status, 500);
+    assert!(
+        answer.text().contains("prometheus.yml:3") && answer.text().contains("soon"),
+        "{}",
+        answer.text()
+    );
+    assert!(
+        appliance
+            .get("/api/v1/status/config")
+            .text()
+            .contains("scrape_interval: 1s")
+    );
+
+    replace("scrape_configs: []\n");
+    appliance.signal(Signal::HUP);
+    eventually("the job is gone", || {
+        let targets = appliance.get("/api/v1/targets").json();
+        targets["data"]["activeTargets"]
+            .as_array()?
+            .is_empty()
+            .then_some(())
+    });
+    appliance.stop();
+}
+
+#[test]
+fn everything_counted_is_exposed_in_both_forms() {
+    let appliance = Start::new().run();
+    appliance.write(&[("__name__", "x")], &[(now_ms(), 1.0)]);
+    for name in [
+        "process_resident_memory_bytes",
+        "prometheus_tsdb_head_series",
+        "prometheus_tsdb_head_samples_appended_total{type=\"float\"}",
+        "gauntlet_actor_restarts_total{actor=\"shipper\"}",
+    ] {
+        assert!(
+            appliance.metric(name).is_some(),
+            "{name} in:\n{}",
+            appliance.get("/metrics").text()
+        );
+    }
+    let headers = [("Accept", "application/openmetrics-text;version=1.0.0")];
+    let answer = appliance.request("GET", "/metrics", &headers, &[]).unwrap();
+    assert!(
+        answer
+            .head
+            .to_lowercase()
+            .contains("application/openmetrics-text"),
+        "{}",
+        answer.head
+    );
+    assert!(answer.text().ends_with("# EOF\n"));
+    appliance.stop();
+}
+
+#[test]
+fn the_command_line_asks_a_running_server() {
+    let appliance = Start::new().run();
+    let t = now_ms();
+    appliance.write(
+        &[("__name__", "answer"), ("to", "everything")],
+        &[(t, 42.0)],
+    );
+    let dir = appliance.dir();
+    let ask = |arguments: &[&str]| {
+        let url = format!("http://{}", appliance.http);
+        let arguments = [&["query"], arguments, &["--url", &url]].concat();
+        let output = gauntlet(&arguments, dir.path());
+        let said = if output.status.success() {
+            output.stdout
+        } else {
+            output.stderr
+        };
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(said).unwrap(),
+        )
+    };
+    let (code, said) = ask(&["instant", "answer"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.starts_with("answer{to=\"everything\"} => 42 @["),
+        "{said}"
+    );
+    assert_eq!(
+        ask(&["series", "answer"]),
+        (0, "answer{to=\"everything\"}\n".to_owned())
+    );
+    assert_eq!(ask(&["labels", "to"]), (0, "everything\n".to_owned()));
+    let (code, said) = ask(&["range", "answer", "--output", "json"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("\"resultType\":\"matrix\""), "{said}");
+    let (code, said) = ask(&["instant", "answer{"]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("bad_data") && said.contains("parse error"),
+        "{said}"
+    );
+    appliance.stop();
+}

@@ -1,0 +1,15 @@
+//! The whole process: the real binary on free ports with a directory of its own, asked over its sockets.
+//!
+//! A test fails on any WARN or ERROR line of the log that it did not announce.
+#[cfg(test)]
+mod configuration;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod panics;
+#[cfg(test)]
+mod seams;
