@@ -30,15 +30,13 @@ pub(crate) struct Start {
 impl Start {
     /// The defaults on free ports, in a fresh directory, scraping nothing.
     pub(crate) fn new() -> Self {
-        let start = Self {
+        Self {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             http: "127.0.0.1:0".to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
             expected: Vec::new(),
-        };
-        let nothing = start.write("nothing.yml", "scrape_configs: []\n");
-        start.set("scrape.config_file", &nothing.display().to_string())
+        }
     }
 
     /// Sets a key.
@@ -109,6 +107,16 @@ impl Start {
             "log.format=json",
         ]);
         command.arg("--data-dir").arg(self.data());
+        if !self
+            .arguments
+            .iter()
+            .any(|argument| argument.starts_with("scrape.config_file="))
+        {
+            let nothing = self.write("nothing.yml", "scrape_configs: []\n");
+            command
+                .arg("--set")
+                .arg(format!("scrape.config_file={}", nothing.display()));
+        }
         command.args(&self.arguments);
         command.envs(self.environment.iter().cloned());
         command
