@@ -10,6 +10,7 @@ mod load;
 mod lock;
 mod retention;
 mod stats;
+mod synced;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -20,6 +21,7 @@ pub use error::TsdbError;
 pub use load::Quarantined;
 pub use retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
 pub use stats::TsdbStats;
+pub use synced::SyncedTsdb;
 pub use timeline::Timeline;
 
 pub use crate::head::{

@@ -1,0 +1,327 @@
+//! Admission of queries; the engine and the timeline behind them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use thiserror::Error;
+
+use crate::actors::Observe;
+use crate::actors::panics_on_demand;
+use crate::foundation::Cancel;
+use crate::foundation::cancel::CancelReason;
+use crate::foundation::permit::{Full, Gate, Permit};
+use crate::foundation::pool::{Pool, PoolBusy, PoolPanic};
+use crate::gateway::Gateway;
+use crate::model::{Interval, Labels, Matcher, TimestampMs};
+use crate::promql::{Engine, QueryError, QueryOptions, QueryOutput};
+use crate::storage::{
+    Fanout, LabelAnswer, LabelHints, Queryable, SelectHints, StorageError, merge_label_lists,
+    merge_series_sets,
+};
+use crate::tsdb::Tsdb;
+
+/// When a query is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Once.
+    Instant(TimestampMs),
+    /// From start to end, both inclusive, every step.
+    Range {
+        /// First evaluation.
+        start_ms: TimestampMs,
+        /// Last evaluation at the latest.
+        end_ms: TimestampMs,
+        /// Distance, positive.
+        step_ms: i64,
+    },
+}
+
+/// A query to be evaluated over everything the appliance holds.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<QueryOutput, AskError>")]
+pub struct Evaluate {
+    /// As sent.
+    pub text: String,
+    /// When.
+    pub when: When,
+    /// Limits, and the flag the asker raises when it is gone.
+    pub options: QueryOptions,
+}
+
+/// What is asked of labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelQuestion {
+    /// Names of labels.
+    Names,
+    /// Values of one label.
+    Values(String),
+}
+
+/// Label names or values of series that match any of the sets; without sets, of all series.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<LabelAnswer, AskError>")]
+pub struct ListLabels {
+    /// What.
+    pub question: LabelQuestion,
+    /// Each set is met by a series that matches all of it.
+    pub matcher_sets: Vec<Vec<Matcher>>,
+    /// Times wanted.
+    pub interval: Interval,
+    /// At most this many; zero means all.
+    pub limit: usize,
+    /// Raised when the asker is gone.
+    pub cancel: Cancel,
+}
+
+/// Label sets of series that match any of the sets.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<SeriesList, AskError>")]
+pub struct ListSeries {
+    /// Each set is met by a series that matches all of it.
+    pub matcher_sets: Vec<Vec<Matcher>>,
+    /// Times wanted.
+    pub interval: Interval,
+    /// At most this many; zero means all.
+    pub limit: usize,
+    /// Raised when the asker is gone.
+    pub cancel: Cancel,
+}
+
+/// Label sets, in order, each once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeriesList {
+    /// Who.
+    pub series: Vec<Labels>,
+    /// Sources that failed while others answered.
+    pub warnings: Vec<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Too many are asking.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// The turn did not come before the timeout.
+    #[error("query timed out in query queue")]
+    NoTurn,
+    /// The query itself.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// A source of series.
+    #[error("{0}")]
+    Storage(String),
+    /// The asker is gone.
+    #[error("query was canceled")]
+    Canceled,
+    /// The pool is stopping.
+    #[error(transparent)]
+    Stopping(#[from] PoolBusy),
+    /// A fault of ours.
+    #[error(transparent)]
+    Panicked(#[from] PoolPanic),
+}
+
+impl From<StorageError> for AskError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Canceled => Self::Canceled,
+            StorageError::Limit(text)
+            | StorageError::Corrupt(text)
+            | StorageError::Unavailable(text) => Self::Storage(text),
+        }
+    }
+}
+
+/// Whom the querier works with.
+#[derive(Debug, Clone)]
+pub struct QuerierPorts {
+    /// Whose timeline is read.
+    pub tsdb: Tsdb,
+    /// Whose blocks of other producers are read beside it.
+    pub gateway: Arc<Gateway>,
+    /// What evaluates.
+    pub engine: Engine,
+    /// Where evaluation runs.
+    pub pool: Pool,
+    /// How many at once; shared with whoever else reads.
+    pub gate: Gate,
+    /// How long a query may take, its wait in the queue included.
+    pub timeout: Duration,
+}
+
+/// How the querier is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QuerierState {
+    /// Questions taken in this life.
+    pub n_asked: u64,
+    /// Questions being worked on.
+    pub n_running: usize,
+    /// Questions waiting for their turn.
+    pub n_waiting: usize,
+    /// Questions refused since the start.
+    pub n_refused: u64,
+}
+
+/// Admits questions and hands them to the pool.
+#[derive(Debug)]
+pub struct Querier {
+    ports: QuerierPorts,
+    n_asked: u64,
+}
+
+impl Querier {
+    /// Ready to be kept.
+    pub fn new(ports: QuerierPorts) -> Self {
+        Self { ports, n_asked: 0 }
+    }
+
+    /// Admits, then computes `work` over a timeline taken at that moment.
+    fn ask<T: Send + 'static>(
+        &mut self,
+        cancel: Cancel,
+        work: impl FnOnce(Arc<dyn Queryable>, &Engine) -> Result<T, AskError> + Send + 'static,
+    ) -> ResponseFuture<Result<T, AskError>> {
+        self.n_asked += 1;
+        let ports = self.ports.clone();
+        Box::pin(async move {
+            let deadline = tokio::time::Instant::now() + ports.timeout;
+            let permit = match tokio::time::timeout_at(deadline, ports.gate.admit()).await {
+                Ok(admitted) => admitted?,
+                Err(_elapsed) => return Err(AskError::NoTurn),
+            };
+            let pool = ports.pool.clone();
+            let answer = pool.run(move || admitted(permit, &ports, work))?;
+            match tokio::time::timeout_at(deadline, answer).await {
+                Ok(answer) => answer?,
+                Err(_elapsed) => {
+                    cancel.cancel(CancelReason::TimedOut);
+                    Err(AskError::Query(QueryError::Timeout(
+                        "expression evaluation",
+                    )))
+                }
+            }
+        })
+    }
+}
+
+/// Runs in the pool; the permit goes back when the work is done, not when the asker is gone.
+fn admitted<T>(
+    permit: Permit,
+    ports: &QuerierPorts,
+    work: impl FnOnce(Arc<dyn Queryable>, &Engine) -> Result<T, AskError>,
+) -> Result<T, AskError> {
+    let mut sources: Vec<Arc<dyn Queryable>> = vec![ports.tsdb.timeline()];
+    sources.extend(ports.gateway.snapshot().others());
+    let answer = work(Arc::new(Fanout::new(sources)), &ports.engine);
+    drop(permit);
+    answer
+}
+
+impl Actor for Querier {
+    type Context = Context<Self>;
+}
+
+impl Supervised for Querier {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        self.n_asked = 0;
+    }
+}
+
+impl Handler<Evaluate> for Querier {
+    type Result = ResponseFuture<Result<QueryOutput, AskError>>;
+
+    fn handle(&mut self, query: Evaluate, _: &mut Context<Self>) -> Self::Result {
+        let Evaluate {
+            text,
+            when,
+            options,
+        } = query;
+        self.ask(options.cancel.clone(), move |timeline, engine| {
+            let output = match when {
+                When::Instant(t_ms) => engine.instant(timeline, &text, t_ms, &options)?,
+                When::Range {
+                    start_ms,
+                    end_ms,
+                    step_ms,
+                } => engine.range(timeline, &text, start_ms, end_ms, step_ms, &options)?,
+            };
+            Ok(output)
+        })
+    }
+}
+
+impl Handler<ListLabels> for Querier {
+    type Result = ResponseFuture<Result<LabelAnswer, AskError>>;
+
+    fn handle(&mut self, list: ListLabels, _: &mut Context<Self>) -> Self::Result {
+        self.ask(list.cancel.clone(), move |timeline, _| {
+            list_labels(timeline.as_ref(), list)
+        })
+    }
+}
+
+impl Handler<ListSeries> for Querier {
+    type Result = ResponseFuture<Result<SeriesList, AskError>>;
+
+    fn handle(&mut self, list: ListSeries, _: &mut Context<Self>) -> Self::Result {
+        self.ask(list.cancel.clone(), move |timeline, _| {
+            list_series(timeline.as_ref(), &list)
+        })
+    }
+}
+
+fn list_labels(timeline: &dyn Queryable, mut list: ListLabels) -> Result<LabelAnswer, AskError> {
+    if list.matcher_sets.is_empty() {
+        list.matcher_sets.push(Vec::new());
+    }
+    let hints = LabelHints {
+        interval: list.interval,
+        limit: list.limit,
+        cancel: list.cancel,
+    };
+    let mut answers = Vec::with_capacity(list.matcher_sets.len());
+    for matchers in &list.matcher_sets {
+        answers.push(match &list.question {
+            LabelQuestion::Names => timeline.label_names(matchers, &hints)?,
+            LabelQuestion::Values(name) => timeline.label_values(name, matchers, &hints)?,
+        });
+    }
+    Ok(merge_label_lists(answers, list.limit))
+}
+
+fn list_series(timeline: &dyn Queryable, list: &ListSeries) -> Result<SeriesList, AskError> {
+    let mut hints = SelectHints::new(list.interval);
+    hints.skip_chunks = true;
+    hints.func = "series".to_owned();
+    hints.limit = list.limit;
+    hints.cancel = list.cancel.clone();
+    let mut sets = Vec::with_capacity(list.matcher_sets.len());
+    for matchers in &list.matcher_sets {
+        sets.push(timeline.select(matchers, &hints)?);
+    }
+    let mut merged = merge_series_sets(sets, list.limit);
+    let mut answer = SeriesList::default();
+    while let Some(series) = merged.next() {
+        answer.series.push(series?.labels);
+    }
+    answer.warnings = merged.warnings();
+    Ok(answer)
+}
+
+impl Handler<Observe<QuerierState>> for Querier {
+    type Result = MessageResult<Observe<QuerierState>>;
+
+    fn handle(&mut self, _: Observe<QuerierState>, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(QuerierState {
+            n_asked: self.n_asked,
+            n_running: self.ports.gate.n_used(),
+            n_waiting: self.ports.gate.n_waiting(),
+            n_refused: self.ports.gate.n_refused(),
+        })
+    }
+}
+
+panics_on_demand!(Querier);

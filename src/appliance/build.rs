@@ -1,0 +1,356 @@
+//! Opens, binds and constructs, in the order in which things need each other.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use tokio::sync::{Mutex, mpsc};
+
+use crate::actors::querier::QuerierPorts;
+use crate::actors::scrape_sidecar::ApplyConfig;
+use crate::api::grpc::GrpcServer;
+use crate::api::http::{HttpState, not_found, routes};
+use crate::appliance::error::StartError;
+use crate::appliance::exports::{Exported, export};
+use crate::appliance::ports::{Opened, Ports};
+use crate::appliance::reload::read;
+use crate::appliance::settings::Settings;
+use crate::appliance::spawn::{Actors, Parts, spawn};
+use crate::appliance::status::Status;
+use crate::bucket::{self, MeteredBucket};
+use crate::catalog::Catalog;
+use crate::foundation::SystemClock;
+use crate::foundation::permit::Gate;
+use crate::foundation::pool::Pool;
+use crate::gateway::{Gateway, GatewaySettings};
+use crate::model::ExternalLabels;
+use crate::promql::Engine;
+use crate::scrape::{self, ScrapeManager};
+use crate::shipper::{Shipper, ShipperSettings, default_external_labels};
+use crate::tsdb::Tsdb;
+
+/// Jobs that may wait in a pool's queue; gates in front keep far fewer.
+const POOL_QUEUE_MAX: usize = 4096;
+/// A bucket block marked for deletion is served for so long, as in Thanos' store gateway.
+const MARK_DELAY_MS: i64 = 24 * 3_600_000;
+/// Metas read from the bucket at once, as in Thanos.
+const META_FETCHES: usize = 32;
+/// Bytes of pages of remote blocks kept on disk.
+const CACHE_BYTES_MAX: u64 = 10 << 30;
+/// How long actix waits for answers that are under way; the stage's deadline is shorter.
+const HTTP_STOP_S: u64 = 60;
+
+/// Everything that runs.
+pub(crate) struct Built {
+    pub(crate) ports: Arc<Ports>,
+    pub(crate) http: ServerHandle,
+    pub(crate) http_address: std::net::SocketAddr,
+    pub(crate) grpc: GrpcServer,
+    pub(crate) actors: Actors,
+    pub(crate) query: Pool,
+    pub(crate) bulk: Pool,
+    pub(crate) tsdb: Tsdb,
+    scrapes: String,
+    fatal: mpsc::Receiver<&'static str>,
+    /// Kept, so that the receiver waits rather than ends when no watcher is left.
+    _fatal_sender: mpsc::Sender<&'static str>,
+}
+
+impl Built {
+    /// The name of an actor whose end is everybody's, once there is one.
+    pub(crate) async fn fatal(&mut self) -> &'static str {
+        match self.fatal.recv().await {
+            Some(actor) => actor,
+            // All watchers are gone only when the arbiter is: nothing more will be told.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Where everything is, for whoever started the process.
+    pub(crate) fn announcement(&self) -> String {
+        let settings = &self.ports.settings;
+        format!(
+            "gauntlet {} is ready\n  HTTP     http://{}  (API and landing page)\n  gRPC     {}  (StoreAPI, Info, health, reflection)\n  \
+             data     {}  (a Prometheus data directory)\n  bucket   {}\n  scrapes  {}\n",
+            env!("CARGO_PKG_VERSION"),
+            self.http_address,
+            self.grpc.address(),
+            settings.data_dir.display(),
+            bucket_text(settings),
+            self.scrapes,
+        )
+    }
+}
+
+/// Binds the sockets, opens the database, starts the actors.
+pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
+    let pool =
+        |name, threads| Pool::new(name, threads, POOL_QUEUE_MAX).map_err(StartError::Threads);
+    let query = pool("query", settings.query_threads)?;
+    let bulk = pool("bulk", settings.bulk_threads)?;
+    // Bound before anything is opened: a second start on the same ports ends here and touches no data.
+    let address = settings.http;
+    let refused = |source| StartError::Http { address, source };
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    let http_address = listener.local_addr().map_err(refused)?;
+    let ports = Arc::new(Ports::new(settings, Arc::new(SystemClock)));
+    let grpc = ports.settings.grpc.clone();
+    let grpc = GrpcServer::start(grpc, Arc::clone(&ports) as _, query.clone()).await?;
+    let http = serve_http(&ports, listener).map_err(refused)?;
+    let scraped = scrape_settings(&ports, http_address).await?;
+    let tsdb = open_database(&ports).await?;
+    let (fatal_sender, fatal) = mpsc::channel(8);
+    let (parts, opening) = construct(&ports, &tsdb, (&query, &bulk), &scraped)?;
+    let actors = spawn(&ports.settings, parts, &fatal_sender);
+    let scrapes = describe(ports.settings.scrape_config.as_deref(), &scraped);
+    let apply = ApplyConfig(Arc::new(scraped));
+    actors.scrape_sidecar.send(apply).await.ok();
+    open_rim(&ports, &tsdb, (&query, &bulk), (opening, &actors));
+    grpc.set_serving(true).await;
+    Ok(Built {
+        ports,
+        http,
+        http_address,
+        grpc,
+        actors,
+        query,
+        bulk,
+        tsdb,
+        scrapes,
+        fatal,
+        _fatal_sender: fatal_sender,
+    })
+}
+
+/// From here on requests are answered.
+fn open_rim(
+    ports: &Arc<Ports>,
+    tsdb: &Tsdb,
+    (query, bulk): (&Pool, &Pool),
+    (opening, actors): (Opening, &Actors),
+) {
+    let opened = Opened {
+        external: opening.external,
+        tsdb: tsdb.clone(),
+        appendable: ports.appendable(tsdb),
+        gateway: opening.gateway,
+        scrape: opening.scrape,
+        actors: actors.clone(),
+    };
+    let exported = Exported {
+        query: query.clone(),
+        bulk: bulk.clone(),
+        gate: opening.gate,
+        writes: ports.writes.clone(),
+        bucket: opening.bucket,
+    };
+    export(&ports.metrics, &opened, actors, exported);
+    ports.opened.set(opened).ok();
+}
+
+/// What construction yields beside the actors' parts.
+struct Opening {
+    external: crate::model::Labels,
+    gateway: Arc<Gateway>,
+    scrape: Arc<ScrapeManager>,
+    bucket: Arc<MeteredBucket>,
+    gate: Gate,
+}
+
+fn construct(
+    ports: &Arc<Ports>,
+    tsdb: &Tsdb,
+    (query, bulk): (&Pool, &Pool),
+    scraped: &scrape::Settings,
+) -> Result<(Parts, Opening), StartError> {
+    let settings = &ports.settings;
+    let clock = Arc::clone(&ports.clock);
+    let external = external_labels(settings, scraped);
+    let opened = bucket::open(&settings.bucket).map_err(StartError::Bucket)?;
+    let bucket = Arc::new(MeteredBucket::new(opened));
+    let catalog = Catalog::open(&settings.data_dir.join("catalog"));
+    let runtime = tokio::runtime::Handle::current();
+    let gateway = GatewaySettings {
+        external: external.clone(),
+        mark_delay_ms: MARK_DELAY_MS,
+        fetch_concurrency: META_FETCHES,
+        cache_directory: settings.data_dir.join("cache"),
+        cache_bytes_max: CACHE_BYTES_MAX,
+    };
+    let gateway = Gateway::new(
+        gateway,
+        Arc::clone(&bucket) as _,
+        catalog.clone(),
+        Arc::clone(&clock),
+        runtime.clone(),
+    );
+    let gateway = Arc::new(gateway.map_err(StartError::Threads)?);
+    let shipper = ShipperSettings {
+        directory: settings.data_dir.clone(),
+        external: external.clone(),
+        source: "sidecar".to_owned(),
+        upload_compacted: false,
+    };
+    let shipper = Shipper::new(
+        shipper,
+        Arc::clone(&bucket) as _,
+        catalog,
+        Arc::clone(&clock),
+    );
+    let scrape = Arc::new(ScrapeManager::new(
+        ports.appendable(tsdb),
+        Arc::clone(&clock),
+        runtime,
+        rand::random(),
+    ));
+    let gate = Gate::new("query", settings.queries_max, settings.queries_waiting_max);
+    let querier = QuerierPorts {
+        tsdb: tsdb.clone(),
+        gateway: Arc::clone(&gateway),
+        engine: Engine::new(settings.engine.clone(), Some(query.clone())),
+        pool: query.clone(),
+        gate: gate.clone(),
+        timeout: settings.query_timeout,
+    };
+    let parts = Parts {
+        clock,
+        tsdb: tsdb.clone(),
+        bulk: bulk.clone(),
+        querier,
+        gateway: Arc::clone(&gateway),
+        shipper: Arc::new(Mutex::new(shipper)),
+        scrape: Arc::clone(&scrape),
+    };
+    Ok((
+        parts,
+        Opening {
+            external: external.0,
+            gateway,
+            scrape,
+            bucket,
+            gate,
+        },
+    ))
+}
+
+/// Those of the settings, else those of the scrape configuration, else the name of this machine.
+fn external_labels(settings: &Settings, scraped: &scrape::Settings) -> ExternalLabels {
+    let given = [&settings.external, &scraped.external_labels];
+    match given.into_iter().find(|labels| !labels.0.is_empty()) {
+        Some(labels) => labels.clone(),
+        None => default_external_labels(),
+    }
+}
+
+async fn scrape_settings(
+    ports: &Arc<Ports>,
+    own: std::net::SocketAddr,
+) -> Result<scrape::Settings, StartError> {
+    let Some(path) = &ports.settings.scrape_config else {
+        return Ok(scrape::default_settings(&own.to_string()));
+    };
+    let loaded = read(path).await?;
+    ports.config_text.store(Arc::new(loaded.text));
+    ports
+        .last_config_ms
+        .store(ports.clock.now_ms(), Ordering::SeqCst);
+    Ok(loaded.settings)
+}
+
+/// Opens the database on a thread that may wait for the disk; the rim answers meanwhile that it is not ready.
+async fn open_database(ports: &Arc<Ports>) -> Result<Tsdb, StartError> {
+    let shared = Arc::clone(ports);
+    let opened = tokio::task::spawn_blocking(move || {
+        let settings = &shared.settings;
+        Tsdb::open_watched(
+            &settings.data_dir,
+            settings.tsdb,
+            Arc::clone(&shared.clock),
+            &shared.replay,
+        )
+    });
+    let opened = opened
+        .await
+        .map_err(|panic| StartError::Threads(std::io::Error::other(panic)))?;
+    let tsdb = opened.map_err(|source| StartError::Database {
+        directory: ports.settings.data_dir.clone(),
+        source: Box::new(source),
+    })?;
+    for bad in tsdb.quarantined() {
+        tracing::warn!(path = %bad.path.display(), reason = bad.reason, "set aside in quarantine");
+    }
+    let replayed = tsdb.replayed();
+    tracing::info!(
+        series = replayed.n_series,
+        samples = replayed.n_samples,
+        "replayed the log"
+    );
+    Ok(tsdb)
+}
+
+fn serve_http(ports: &Arc<Ports>, listener: TcpListener) -> std::io::Result<ServerHandle> {
+    let status = Arc::new(Status(Arc::clone(ports)));
+    let state = web::Data::new(HttpState {
+        clock: Arc::clone(&ports.clock),
+        settings: ports.settings.http_settings.clone(),
+        query: Arc::clone(ports) as _,
+        write: Arc::clone(ports) as _,
+        targets: Arc::clone(&status) as _,
+        status,
+    });
+    let workers = ports.settings.http_workers;
+    let ports = web::Data::from(Arc::clone(ports));
+    let server = HttpServer::new(move || {
+        let app = App::new()
+            .app_data(web::Data::clone(&state))
+            .app_data(web::Data::clone(&ports));
+        #[cfg(debug_assertions)]
+        let app = app.configure(crate::appliance::panics::routes);
+        app.configure(routes).default_service(web::to(not_found))
+    })
+    .workers(workers)
+    .disable_signals()
+    .shutdown_timeout(HTTP_STOP_S)
+    .h1_allow_half_closed(false)
+    .listen(listener)?
+    .run();
+    let handle = server.handle();
+    actix::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the HTTP server ended"
+            );
+        }
+    });
+    Ok(handle)
+}
+
+fn describe(file: Option<&std::path::Path>, scraped: &scrape::Settings) -> String {
+    let Some(file) = file else {
+        return "itself, and a node exporter on localhost:9100 while one answers".to_owned();
+    };
+    let names: Vec<&str> = scraped
+        .jobs
+        .iter()
+        .map(|job| job.job_name.as_str())
+        .collect();
+    match names.as_slice() {
+        [] => format!("nothing: {} has no scrape_configs", file.display()),
+        names => format!(
+            "{} job(s) of {}: {}",
+            names.len(),
+            file.display(),
+            names.join(", ")
+        ),
+    }
+}
+
+fn bucket_text(settings: &Settings) -> String {
+    match &settings.bucket.kind {
+        bucket::BucketKind::Filesystem { directory } => directory.display().to_string(),
+        bucket::BucketKind::S3(s3) => format!("s3://{}", s3.bucket),
+    }
+}

@@ -1,0 +1,81 @@
+//! The end as a list: producers first, durable state last.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::Addr;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::scrape_sidecar::{ScrapeSidecar, StopScraping};
+use crate::appliance::build::Built;
+use crate::foundation::shutdown::{Stage, Unfinished, run};
+
+/// Stops everything in order; returns what did not end in time.
+///
+/// | stage | why here |
+/// | --- | --- |
+/// | api | nobody new is let in; answers that are under way are finished |
+/// | scrape | the last samples are in the head before it closes |
+/// | pools | queries and cuts that run are finished |
+/// | head | the log is synced: what was acknowledged survives the machine |
+pub(crate) async fn drain(
+    built: Built,
+    deadline: Duration,
+    hasten: &CancellationToken,
+) -> Unfinished {
+    let Built {
+        ports,
+        http,
+        grpc,
+        actors,
+        query,
+        bulk,
+        tsdb,
+        ..
+    } = built;
+    ports.is_stopping.store(true, Ordering::SeqCst);
+    let stages = vec![
+        Stage::new("api", deadline)
+            .part("http", async move {
+                http.stop(true).await;
+            })
+            .part("grpc", async move {
+                grpc.stop(deadline).await;
+            }),
+        Stage::new("scrape", deadline).part(
+            "targets",
+            stop_scraping(actors.scrape_sidecar.clone(), deadline),
+        ),
+        Stage::new("pools", deadline)
+            .part("query", stop_pool(query))
+            .part("bulk", stop_pool(bulk)),
+        Stage::new("head", deadline)
+            .durable()
+            .part("log", async move {
+                let synced = tokio::task::spawn_blocking(move || tsdb.sync()).await;
+                match synced {
+                    Ok(Ok(())) => (),
+                    Ok(Err(error)) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "sync the log");
+                    }
+                    Err(panic) => {
+                        tracing::error!(error = &panic as &dyn std::error::Error, "sync the log");
+                    }
+                }
+            }),
+    ];
+    run(stages, hasten).await
+}
+
+async fn stop_scraping(sidecar: Addr<ScrapeSidecar>, deadline: Duration) {
+    if sidecar.send(StopScraping(deadline)).await.is_err() {
+        tracing::warn!("scraping was being restarted and is cut off");
+    }
+}
+
+async fn stop_pool(pool: crate::foundation::pool::Pool) {
+    let stopped = tokio::task::spawn_blocking(move || pool.stop()).await;
+    if stopped.is_err() {
+        tracing::error!("a pool did not stop");
+    }
+}

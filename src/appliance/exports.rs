@@ -1,0 +1,403 @@
+//! Which numbers of which room are exposed under which names.
+
+use std::sync::Arc;
+
+use crate::appliance::ports::Opened;
+use crate::appliance::spawn::Actors;
+use crate::bucket::MeteredBucket;
+use crate::foundation::keeper::Record;
+use crate::foundation::metrics::{Metrics, Readings};
+use crate::foundation::permit::Gate;
+use crate::foundation::pool::Pool;
+use crate::foundation::process::register_process_metrics;
+use crate::gateway::Gateway;
+use crate::model::TimestampMs;
+use crate::scrape::ScrapeManager;
+use crate::tsdb::{HeadStats, Tsdb};
+
+/// What the rooms' numbers are read from.
+pub(crate) struct Exported {
+    pub(crate) query: Pool,
+    pub(crate) bulk: Pool,
+    pub(crate) gate: Gate,
+    pub(crate) writes: Gate,
+    pub(crate) bucket: Arc<MeteredBucket>,
+}
+
+/// Lets `metrics` read every room's numbers whenever somebody asks.
+pub(crate) fn export(metrics: &Metrics, opened: &Opened, actors: &Actors, more: Exported) {
+    register_process_metrics(metrics);
+    let tsdb = opened.tsdb.clone();
+    metrics.read(move |readings| read_tsdb(readings, &tsdb));
+    let records = actors.records.clone();
+    metrics.read(move |readings| read_actors(readings, &records));
+    let gateway = Arc::clone(&opened.gateway);
+    metrics.read(move |readings| read_gateway(readings, &gateway));
+    let scrape = Arc::clone(&opened.scrape);
+    metrics.read(move |readings| read_scrape(readings, &scrape));
+    metrics.read(move |readings| read_bounds(readings, &more));
+}
+
+fn seconds(t: Option<TimestampMs>) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds since the epoch stay below 2^53"
+    )]
+    t.map_or(0.0, |t| t as f64 / 1000.0)
+}
+
+fn read_tsdb(r: &mut Readings<'_, '_>, tsdb: &Tsdb) {
+    let stats = tsdb.stats();
+    read_head(r, &stats.head);
+    read_log(r, &stats.head);
+    for (name, help, value) in [
+        (
+            "prometheus_tsdb_wal_storage_size_bytes",
+            "Bytes of the log.",
+            stats.wal_bytes,
+        ),
+        (
+            "prometheus_tsdb_head_chunks_storage_size_bytes",
+            "Bytes of mapped head chunks.",
+            stats.chunk_file_bytes,
+        ),
+        (
+            "prometheus_tsdb_storage_blocks_bytes",
+            "Bytes of local blocks.",
+            stats.block_bytes,
+        ),
+        (
+            "prometheus_tsdb_blocks_loaded",
+            "Local blocks.",
+            stats.n_blocks,
+        ),
+        (
+            "gauntlet_tsdb_quarantined_blocks",
+            "Blocks set aside because they do not open.",
+            stats.n_quarantined,
+        ),
+    ] {
+        r.gauge_of(name, help, value);
+    }
+    r.gauge(
+        "prometheus_tsdb_lowest_timestamp_seconds",
+        "Oldest sample held here.",
+        seconds(stats.lowest_t),
+    );
+    for (name, help, value) in [
+        (
+            "prometheus_tsdb_compactions_total",
+            "Blocks cut from the head.",
+            stats.cuts_total,
+        ),
+        (
+            "prometheus_tsdb_compactions_failed_total",
+            "Cuts that failed.",
+            stats.cuts_failed_total,
+        ),
+        (
+            "prometheus_tsdb_time_retentions_total",
+            "Blocks deleted for their age.",
+            stats.time_retentions_total,
+        ),
+        (
+            "prometheus_tsdb_size_retentions_total",
+            "Blocks deleted for their size.",
+            stats.size_retentions_total,
+        ),
+        (
+            "gauntlet_tsdb_retentions_held_back_total",
+            "Blocks beyond the retention that are not in the bucket yet.",
+            stats.retentions_held_back_total,
+        ),
+    ] {
+        r.counter(name, help, value);
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "one table, and a line a metric")]
+fn read_head(r: &mut Readings<'_, '_>, head: &HeadStats) {
+    r.gauge_of(
+        "prometheus_tsdb_head_series",
+        "Series in the head.",
+        head.n_series,
+    );
+    r.gauge_of(
+        "prometheus_tsdb_head_chunks",
+        "Chunks of the head's series.",
+        head.n_chunks,
+    );
+    r.gauge(
+        "prometheus_tsdb_head_min_time_seconds",
+        "Oldest sample of the head.",
+        seconds(head.min_t),
+    );
+    r.gauge(
+        "prometheus_tsdb_head_max_time_seconds",
+        "Newest sample of the head.",
+        seconds(head.max_t),
+    );
+    let appended = [("float", head.samples_appended_total)];
+    r.counters(
+        "prometheus_tsdb_head_samples_appended_total",
+        "Samples committed.",
+        "type",
+        &appended,
+    );
+    let late = [("float", head.out_of_order_total)];
+    r.counters(
+        "prometheus_tsdb_out_of_order_samples_total",
+        "Samples refused as out of order.",
+        "type",
+        &late,
+    );
+    for (name, help, value) in [
+        (
+            "prometheus_tsdb_head_series_created_total",
+            "Series made.",
+            head.series_created_total,
+        ),
+        (
+            "prometheus_tsdb_head_series_removed_total",
+            "Series dropped.",
+            head.series_removed_total,
+        ),
+        (
+            "prometheus_tsdb_head_chunks_created_total",
+            "Chunks begun.",
+            head.chunks_created_total,
+        ),
+        (
+            "prometheus_tsdb_head_chunks_removed_total",
+            "Chunks dropped.",
+            head.chunks_removed_total,
+        ),
+        (
+            "prometheus_tsdb_mmap_chunks_total",
+            "Chunks written to mapped files.",
+            head.chunks_mapped_total,
+        ),
+        (
+            "prometheus_tsdb_mmap_chunk_corruptions_total",
+            "Chunk files set aside.",
+            head.chunk_file_corruptions_total,
+        ),
+        (
+            "prometheus_tsdb_out_of_bound_samples_total",
+            "Samples refused as out of bounds.",
+            head.out_of_bounds_total,
+        ),
+        (
+            "gauntlet_head_duplicate_samples_total",
+            "Samples refused as duplicates.",
+            head.duplicate_total,
+        ),
+        (
+            "gauntlet_head_lost_races_total",
+            "Samples overtaken before their commit.",
+            head.lost_races_total,
+        ),
+        (
+            "gauntlet_head_commits_total",
+            "Transactions committed.",
+            head.commits_total,
+        ),
+        (
+            "gauntlet_head_rollbacks_total",
+            "Transactions given up.",
+            head.rollbacks_total,
+        ),
+        (
+            "prometheus_tsdb_head_truncations_total",
+            "Truncations of the head.",
+            head.truncations_total,
+        ),
+        (
+            "prometheus_tsdb_head_truncations_failed_total",
+            "Truncations that failed.",
+            head.truncations_failed_total,
+        ),
+    ] {
+        r.counter(name, help, value);
+    }
+}
+
+fn read_log(r: &mut Readings<'_, '_>, head: &HeadStats) {
+    for (name, help, value) in [
+        (
+            "prometheus_tsdb_checkpoint_creations_total",
+            "Checkpoints of the log.",
+            head.checkpoints_total,
+        ),
+        (
+            "prometheus_tsdb_checkpoint_creations_failed_total",
+            "Checkpoints that failed.",
+            head.checkpoints_failed_total,
+        ),
+        (
+            "prometheus_tsdb_wal_corruptions_total",
+            "Damaged places found in the log.",
+            head.wal_corruptions_total,
+        ),
+        (
+            "prometheus_tsdb_wal_replay_unknown_refs_total",
+            "Log entries without a series.",
+            head.wal_unknown_refs_total,
+        ),
+        (
+            "gauntlet_wal_skipped_records_total",
+            "Log records of kinds that are not kept.",
+            head.wal_skipped_records_total,
+        ),
+        (
+            "gauntlet_wal_syncs_total",
+            "Group syncs of the log.",
+            head.wal_syncs_total,
+        ),
+        (
+            "gauntlet_wal_failures_total",
+            "Failed writes and syncs of the log.",
+            head.wal_failures_total,
+        ),
+        (
+            "gauntlet_wal_written_bytes_total",
+            "Bytes written to the log.",
+            head.wal_bytes_total,
+        ),
+    ] {
+        r.counter(name, help, value);
+    }
+}
+
+fn read_actors(r: &mut Readings<'_, '_>, records: &[Arc<Record>]) {
+    let panics: Vec<_> = records
+        .iter()
+        .map(|record| (record.name(), record.n_panics()))
+        .collect();
+    r.counters(
+        "gauntlet_actor_panics_total",
+        "Lives of an actor that ended by panic.",
+        "actor",
+        &panics,
+    );
+    let restarts: Vec<_> = records
+        .iter()
+        .map(|record| (record.name(), record.n_restarts()))
+        .collect();
+    r.counters(
+        "gauntlet_actor_restarts_total",
+        "Restarts of an actor after a panic.",
+        "actor",
+        &restarts,
+    );
+    let up: Vec<_> = records
+        .iter()
+        .map(|record| (record.name(), f64::from(u8::from(record.is_up()))))
+        .collect();
+    r.gauges(
+        "gauntlet_actor_up",
+        "Is the actor handling messages?",
+        "actor",
+        &up,
+    );
+}
+
+fn read_gateway(r: &mut Readings<'_, '_>, gateway: &Gateway) {
+    let status = gateway.status();
+    r.gauge_of(
+        "gauntlet_gateway_served_blocks",
+        "Bucket blocks that are served.",
+        status.served.len(),
+    );
+    r.gauge_of(
+        "gauntlet_gateway_excluded_blocks",
+        "Whole bucket blocks that are not served.",
+        status.excluded.len(),
+    );
+    r.gauge_of(
+        "gauntlet_gateway_partial_blocks",
+        "Bucket blocks that are not whole.",
+        status.partial.len(),
+    );
+    r.gauge_of(
+        "gauntlet_gateway_aside_blocks",
+        "Bucket blocks that do not open.",
+        status.aside.len(),
+    );
+    r.gauge_of(
+        "gauntlet_gateway_damaged_blocks",
+        "Served blocks with damaged bytes.",
+        status.damaged.len(),
+    );
+    r.gauge_of(
+        "gauntlet_gateway_cached_bytes",
+        "Bytes of remote blocks kept on disk.",
+        status.cached_bytes,
+    );
+}
+
+fn read_scrape(r: &mut Readings<'_, '_>, scrape: &ScrapeManager) {
+    for (name, help, value) in scrape.counters().all() {
+        r.counter(name, help, value);
+    }
+}
+
+fn read_bounds(r: &mut Readings<'_, '_>, more: &Exported) {
+    let as_f64 = |n: usize| u32::try_from(n).map_or(f64::MAX, f64::from);
+    let running = [
+        ("query", as_f64(more.query.n_running())),
+        ("bulk", as_f64(more.bulk.n_running())),
+    ];
+    r.gauges(
+        "gauntlet_pool_running_jobs",
+        "Jobs being worked on.",
+        "pool",
+        &running,
+    );
+    let panics = [
+        ("query", more.query.n_panics()),
+        ("bulk", more.bulk.n_panics()),
+    ];
+    r.counters(
+        "gauntlet_pool_panics_total",
+        "Jobs that panicked.",
+        "pool",
+        &panics,
+    );
+    let gates = [("query", &more.gate), ("remote_write", &more.writes)];
+    let used = gates.map(|(name, gate)| (name, as_f64(gate.n_used())));
+    r.gauges("gauntlet_gate_used", "Permits that are out.", "gate", &used);
+    let waiting = gates.map(|(name, gate)| (name, as_f64(gate.n_waiting())));
+    r.gauges(
+        "gauntlet_gate_waiting",
+        "Askers in the queue.",
+        "gate",
+        &waiting,
+    );
+    let refused = gates.map(|(name, gate)| (name, gate.n_refused()));
+    r.counters(
+        "gauntlet_gate_refused_total",
+        "Askers refused.",
+        "gate",
+        &refused,
+    );
+    let counts = more.bucket.counts();
+    let of = |pick: fn(&crate::bucket::OperationCounts) -> u64| {
+        counts
+            .iter()
+            .map(|(operation, counts)| (operation.as_str(), pick(counts)))
+            .collect::<Vec<_>>()
+    };
+    r.counters(
+        "gauntlet_bucket_operations_total",
+        "Operations of the bucket.",
+        "operation",
+        &of(|c| c.n_started),
+    );
+    r.counters(
+        "gauntlet_bucket_failures_total",
+        "Operations that failed.",
+        "operation",
+        &of(|c| c.n_failed),
+    );
+}

@@ -1,0 +1,330 @@
+//! What fills the ports of the rim: messages to actors, and snapshots.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use actix::{Addr, MailboxError};
+use arc_swap::ArcSwap;
+
+use crate::actors::querier::{
+    AskError, Evaluate, LabelQuestion, ListLabels, ListSeries, Querier, When,
+};
+use crate::api::grpc::{Database, Source};
+use crate::api::http::{
+    Answer, ApiError, ErrorType, InstantQuery, LabelRequest, QueryParams, QueryPort, RangeQuery,
+    SeriesAnswer, WriteFailure, WritePort, WriteRequest,
+};
+use crate::appliance::settings::Settings;
+use crate::appliance::spawn::Actors;
+use crate::foundation::Clock;
+use crate::foundation::metrics::{Counter, Metrics};
+use crate::foundation::permit::Gate;
+use crate::gateway::Gateway;
+use crate::model::{Interval, Labels};
+use crate::promql::{ErrorKind, QueryError, QueryOptions, QueryOutput};
+use crate::remote::{WriteLimits, WriteReport, append_write_request};
+use crate::scrape::ScrapeManager;
+use crate::storage::{Appendable, LabelAnswer, Queryable};
+use crate::tsdb::{ReplayProgress, SyncedTsdb, Tsdb};
+
+thread_local! {
+    /// Where a worker decompresses requests; as large as the largest one it has seen.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Seconds a refused writer is told to wait.
+const RETRY_AFTER_S: u64 = 5;
+
+/// Shared by every worker of the rim; its inside appears when the database is open.
+pub(crate) struct Ports {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    pub(crate) replay: ReplayProgress,
+    pub(crate) writes: Gate,
+    pub(crate) written: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) opened: OnceLock<Opened>,
+    pub(crate) is_stopping: AtomicBool,
+    /// The scrape configuration that is applied, as text without secrets.
+    pub(crate) config_text: ArcSwap<String>,
+    pub(crate) last_config_ms: AtomicI64,
+    pub(crate) reload_succeeded: AtomicBool,
+}
+
+/// What exists once the database is open.
+pub(crate) struct Opened {
+    pub(crate) external: Labels,
+    pub(crate) tsdb: Tsdb,
+    pub(crate) appendable: Arc<dyn Appendable>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) scrape: Arc<ScrapeManager>,
+    pub(crate) actors: Actors,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
+}
+
+impl Ports {
+    /// Nothing is open yet.
+    pub(crate) fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        let metrics = Metrics::new();
+        let written = "Samples taken by remote write.";
+        let refused = "Remote write requests of which nothing was taken.";
+        Self {
+            replay: ReplayProgress::default(),
+            writes: Gate::new("remote write", settings.writes_max, 0),
+            written: metrics.counter("gauntlet_remote_samples_total", written),
+            refused: metrics.counter("gauntlet_remote_requests_failed_total", refused),
+            metrics,
+            opened: OnceLock::new(),
+            is_stopping: AtomicBool::new(false),
+            config_text: ArcSwap::from_pointee(String::new()),
+            last_config_ms: AtomicI64::new(clock.now_ms()),
+            reload_succeeded: AtomicBool::new(true),
+            clock,
+            settings,
+        }
+    }
+
+    /// What is open, unless the appliance starts or stops.
+    pub(crate) fn opened(&self) -> Option<&Opened> {
+        self.opened
+            .get()
+            .filter(|_| !self.is_stopping.load(Ordering::SeqCst))
+    }
+
+    fn querier(&self) -> Result<Addr<Querier>, ApiError> {
+        match self.opened() {
+            Some(opened) => Ok(opened.actors.querier.clone()),
+            None => Err(ApiError::new(ErrorType::Unavailable, "TSDB not ready")),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        text: String,
+        when: When,
+        params: QueryParams,
+    ) -> Answer<Result<QueryOutput, ApiError>> {
+        let querier = self.querier();
+        Box::pin(async move {
+            let options = QueryOptions {
+                lookback_ms: params.lookback_ms,
+                timeout_ms: params.timeout_ms,
+                cancel: params.cancel,
+                ..QueryOptions::default()
+            };
+            answered(
+                querier?
+                    .send(Evaluate {
+                        text,
+                        when,
+                        options,
+                    })
+                    .await,
+            )
+        })
+    }
+
+    fn list(
+        &self,
+        question: LabelQuestion,
+        request: LabelRequest,
+    ) -> Answer<Result<LabelAnswer, ApiError>> {
+        let querier = self.querier();
+        Box::pin(async move {
+            let LabelRequest {
+                matcher_sets,
+                interval,
+                limit,
+                params,
+            } = request;
+            let list = ListLabels {
+                question,
+                matcher_sets,
+                interval,
+                limit,
+                cancel: params.cancel,
+            };
+            answered(querier?.send(list).await)
+        })
+    }
+}
+
+/// A lost message is our fault, and says so; everything else has its own class.
+fn answered<T>(answer: Result<Result<T, AskError>, MailboxError>) -> Result<T, ApiError> {
+    match answer {
+        Ok(answer) => answer.map_err(|error| ApiError::new(class(&error), error.to_string())),
+        Err(_lost) => Err(ApiError::new(
+            ErrorType::Internal,
+            "the querier was restarted while it worked on this; ask again",
+        )),
+    }
+}
+
+fn class(error: &AskError) -> ErrorType {
+    match error {
+        AskError::Query(query) => match QueryError::kind(query) {
+            ErrorKind::BadData => ErrorType::BadData,
+            ErrorKind::Execution => ErrorType::Execution,
+            ErrorKind::Canceled => ErrorType::Canceled,
+            ErrorKind::Timeout => ErrorType::Timeout,
+            ErrorKind::Internal => ErrorType::Internal,
+        },
+        AskError::NoTurn => ErrorType::Timeout,
+        AskError::Full(_) | AskError::Stopping(_) => ErrorType::Unavailable,
+        AskError::Storage(_) => ErrorType::Execution,
+        AskError::Canceled => ErrorType::Canceled,
+        AskError::Panicked(_) => ErrorType::Internal,
+    }
+}
+
+impl QueryPort for Ports {
+    fn instant(&self, query: InstantQuery) -> Answer<Result<QueryOutput, ApiError>> {
+        self.evaluate(query.text, When::Instant(query.t), query.params)
+    }
+
+    fn range(&self, query: RangeQuery) -> Answer<Result<QueryOutput, ApiError>> {
+        let when = When::Range {
+            start_ms: query.start,
+            end_ms: query.end,
+            step_ms: query.step_ms,
+        };
+        self.evaluate(query.text, when, query.params)
+    }
+
+    fn series(&self, request: LabelRequest) -> Answer<Result<SeriesAnswer, ApiError>> {
+        let querier = self.querier();
+        Box::pin(async move {
+            let LabelRequest {
+                matcher_sets,
+                interval,
+                limit,
+                params,
+            } = request;
+            let list = ListSeries {
+                matcher_sets,
+                interval,
+                limit,
+                cancel: params.cancel,
+            };
+            let answer = answered(querier?.send(list).await)?;
+            Ok(SeriesAnswer {
+                series: answer.series,
+                warnings: answer.warnings,
+            })
+        })
+    }
+
+    fn label_names(&self, request: LabelRequest) -> Answer<Result<LabelAnswer, ApiError>> {
+        self.list(LabelQuestion::Names, request)
+    }
+
+    fn label_values(
+        &self,
+        name: String,
+        request: LabelRequest,
+    ) -> Answer<Result<LabelAnswer, ApiError>> {
+        self.list(LabelQuestion::Values(name), request)
+    }
+}
+
+impl WritePort for Ports {
+    /// Appends on the worker that read the body: decoding and appending a request take about a millisecond, and
+    /// handing it to another thread would cost as much again.
+    fn write(&self, request: WriteRequest) -> Answer<Result<WriteReport, WriteFailure>> {
+        let written = self.write_now(&request);
+        Box::pin(std::future::ready(written))
+    }
+}
+
+impl Ports {
+    /// Where samples go: a commit returns when it is in the log, or on the disk where that is configured.
+    pub(crate) fn appendable(&self, tsdb: &Tsdb) -> Arc<dyn Appendable> {
+        if self.settings.syncs_commits {
+            Arc::new(SyncedTsdb::new(tsdb.clone()))
+        } else {
+            Arc::new(tsdb.clone())
+        }
+    }
+
+    fn write_now(&self, request: &WriteRequest) -> Result<WriteReport, WriteFailure> {
+        let Some(opened) = self.opened() else {
+            return Err(WriteFailure::Unavailable(
+                "the database is not open: starting or stopping".to_owned(),
+            ));
+        };
+        let _permit = self
+            .writes
+            .try_admit(1)
+            .map_err(|full| WriteFailure::Busy {
+                text: full.to_string(),
+                retry_after_s: RETRY_AFTER_S,
+            })?;
+        let limits = WriteLimits {
+            decoded_bytes_max: request.decoded_bytes_max,
+            now_ms: self.clock.now_ms(),
+        };
+        let written = SCRATCH.with_borrow_mut(|scratch| {
+            append_write_request(&request.body, limits, &*opened.appendable, scratch)
+        });
+        match &written {
+            Ok(report) => {
+                self.written.inc_by(report.n_samples);
+            }
+            Err(_) => {
+                self.refused.inc();
+            }
+        }
+        written.map_err(WriteFailure::Write)
+    }
+}
+
+impl Source for Ports {
+    fn is_ready(&self) -> bool {
+        self.opened().is_some()
+    }
+
+    fn external_labels(&self) -> Labels {
+        self.opened()
+            .map(|opened| opened.external.clone())
+            .unwrap_or_default()
+    }
+
+    fn own(&self) -> Arc<dyn Queryable> {
+        match self.opened() {
+            Some(opened) => opened.tsdb.timeline(),
+            None => Arc::new(crate::storage::Fanout::default()),
+        }
+    }
+
+    fn others(&self) -> Option<Arc<dyn Queryable>> {
+        self.opened()?.gateway.snapshot().others()
+    }
+
+    fn databases(&self) -> Vec<Database> {
+        let Some(opened) = self.opened() else {
+            return Vec::new();
+        };
+        let snapshot = opened.gateway.snapshot();
+        let oldest_here = opened.tsdb.stats().lowest_t;
+        let oldest_there = snapshot.own_interval().map(|interval| interval.min);
+        let oldest = oldest_here.into_iter().chain(oldest_there).min();
+        // Without a sample there is nothing to ask for yet, and what comes will be new.
+        let min = oldest.unwrap_or_else(|| self.clock.now_ms());
+        let own = Database {
+            external: opened.external.clone(),
+            interval: Interval { min, max: i64::MAX },
+        };
+        let others = snapshot
+            .producers()
+            .into_iter()
+            .map(|(external, interval)| Database { external, interval });
+        std::iter::once(own).chain(others).collect()
+    }
+}

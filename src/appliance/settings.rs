@@ -1,0 +1,196 @@
+//! What the appliance is built from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::actors::head_keeper::HeadKeeperSettings;
+use crate::api::grpc::GrpcSettings;
+use crate::api::http::HttpSettings;
+use crate::bucket::{BucketKind, BucketSettings};
+use crate::config::appliance as toml;
+use crate::config::appliance::{HttpKeys, WalSync};
+use crate::model::duration::format_duration;
+use crate::model::{ExternalLabels, TimestampMs};
+use crate::promql::EngineSettings;
+use crate::tsdb::{RetentionSettings, TsdbSettings};
+
+/// Every room's settings, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where HTTP is served; port 0 takes any.
+    pub http: SocketAddr,
+    /// Bounds of HTTP requests.
+    pub http_settings: HttpSettings,
+    /// Where and how gRPC is served; port 0 takes any.
+    pub grpc: GrpcSettings,
+    /// Threads that parse HTTP.
+    pub http_workers: usize,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// A stock `prometheus.yml`; without one the appliance scrapes itself.
+    pub scrape_config: Option<PathBuf>,
+    /// The local database.
+    pub tsdb: TsdbSettings,
+    /// When blocks are cut and the log is synced.
+    pub head_keeper: HeadKeeperSettings,
+    /// Labels that name this appliance; empty takes those of the scrape configuration, or the host's name.
+    pub external: ExternalLabels,
+    /// Every commit is on the disk before it is acknowledged.
+    pub syncs_commits: bool,
+    /// Where blocks are shipped.
+    pub bucket: BucketSettings,
+    /// How often the shipper looks, beside every cut; `None` ships nothing.
+    pub ship_every: Option<Duration>,
+    /// How often the bucket is listed, beside every upload.
+    pub bucket_sync_every: Duration,
+    /// Bounds of a query.
+    pub engine: EngineSettings,
+    /// Queries at once.
+    pub queries_max: usize,
+    /// Queries that wait for their turn.
+    pub queries_waiting_max: usize,
+    /// How long a query may take, its wait included.
+    pub query_timeout: Duration,
+    /// Remote write requests at once.
+    pub writes_max: usize,
+    /// Threads of the `query` pool.
+    pub query_threads: usize,
+    /// Threads of the `bulk` pool.
+    pub bulk_threads: usize,
+    /// How long each stage of the end may take.
+    pub stop_deadline: Duration,
+    /// Every setting by name, for `/api/v1/status/flags`.
+    pub flags: Vec<(String, String)>,
+    /// Local retention in words, for `/api/v1/status/runtimeinfo`.
+    pub retention_text: String,
+    /// When the process started.
+    pub started_ms: TimestampMs,
+}
+
+/// How often it is looked whether a block is due, for the usual block range; shorter ranges are looked at more often.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How often the shipper looks by itself; every cut makes it look at once.
+const SHIP_EVERY: Duration = Duration::from_secs(30);
+/// Directory of the default bucket, below the data directory.
+const BUCKET_DIR: &str = "bucket";
+
+impl Settings {
+    /// What the configuration means; `bucket` is what its bucket file says, if there is one.
+    pub fn new(
+        config: toml::Settings,
+        bucket: Option<BucketSettings>,
+        started_ms: TimestampMs,
+    ) -> Self {
+        // No `..`: a key added there does not compile until it means something here. Logs are the command line's.
+        let toml::Settings {
+            http,
+            grpc,
+            data_dir,
+            scrape_config_file,
+            labels,
+            tsdb,
+            wal_sync,
+            bucket: bucket_keys,
+            query,
+            pools,
+            log: _,
+            shutdown_deadline,
+            flags,
+        } = config;
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+        let bucket = bucket.unwrap_or_else(|| BucketSettings {
+            kind: BucketKind::Filesystem {
+                directory: data_dir.join(BUCKET_DIR),
+            },
+            prefix: String::new(),
+        });
+        let engine = EngineSettings {
+            lookback_ms: millis(query.lookback),
+            samples_max: query.samples_max,
+            timeout_ms: millis(query.timeout),
+            ..EngineSettings::default()
+        };
+        let query_threads = pools
+            .query_threads
+            .and_then(|n| usize::try_from(n.get()).ok())
+            .unwrap_or(cores);
+        Self {
+            http: http.address,
+            grpc: GrpcSettings {
+                address: grpc.address,
+                series_max: grpc.series_max.map(std::num::NonZeroU64::get),
+                samples_max: grpc.samples_max.map(std::num::NonZeroU64::get),
+                series_concurrency_max: grpc.series_concurrency,
+                chunk_hashes: false,
+            },
+            http_workers: cores,
+            writes_max: http.write_concurrency,
+            http_settings: http_settings(http),
+            retention_text: retention_text(tsdb.retention),
+            head_keeper: HeadKeeperSettings {
+                look_every: look_every(tsdb.head.chunk_range_ms),
+                sync_every: match wal_sync {
+                    WalSync::Every(every) => Some(every),
+                    WalSync::Always | WalSync::Off => None,
+                },
+            },
+            syncs_commits: wal_sync == WalSync::Always,
+            tsdb,
+            data_dir,
+            scrape_config: scrape_config_file,
+            external: labels,
+            bucket,
+            ship_every: bucket_keys.is_shipping.then_some(SHIP_EVERY),
+            bucket_sync_every: bucket_keys.sync_interval,
+            engine,
+            queries_max: query.concurrent_max,
+            queries_waiting_max: query.queue_max,
+            query_timeout: query.timeout,
+            query_threads,
+            bulk_threads: pools.bulk_threads,
+            stop_deadline: shutdown_deadline,
+            flags,
+            started_ms,
+        }
+    }
+}
+
+fn http_settings(http: HttpKeys) -> HttpSettings {
+    let HttpKeys {
+        address: _,
+        allow_public: _,
+        cors_origin,
+        has_lifecycle,
+        form_bytes_max,
+        write_bytes_max,
+        write_decoded_bytes_max,
+        write_concurrency: _,
+    } = http;
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    HttpSettings {
+        form_bytes_max: size(form_bytes_max),
+        write_bytes_max: size(write_bytes_max),
+        write_decoded_bytes_max: size(write_decoded_bytes_max),
+        cors_origin,
+        has_lifecycle,
+    }
+}
+
+/// A twentieth of the block range, between a quarter of a second and [`LOOK_EVERY`].
+fn look_every(block_range_ms: i64) -> Duration {
+    let part = Duration::from_millis(u64::try_from(block_range_ms / 20).unwrap_or(0));
+    part.clamp(Duration::from_millis(250), LOOK_EVERY)
+}
+
+/// As Prometheus words it: `15d or 10GB`.
+fn retention_text(retention: RetentionSettings) -> String {
+    let time = retention.time_ms.map(format_duration);
+    let size = retention.bytes.map(|bytes| format!("{bytes}B"));
+    let parts: Vec<String> = time.into_iter().chain(size).collect();
+    parts.join(" or ")
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
