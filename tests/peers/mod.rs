@@ -96,16 +96,6 @@ impl Peer {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
-
-    /// SIGTERM, then waits for the end.
-    pub(crate) fn terminate(mut self) {
-        let pid = self.child.id().to_string();
-        Command::new("kill").arg(pid).status().unwrap();
-        let start = Instant::now();
-        while self.child.try_wait().unwrap().is_none() && start.elapsed() < START_MAX {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 impl Drop for Peer {
@@ -128,26 +118,14 @@ pub(crate) fn try_get(addr: &str, path: &str) -> Option<Answer> {
     request(
         addr,
         &format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n"),
-        b"",
-    )
-}
-
-/// POST with a content type and further header lines (each ended by CR LF).
-pub(crate) fn try_post(addr: &str, path: &str, headers: &str, body: &[u8]) -> Option<Answer> {
-    let len = body.len();
-    request(
-        addr,
-        &format!("POST {path} HTTP/1.0\r\nHost: {addr}\r\n{headers}Content-Length: {len}\r\n\r\n"),
-        body,
     )
 }
 
 /// HTTP/1.0, so that the answer ends with the connection and is never chunked.
-fn request(addr: &str, head: &str, body: &[u8]) -> Option<Answer> {
+fn request(addr: &str, head: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(START_MAX)).ok()?;
     stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(body).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
