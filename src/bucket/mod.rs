@@ -1,8 +1,9 @@
 //! The object store seen as one namespace.
 //!
-//! Owns: keys of the Thanos layout, adapters, retries, metering, and a faulty one for tests.
+//! Owns: keys of the Thanos layout (see `FORMAT.md`), adapters, retries, metering, and a faulty one for tests.
 //! Never: knows what is inside an object.
 //! Tested by: `contract`, which every adapter runs.
+#![doc = include_str!("FORMAT.md")]
 #[cfg(test)]
 pub(crate) mod contract;
 mod error;

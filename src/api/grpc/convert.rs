@@ -91,3 +91,78 @@ fn raw(interval: (i64, i64), encoding: chunk::Encoding, data: Bytes, with_hash: 
         ..AggrChunk::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(encoding: Encoding, data: &[u8]) -> ChunkSlice {
+        ChunkSlice {
+            min_t: 1_000,
+            max_t: 1_015,
+            encoding,
+            data: Bytes::copy_from_slice(data),
+        }
+    }
+
+    /// Two samples of 2.5, at 1000 and 1015.
+    fn xor2() -> Vec<u8> {
+        let mut data = vec![0, 2, 0, 0xd0, 0x0f];
+        data.extend(2.5_f64.to_be_bytes());
+        data.extend([15, 0]);
+        data
+    }
+
+    #[test]
+    fn chunks_with_a_number_on_the_wire_go_as_they_are() {
+        for (encoding, number) in [
+            (Encoding::Xor, 0),
+            (Encoding::Histogram, 1),
+            (Encoding::FloatHistogram, 2),
+        ] {
+            let chunks = raw_chunks(&slice(encoding, b"data"), true).unwrap();
+            let [chunk] = &chunks[..] else {
+                panic!("{chunks:?}");
+            };
+            assert_eq!((chunk.min_time, chunk.max_time), (1_000, 1_015));
+            let raw = chunk.raw.as_ref().unwrap();
+            assert_eq!((raw.r#type, &raw.data[..]), (number, &b"data"[..]));
+            assert_eq!(raw.hash, xxh64(b"data", 0));
+        }
+    }
+
+    #[test]
+    fn floats_with_start_times_are_encoded_anew_without_them() {
+        let chunks = raw_chunks(&slice(Encoding::Xor2, &xor2()), false).unwrap();
+        let [chunk] = &chunks[..] else {
+            panic!("{chunks:?}");
+        };
+        assert_eq!((chunk.min_time, chunk.max_time), (1_000, 1_015));
+        let raw = chunk.raw.as_ref().unwrap();
+        assert_eq!((raw.r#type, raw.hash), (0, 0));
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        decode_floats(Encoding::Xor, &raw.data, &mut times, &mut values).unwrap();
+        assert_eq!((times, values), (vec![1_000, 1_015], vec![2.5, 2.5]));
+    }
+
+    #[test]
+    fn what_cannot_be_carried_or_read_says_so() {
+        let why = raw_chunks(&slice(Encoding::HistogramSt, b"x"), false).unwrap_err();
+        assert_eq!(why, "chunk encoding HistogramSt has no place in StoreAPI");
+        for len in 0..xor2().len() {
+            let cut = slice(Encoding::Xor2, &xor2()[..len]);
+            assert!(raw_chunks(&cut, false).is_err(), "len {len}");
+        }
+    }
+
+    #[test]
+    fn a_matcher_of_no_known_type_is_refused() {
+        let matcher = LabelMatcher {
+            r#type: 9,
+            name: "a".to_owned(),
+            value: "b".to_owned(),
+        };
+        let status = matchers(&[matcher]).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    }
+}
