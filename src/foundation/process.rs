@@ -89,20 +89,21 @@ fn parse_facts(stat: &str, status: &str, system: &str) -> ProcessFacts {
         .rsplit_once(')')
         .map(|(_, rest)| rest.split_whitespace().collect())
         .unwrap_or_default();
-    let seconds = |position: usize| {
-        let ticks: Option<u32> = fields.get(position).and_then(|field| field.parse().ok());
-        f64::from(ticks.unwrap_or_default()) / f64::from(TICKS_PER_SECOND)
+    let ticks = |position: usize| -> u32 {
+        let field = fields.get(position).and_then(|field| field.parse().ok());
+        field.unwrap_or_default()
     };
+    let seconds = |ticks: u32| f64::from(ticks) / f64::from(TICKS_PER_SECOND);
     let kib = |name| number_after(status, name).saturating_mul(1024);
     let boot_seconds = u32::try_from(number_after(system, "btime")).unwrap_or_default();
     ProcessFacts {
-        cpu_seconds: seconds(11) + seconds(12),
+        cpu_seconds: seconds(ticks(11).saturating_add(ticks(12))),
         resident_bytes: kib("VmRSS:"),
         virtual_bytes: kib("VmSize:"),
         n_threads: number_after(status, "Threads:"),
         n_open_fds: 0,
         fds_max: 0,
-        start_seconds: f64::from(boot_seconds) + seconds(19),
+        start_seconds: f64::from(boot_seconds) + seconds(ticks(19)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::harness::{Start, now_ms, pause};
+use crate::harness::{Start, now_ms, pause, report};
 
 /// Rounds of writing, cutting and killing.
 const ROUNDS: i64 = 50;
@@ -15,6 +15,7 @@ fn every_acknowledged_sample_survives_fifty_kills_while_blocks_are_cut() {
     let first_ms = now_ms() - ROUNDS * 10_000;
     let mut acknowledged = BTreeMap::new();
     let mut sent = BTreeMap::new();
+    let mut n_sent = 0_u32;
     for round in 0..ROUNDS {
         let mut start = Start::new()
             .set("head.block_range", "20s")
@@ -41,7 +42,8 @@ fn every_acknowledged_sample_survives_fifty_kills_while_blocks_are_cut() {
         }
         for second in 0..10 {
             let t = first_ms + round * 10_000 + second * 1000;
-            let v = (t - first_ms) as f64 / 8.0;
+            let v = f64::from(n_sent) / 8.0;
+            n_sent += 1;
             sent.insert(t, v.to_bits());
             if appliance.write(&[("__name__", "counted")], &[(t, v)]) == 204 {
                 acknowledged.insert(t, v.to_bits());
@@ -51,9 +53,9 @@ fn every_acknowledged_sample_survives_fifty_kills_while_blocks_are_cut() {
         pause(Duration::from_millis(round.unsigned_abs() * 137 % 1100));
         appliance.kill();
     }
-    println!(
+    report(&format!(
         "{} acknowledged samples survived {ROUNDS} kills",
         acknowledged.len()
-    );
+    ));
     assert_eq!(acknowledged.len(), usize::try_from(ROUNDS * 10).unwrap());
 }

@@ -143,7 +143,7 @@ impl Start {
             .spawn(move || {
                 lines
                     .map_while(Result::ok)
-                    .for_each(|line| collected.push(line))
+                    .for_each(|line| collected.push(line));
             })
             .unwrap();
         let mut appliance = Appliance {
@@ -413,7 +413,10 @@ impl Drop for Appliance {
         if std::thread::panicking() {
             let lines = self.log.lines();
             let last = lines.len().saturating_sub(40);
-            println!("--- log of the process\n{}", lines[last..].join("\n"));
+            report(&format!(
+                "--- log of the process\n{}",
+                lines[last..].join("\n")
+            ));
         }
     }
 }
@@ -428,6 +431,15 @@ pub(crate) fn sample(pair: &Value) -> (i64, f64) {
 /// Text as it may stand in a query.
 pub(crate) fn escaped(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// A figure for whoever reads the output of the tests.
+#[expect(
+    clippy::print_stdout,
+    reason = "the test runner captures and shows what is printed"
+)]
+pub(crate) fn report(text: &str) {
+    println!("{text}");
 }
 
 /// Lets time pass; only between looks.

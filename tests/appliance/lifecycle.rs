@@ -60,7 +60,7 @@ fn a_target_in_prometheus_yml_is_scraped_and_its_labels_are_kept() {
     let up = eventually("the target is up", || {
         appliance.value(r#"up{job="exporter",rack="a7"}"#, now())
     });
-    assert_eq!(up, 1.0);
+    assert_eq!(up.to_bits(), 1.0_f64.to_bits());
     exporter.stop();
     eventually("the target is down", || {
         (appliance.value(r#"up{job="exporter"}"#, now()) == Some(0.0)).then_some(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Appliance, Start, eventually, now, now_ms, pause};
+use crate::harness::{Appliance, Start, eventually, now, now_ms, pause, report};
 
 /// Says what the log of a panic says, so that it does not fail the test.
 fn start() -> Start {
@@ -53,7 +53,7 @@ fn a_panicking_actor_is_back_within_two_seconds_and_the_others_answer_all_the_wh
             );
         }
         let took_ms = now_ms() - panicked_ms;
-        println!("{actor} was back after {took_ms} ms");
+        report(&format!("{actor} was back after {took_ms} ms"));
         let named = format!("\"actor\":\"{actor}\"");
         for text in ["actor panicked and is restarted", "actor restarted"] {
             eventually(text, || {

@@ -1,6 +1,6 @@
 //! A block moves head → local → bucket → retired, and a query sees every sample exactly once all the while.
 
-use crate::harness::{Appliance, Start, eventually, now_ms};
+use crate::harness::{Appliance, Start, eventually, now_ms, report};
 
 /// Directories in `dir` that are blocks.
 fn blocks(dir: &std::path::Path) -> Vec<String> {
@@ -49,12 +49,12 @@ fn every_sample_is_seen_once_while_blocks_move_to_the_bucket_and_leave_the_disk(
             (20 <= shipped.len() && local.len() <= 5).then_some((local, shipped))
         },
     );
-    println!(
+    report(&format!(
         "{} looks, {} blocks in the bucket, {} local",
         n_looks.get(),
         shipped.len(),
         local.len()
-    );
+    ));
     assert!(local.iter().all(|block| shipped.contains(block)) || local.len() < shipped.len());
     let dir = appliance.dir();
     appliance.stop();
