@@ -135,6 +135,15 @@ impl Start {
 
     /// Starts the process and waits until it has said where it is.
     pub(crate) fn run(self) -> Appliance {
+        let mut appliance = self.spawn();
+        let http = appliance.announced("HTTP ");
+        appliance.http = http.trim_start_matches("http://").to_owned();
+        appliance.grpc = appliance.announced("gRPC ");
+        appliance
+    }
+
+    /// Starts the process and waits for nothing.
+    pub(crate) fn spawn(self) -> Appliance {
         let mut child = self.command().spawn().unwrap();
         let log = Log::default();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -146,7 +155,7 @@ impl Start {
                     .for_each(|line| collected.push(line));
             })
             .unwrap();
-        let mut appliance = Appliance {
+        Appliance {
             child,
             http: String::new(),
             grpc: String::new(),
@@ -154,13 +163,7 @@ impl Start {
             expected: self.expected,
             dir: self.dir,
             is_over: false,
-        };
-        appliance.http = appliance
-            .announced("HTTP ")
-            .trim_start_matches("http://")
-            .to_owned();
-        appliance.grpc = appliance.announced("gRPC ");
-        appliance
+        }
     }
 }
 
@@ -440,6 +443,12 @@ pub(crate) fn escaped(text: &str) -> String {
 )]
 pub(crate) fn report(text: &str) {
     println!("{text}");
+}
+
+/// An address that was free a moment ago.
+pub(crate) fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
 }
 
 /// Lets time pass; only between looks.

@@ -1,8 +1,11 @@
 //! Start, readiness, writing and asking, reload, the end.
 
+use std::io::Write;
+use std::time::Duration;
+
 use rustix::process::Signal;
 
-use crate::harness::{Start, eventually, gauntlet, now, now_ms};
+use crate::harness::{Start, eventually, free_address, gauntlet, now, now_ms, pause, report};
 
 #[test]
 fn it_starts_on_free_ports_and_stops_when_told() {
@@ -190,4 +193,86 @@ fn the_command_line_asks_a_running_server() {
         "{said}"
     );
     appliance.stop();
+}
+
+#[test]
+fn readiness_names_its_reason_until_the_replay_is_over_and_health_answers_at_once() {
+    let appliance = Start::new().run();
+    let end = now_ms();
+    // Enough for a replay that takes a moment.
+    let samples: Vec<(i64, f64)> = (0..5_000_i32)
+        .map(|n| (end - 5_000_000 + i64::from(n) * 1000, f64::from(n)))
+        .collect();
+    for series in 0..60 {
+        let series = format!("s{series}");
+        assert_eq!(appliance.write(&[("__name__", &series)], &samples), 204);
+    }
+    let dir = appliance.dir();
+    appliance.kill();
+    let http = free_address();
+    let mut starting = Start::new().again_in(&dir).at(&http).spawn();
+    starting.http = http;
+    let mut reasons = Vec::new();
+    eventually("it is ready", || {
+        let ready = starting.request("GET", "/-/ready", &[], &[]).ok()?;
+        let healthy = starting.request("GET", "/-/healthy", &[], &[]).ok()?;
+        assert_eq!(healthy.status, 200);
+        if ready.status == 200 {
+            return Some(());
+        }
+        assert_eq!(ready.status, 503);
+        reasons.push(ready.text());
+        None
+    });
+    report(&format!(
+        "{} answers before it was ready: {:?}",
+        reasons.len(),
+        reasons.first()
+    ));
+    assert!(reasons.iter().all(|reason| !reason.trim().is_empty()));
+    let seen = starting.samples("s59", end - 5_000_000, end);
+    assert_eq!(seen.len(), samples.len());
+    starting.stop();
+}
+
+#[test]
+fn a_client_that_never_finishes_its_request_holds_the_end_up_to_the_deadline_or_the_second_signal()
+{
+    let expected = Start::new()
+        .expect_log("did not stop in time")
+        .expect_log("hastened")
+        .expect_log("stopped before everything");
+    let mut appliance = expected.set("shutdown.deadline", "20s").run();
+    assert_eq!(
+        appliance.write(&[("__name__", "kept")], &[(now_ms(), 1.0)]),
+        204
+    );
+    let mut stalled = std::net::TcpStream::connect(&appliance.http).unwrap();
+    stalled
+        .write_all(
+            b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nten bytes.",
+        )
+        .unwrap();
+    pause(Duration::from_millis(300));
+    appliance.signal(Signal::TERM);
+    eventually("the log names who is pending", || {
+        let lines = appliance.logged("still stopping");
+        lines
+            .iter()
+            .any(|line| line.contains("\"pending\":\"http\""))
+            .then_some(())
+    });
+    let hastened_ms = now_ms();
+    appliance.signal(Signal::TERM);
+    let status = appliance.wait();
+    let took_ms = now_ms() - hastened_ms;
+    assert!(took_ms < 5_000, "{took_ms} ms after the second signal");
+    assert!(status.success(), "{status}");
+    appliance.check_log();
+    assert!(
+        appliance
+            .logged("stage stopped")
+            .iter()
+            .any(|line| line.contains("\"head\""))
+    );
 }
