@@ -200,10 +200,10 @@ fn readiness_names_its_reason_until_the_replay_is_over_and_health_answers_at_onc
     let appliance = Start::new().run();
     let end = now_ms();
     // Enough for a replay that takes a moment.
-    let samples: Vec<(i64, f64)> = (0..5_000_i32)
-        .map(|n| (end - 5_000_000 + i64::from(n) * 1000, f64::from(n)))
+    let samples: Vec<(i64, f64)> = (0..3_000_i32)
+        .map(|n| (end - 3_000_000 + i64::from(n) * 1000, f64::from(n)))
         .collect();
-    for series in 0..60 {
+    for series in 0..100 {
         let series = format!("s{series}");
         assert_eq!(appliance.write(&[("__name__", &series)], &samples), 204);
     }
@@ -230,7 +230,7 @@ fn readiness_names_its_reason_until_the_replay_is_over_and_health_answers_at_onc
         reasons.first()
     ));
     assert!(reasons.iter().all(|reason| !reason.trim().is_empty()));
-    let seen = starting.samples("s59", end - 5_000_000, end);
+    let seen = starting.samples("s99", end - 3_000_000, end);
     assert_eq!(seen.len(), samples.len());
     starting.stop();
 }
