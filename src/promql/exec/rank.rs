@@ -8,6 +8,7 @@
     reason = "groups are numbered by the walk that places the series"
 )]
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::model::SeriesKey;
@@ -194,12 +195,18 @@ fn rank(op: AggregateOp, k: f64, members: &[usize], step: usize, input: &Frame) 
             }
         }
     }
-    match op {
-        AggregateOp::Topk => there.sort_by(|a, b| descending(a.1, b.1)),
-        AggregateOp::Bottomk => there.sort_by(|a, b| ascending(a.1, b.1)),
-        _ => (),
+    let by_value: fn(f64, f64) -> Ordering = match op {
+        AggregateOp::Topk => descending,
+        AggregateOp::Bottomk => ascending,
+        _ => |_, _| Ordering::Equal,
+    };
+    // Equal values rank in series order, so that any way of sorting gives the same.
+    let better = |a: &(usize, f64), b: &(usize, f64)| by_value(a.1, b.1).then(a.0.cmp(&b.0));
+    if k < there.len() {
+        there.select_nth_unstable_by(k, better);
+        there.truncate(k);
     }
-    there.truncate(k);
+    there.sort_unstable_by(better);
     there.into_iter().map(|(i, _)| i).collect()
 }
 
@@ -224,6 +231,29 @@ fn is_in_ratio(ratio: f64, share: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_best_of_equals_are_those_that_come_first() {
+        let budget = std::sync::Arc::new(crate::promql::limits::Budget::new(
+            100,
+            crate::foundation::Cancel::new(),
+            std::sync::Arc::new(crate::foundation::ManualClock::new(0)),
+            i64::MAX,
+        ));
+        let mut frame = Frame::new(1, &budget);
+        for v in [3.0, f64::NAN, 5.0, 3.0, 5.0, 1.0] {
+            frame
+                .push(Head::new(crate::model::Labels::empty()))
+                .set(0, v);
+        }
+        let members: Vec<usize> = (0..6).collect();
+        let best = |op, k| rank(op, k, &members, 0, &frame);
+        assert_eq!(best(AggregateOp::Topk, 3.9), [2, 4, 0]);
+        assert_eq!(best(AggregateOp::Bottomk, 2.0), [5, 0]);
+        assert_eq!(best(AggregateOp::Topk, 9.0), [2, 4, 0, 3, 5, 1]);
+        assert_eq!(best(AggregateOp::Limitk, 2.0), [0, 1]);
+        assert!(best(AggregateOp::Topk, f64::NAN).is_empty());
+    }
 
     #[test]
     fn a_ratio_and_its_complement_share_no_series() {

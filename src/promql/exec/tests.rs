@@ -352,7 +352,7 @@ fn a_pool_answers_the_same_bit_for_bit() {
 
 #[test]
 fn long_ranges_over_many_series_are_computed_in_slices_without_seams() {
-    let many: Vec<ChunkSeries> = (0..6_000u32)
+    let many: Vec<ChunkSeries> = (0..5_000u32)
         .map(|i| {
             let values: Vec<f64> = (0..100u32).map(|step| f64::from(step + i)).collect();
             series(&[("__name__", "m"), ("i", &i.to_string())], &values)
