@@ -1,0 +1,219 @@
+//! An appliance without data: queries are parsed and find nothing, nothing is scraped.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::pending;
+use gauntlet::api::http::{
+    Answer, ApiError, BuildInfo, HttpSettings, HttpState, InstantQuery, LabelRequest, QueryPort,
+    RangeQuery, Readiness, RuntimeInfo, SeriesAnswer, StatusPort, TargetMetadata, TargetsPort,
+    TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest, serve,
+};
+use gauntlet::foundation::pool::Pool;
+use gauntlet::foundation::{Cancel, SystemClock};
+use gauntlet::model::{Labels, LabelsError, Matcher, Metadata, SeriesKey, TimestampMs};
+use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
+use gauntlet::remote::{WriteLimits, WriteReport, append_write_request};
+use gauntlet::storage::{
+    AppendError, Appendable, Appender, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesRef,
+    SeriesSet, StorageError, VecSeriesSet,
+};
+use parking_lot::Mutex;
+
+/// Holds nothing and takes everything.
+#[derive(Clone, Default)]
+pub(crate) struct Empty {
+    /// The flag of the query that was asked for last.
+    pub(crate) last_cancel: Arc<Mutex<Option<Cancel>>>,
+}
+
+/// Serves until the test's runtime ends; tells the port.
+pub(crate) fn start(empty: &Empty) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let state = HttpState {
+        clock: Arc::new(SystemClock),
+        settings: HttpSettings::default(),
+        query: Arc::new(empty.clone()),
+        write: Arc::new(empty.clone()),
+        targets: Arc::new(empty.clone()),
+        status: Arc::new(empty.clone()),
+    };
+    actix_web::rt::spawn(serve(state, listener, 2).unwrap());
+    port
+}
+
+impl Queryable for Empty {
+    fn select(
+        &self,
+        _matchers: &[Matcher],
+        _hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        Ok(Box::new(VecSeriesSet::default()))
+    }
+
+    fn label_names(
+        &self,
+        _matchers: &[Matcher],
+        _hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        Ok(LabelAnswer::default())
+    }
+
+    fn label_values(
+        &self,
+        _name: &str,
+        _matchers: &[Matcher],
+        _hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        Ok(LabelAnswer::default())
+    }
+}
+
+fn engine() -> Engine {
+    Engine::new(EngineSettings::default(), None::<Pool>)
+}
+
+impl QueryPort for Empty {
+    fn instant(&self, query: InstantQuery) -> Answer<Result<QueryOutput, ApiError>> {
+        *self.last_cancel.lock() = Some(query.params.cancel.clone());
+        let source = Arc::new(self.clone());
+        async move {
+            if query.text == "forever" {
+                pending::<()>().await;
+            }
+            let options = QueryOptions::default();
+            Ok(engine().instant(source, &query.text, query.t, &options)?)
+        }
+        .boxed()
+    }
+
+    fn range(&self, query: RangeQuery) -> Answer<Result<QueryOutput, ApiError>> {
+        let source = Arc::new(self.clone());
+        async move {
+            let options = QueryOptions::default();
+            let RangeQuery {
+                text,
+                start,
+                end,
+                step_ms,
+                ..
+            } = query;
+            Ok(engine().range(source, &text, start, end, step_ms, &options)?)
+        }
+        .boxed()
+    }
+
+    fn series(&self, _request: LabelRequest) -> Answer<Result<SeriesAnswer, ApiError>> {
+        async { Ok(SeriesAnswer::default()) }.boxed()
+    }
+
+    fn label_names(&self, _request: LabelRequest) -> Answer<Result<LabelAnswer, ApiError>> {
+        async { Ok(LabelAnswer::default()) }.boxed()
+    }
+
+    fn label_values(
+        &self,
+        _name: String,
+        _request: LabelRequest,
+    ) -> Answer<Result<LabelAnswer, ApiError>> {
+        async { Ok(LabelAnswer::default()) }.boxed()
+    }
+}
+
+impl Appendable for Empty {
+    fn appender(&self) -> Box<dyn Appender + '_> {
+        Box::new(Nowhere)
+    }
+}
+
+struct Nowhere;
+
+impl Appender for Nowhere {
+    fn series(
+        &mut self,
+        _key: SeriesKey,
+        labels: &mut dyn FnMut() -> Result<Labels, LabelsError>,
+    ) -> Result<SeriesRef, AppendError> {
+        labels()?;
+        Ok(SeriesRef(1))
+    }
+
+    fn append(&mut self, _series: SeriesRef, _t: TimestampMs, _v: f64) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    fn metadata(&mut self, _series: SeriesRef, _metadata: &Metadata) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    fn rollback(self: Box<Self>) {}
+}
+
+impl WritePort for Empty {
+    fn write(&self, request: WriteRequest) -> Answer<Result<WriteReport, WriteFailure>> {
+        let limits = WriteLimits {
+            decoded_bytes_max: request.decoded_bytes_max,
+            now_ms: i64::MAX,
+        };
+        let written = append_write_request(&request.body, limits, self, &mut Vec::new());
+        async move { written.map_err(WriteFailure::Write) }.boxed()
+    }
+}
+
+impl TargetsPort for Empty {
+    fn targets(&self) -> Answer<TargetsView> {
+        async { TargetsView::default() }.boxed()
+    }
+
+    fn metadata(&self) -> Answer<Vec<TargetMetadata>> {
+        async { Vec::new() }.boxed()
+    }
+}
+
+impl StatusPort for Empty {
+    fn readiness(&self) -> Readiness {
+        Readiness::Ready
+    }
+
+    fn config_yaml(&self) -> String {
+        String::new()
+    }
+
+    fn flags(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn runtime(&self) -> RuntimeInfo {
+        RuntimeInfo::default()
+    }
+
+    fn build(&self) -> BuildInfo {
+        BuildInfo::default()
+    }
+
+    fn tsdb(&self, _limit: usize) -> Answer<Result<TsdbStatus, ApiError>> {
+        async { Ok(TsdbStatus::default()) }.boxed()
+    }
+
+    fn wal_replay(&self) -> WalReplay {
+        WalReplay::default()
+    }
+
+    fn features(&self) -> Vec<(String, Vec<(String, bool)>)> {
+        Vec::new()
+    }
+
+    fn metrics(&self) -> (String, &'static str) {
+        (String::new(), "text/plain")
+    }
+
+    fn reload(&self) -> Answer<Result<(), String>> {
+        async { Ok(()) }.boxed()
+    }
+}

@@ -1,0 +1,74 @@
+//! A Prometheus that scrapes nothing, for one test.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use gauntlet::foundation::durable::replace_file;
+use tempfile::TempDir;
+
+use crate::client::{Ask, send};
+
+/// A running Prometheus; killed when dropped.
+pub(crate) struct Prometheus {
+    child: Child,
+    pub(crate) port: u16,
+    _dir: TempDir,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// `None`, said aloud, where it is not installed; in continuous integration that is a failure.
+pub(crate) async fn start() -> Option<Prometheus> {
+    if Command::new("prometheus")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "prometheus is not installed"
+        );
+        std::io::stderr()
+            .write_all(b"SKIPPED: prometheus is not installed (Debian package prometheus)\n")
+            .unwrap();
+        return None;
+    }
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("prometheus.yml");
+    replace_file(&config, b"global:\n  scrape_interval: 1h\n").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let child = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            dir.path().join("data").display()
+        ))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .arg("--web.enable-remote-write-receiver")
+        .stderr(File::create(dir.path().join("log")).unwrap())
+        .spawn()
+        .unwrap();
+    let peer = Prometheus {
+        child,
+        port,
+        _dir: dir,
+    };
+    for _ in 0..300 {
+        let answer = send(port, Ask::get("/-/ready")).await;
+        if answer.is_some_and(|answer| answer.status == 200) {
+            return Some(peer);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("Prometheus is not ready after 30 s");
+}
