@@ -224,6 +224,20 @@ impl HttpClient {
     }
 
     fn build(&self, host: &str) -> Result<Client, FetchError> {
+        let failed = |error: reqwest::Error| FetchError::Setup(innermost(&error));
+        match self.builder(host)?.build() {
+            Ok(client) => Ok(client),
+            // A machine without authorities can still scrape what needs none; the rest fails its own handshake.
+            Err(error) if self.settings.tls.ca.is_none() => {
+                tracing::warn!(error = %innermost(&error), "trusts no certificate authority");
+                let builder = self.builder(host)?.tls_certs_only([]);
+                builder.build().map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn builder(&self, host: &str) -> Result<ClientBuilder, FetchError> {
         let HttpSettings {
             auth: _,
             tls,
@@ -247,10 +261,7 @@ impl HttpClient {
             builder = builder.dns_resolver(Arc::new(OneHost(Arc::from(host))));
         }
         let builder = with_proxy(builder, proxy)?;
-        let builder = with_tls(builder, tls)?;
-        builder
-            .build()
-            .map_err(|error| FetchError::Setup(innermost(&error)))
+        with_tls(builder, tls)
     }
 
     /// Credentials and configured headers; files are read now.

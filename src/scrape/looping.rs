@@ -27,6 +27,8 @@ static SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape
 
 /// Bodies of that many scrapes are kept to be filled again.
 const SPARE_BODIES_MAX: usize = 16;
+/// A larger body is given back to the allocator.
+const SPARE_BODY_BYTES_MAX: usize = 4 << 20;
 
 /// What every loop shares.
 pub(super) struct Context {
@@ -66,7 +68,7 @@ impl Context {
 
     fn give_body(&self, body: Vec<u8>) {
         let mut bodies = self.bodies.lock();
-        if bodies.len() < SPARE_BODIES_MAX {
+        if bodies.len() < SPARE_BODIES_MAX && body.capacity() <= SPARE_BODY_BYTES_MAX {
             bodies.push(body);
         }
     }

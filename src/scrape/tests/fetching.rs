@@ -63,6 +63,24 @@ async fn a_good_answer_comes_back_whole() {
     assert!(request.contains("user-agent: gauntlet/"), "{request}");
 }
 
+#[test]
+fn a_machine_without_authorities_scrapes_what_needs_none() {
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(program)
+        .args([
+            "--exact",
+            "scrape::tests::fetching::a_good_answer_comes_back_whole",
+        ])
+        .envs([
+            ("SSL_CERT_FILE", "/nonexistent"),
+            ("SSL_CERT_DIR", "/nonexistent"),
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
 #[tokio::test]
 async fn every_other_status_is_an_error_that_names_it() {
     let server = Scripted::start(Reply::text("")).await;
@@ -288,5 +306,53 @@ async fn tls_checks_authority_and_name_unless_told_otherwise() {
         assert_eq!(fetched.unwrap().1, b"tls 1\n");
         assert_eq!(name, has_name);
         assert!(head.contains(&format!("127.0.0.1:{port}\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_file_that_changes_is_read_again() {
+    let make = || rcgen::generate_simple_self_signed(vec!["target.example".to_owned()]).unwrap();
+    let (old, new) = (make(), make());
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(new.signing_key.serialize_der());
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![new.cert.der().clone()], key.into())
+        .unwrap();
+    let config = std::sync::Arc::new(config);
+    let listener = std::sync::Arc::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("https://{}/metrics", listener.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.pem");
+    let tls = TlsSettings {
+        ca: Some(PemSource::File(path.clone())),
+        server_name: Some("target.example".to_owned()),
+        ..TlsSettings::default()
+    };
+    let client = HttpClient::new(
+        HttpSettings {
+            tls,
+            ..HttpSettings::default()
+        },
+        true,
+    );
+    for (pem, is_good) in [(old.cert.pem(), false), (new.cert.pem() + "\n", true)] {
+        replace_file(&path, pem.as_bytes()).unwrap();
+        let (listener, config) = (
+            std::sync::Arc::clone(&listener),
+            std::sync::Arc::clone(&config),
+        );
+        let server = tokio::task::spawn_blocking(move || answer_tls(&listener, config));
+        let request = Request {
+            url: &url,
+            headers: HeaderMap::new(),
+            timeout: Duration::from_secs(10),
+            body_bytes_max: None,
+        };
+        let fetched = client.fetch(request, &mut Vec::new()).await;
+        assert_eq!(fetched.is_ok(), is_good, "{fetched:?}");
+        server.await.unwrap();
     }
 }

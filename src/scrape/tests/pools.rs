@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::foundation::durable::replace_file;
 use crate::foundation::{Clock, SystemClock};
 use crate::model::Labels;
+use crate::relabel::{RelabelAction, RelabelRule, RelabelSettings};
 use crate::scrape::manager::ScrapeManager;
 use crate::scrape::settings::{
     DiscoverySettings, HttpDiscovery, HttpSettings, JobSettings, Settings, TargetGroup,
@@ -46,10 +47,13 @@ async fn a_target_is_scraped_and_shown() {
     let server = Scripted::start(Reply::text("# HELP a Text.\n# TYPE a counter\na 1\n")).await;
     let db = MemoryDb::new();
     let manager = manager(&db);
-    manager.apply(settings(&[fast_job("j", &[&server.address])]));
+    let mut job = fast_job("j", &[&server.address]);
+    job.request.interval_ms = 400;
+    job.request.timeout_ms = 400;
+    manager.apply(settings(&[job]));
     assert_eq!(manager.targets().active[0].health, Health::Unknown);
     let a = labels("a", "j", &server.address);
-    db.wait_until(|db| db.values(&a).len() >= 8).await;
+    db.wait_until(|db| db.values(&a).len() >= 3).await;
     manager.stop(Duration::from_secs(5)).await.unwrap();
 
     let times: Vec<i64> = db.dump()[&a].iter().map(|(t, _)| *t).collect();
@@ -61,7 +65,7 @@ async fn a_target_is_scraped_and_shown() {
     );
     assert_eq!(target.scrape_url, server.url());
     assert_eq!(target.last_scrape_ms, times.last().copied());
-    assert_eq!((target.interval_ms, target.timeout_ms), (100, 100));
+    assert_eq!((target.interval_ms, target.timeout_ms), (400, 400));
     assert_eq!(manager.scrape_pools(), ["j"]);
     let metadata = manager.metadata();
     assert_eq!(metadata[0].metric, "a");
@@ -72,7 +76,7 @@ async fn a_target_is_scraped_and_shown() {
                   text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n";
     assert!(request.contains(accept), "{request}");
     assert!(
-        request.contains("x-prometheus-scrape-timeout-seconds: 0.1\r\n"),
+        request.contains("x-prometheus-scrape-timeout-seconds: 0.4\r\n"),
         "{request}"
     );
 }
@@ -82,7 +86,10 @@ async fn stopping_writes_no_markers() {
     let server = Scripted::start(Reply::text("a 1\n")).await;
     let db = MemoryDb::new();
     let manager = manager(&db);
-    manager.apply(settings(&[fast_job("j", &[&server.address])]));
+    let mut job = fast_job("j", &[&server.address]);
+    job.request.interval_ms = 400;
+    job.request.timeout_ms = 400;
+    manager.apply(settings(&[job]));
     db.wait_commits(3).await;
     manager.stop(Duration::from_secs(5)).await.unwrap();
     for (labels, samples) in db.dump() {
@@ -377,4 +384,29 @@ async fn a_hundred_targets_keep_their_grid_for_ten_minutes() {
         places.insert(samples[0].0 % 15_000);
     }
     assert!(places.len() > 90, "{} places for 100 targets", places.len());
+}
+
+#[tokio::test]
+async fn equal_targets_are_one_and_dropped_ones_are_counted() {
+    let db = MemoryDb::new();
+    let manager = manager(&db);
+    let mut job = fast_job("j", &["a:1", "a:1", "b:1", "drop-1:1", "drop-2:1"]);
+    job.request.interval_ms = 3_600_000;
+    job.keep_dropped_targets = NonZeroUsize::new(1);
+    job.relabel = vec![
+        RelabelRule::new(RelabelSettings {
+            action: Some(RelabelAction::Drop),
+            source_labels: Some(vec!["__address__".to_owned()]),
+            regex: Some("drop-.*".to_owned()),
+            ..RelabelSettings::default()
+        })
+        .unwrap(),
+    ];
+    manager.apply(settings(&[job]));
+    let view = manager.targets();
+    let active = BTreeSet::from(["a:1".to_owned(), "b:1".to_owned()]);
+    assert_eq!((view.active.len(), targets_of(&manager)), (2, active));
+    assert_eq!(view.dropped.len(), 1);
+    assert_eq!(view.dropped[0].discovered.value("__address__"), "drop-1:1");
+    assert_eq!(view.dropped_counts["j"], 2);
 }
