@@ -11,12 +11,24 @@ use crate::foundation::verdict::Verdict;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum GatewayError {
-    /// The bucket cannot be listed or read.
-    #[error("sync blocks of the bucket")]
-    Bucket(#[from] BucketError),
+    /// The bucket cannot be listed or read; the text carries every cause, as it is shown on one line.
+    #[error("sync blocks of the bucket: {}", .0.chain())]
+    Bucket(BucketError),
     /// Opening blocks was cut off.
-    #[error("open blocks of the bucket")]
-    Interrupted(#[from] tokio::task::JoinError),
+    #[error("open blocks of the bucket: {0}")]
+    Interrupted(tokio::task::JoinError),
+}
+
+impl From<BucketError> for GatewayError {
+    fn from(error: BucketError) -> Self {
+        Self::Bucket(error)
+    }
+}
+
+impl From<tokio::task::JoinError> for GatewayError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::Interrupted(error)
+    }
 }
 
 impl GatewayError {

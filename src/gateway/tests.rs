@@ -403,7 +403,11 @@ async fn a_bucket_that_is_away_changes_nothing_and_a_query_that_needs_it_fails()
     let fixture = Fixture::new(Arc::clone(&faulty) as Arc<dyn Bucket>);
     fixture.gateway.sync().await.unwrap();
     faulty.fail(0..u64::MAX, Fault::Refused);
-    assert!(fixture.gateway.sync().await.is_err());
+    let error = fixture.gateway.sync().await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "sync blocks of the bucket: touch  in memory: on purpose"
+    );
     assert_eq!(fixture.gateway.status().served.len(), 1);
     let error = fixture.ask(&[]).await.unwrap_err();
     assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
