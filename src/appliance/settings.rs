@@ -8,7 +8,7 @@ use crate::actors::head_keeper::HeadKeeperSettings;
 use crate::api::grpc::GrpcSettings;
 use crate::api::http::HttpSettings;
 use crate::bucket::{BucketKind, BucketSettings};
-use crate::config::appliance as toml;
+use crate::config::appliance as typed;
 use crate::config::appliance::{HttpKeys, WalSync};
 use crate::model::duration::format_duration;
 use crate::model::{ExternalLabels, TimestampMs};
@@ -78,12 +78,12 @@ const BUCKET_DIR: &str = "bucket";
 impl Settings {
     /// What the configuration means; `bucket` is what its bucket file says, if there is one.
     pub fn new(
-        config: toml::Settings,
+        config: typed::Settings,
         bucket: Option<BucketSettings>,
         started_ms: TimestampMs,
     ) -> Self {
         // No `..`: a key added there does not compile until it means something here. Logs are the command line's.
-        let toml::Settings {
+        let typed::Settings {
             http,
             grpc,
             data_dir,
