@@ -11,7 +11,7 @@ use crate::bucket::BucketError;
 use crate::foundation::verdict::Verdict;
 use crate::model::BlockId;
 
-/// Why a block did not go up.
+/// Why a block did not go up; the text carries every cause, as it is shown on one line.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ShipError {
@@ -19,33 +19,30 @@ pub enum ShipError {
     #[error("ship blocks: no external labels are set, so nobody could tell whose blocks these are")]
     NoExternalLabels,
     /// The local directory cannot be read or its state not written.
-    #[error("{action} {}", path.display())]
+    #[error("{action} {}: {cause}", path.display())]
     Local {
         /// What was attempted.
         action: &'static str,
         /// Where.
         path: PathBuf,
         /// What the system said.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
     /// The local block is damaged.
-    #[error("ship block {block}")]
+    #[error("ship block {block}: {cause}")]
     Damaged {
         /// The block.
         block: BlockId,
         /// What is wrong with it.
-        #[source]
-        source: BlockError,
+        cause: BlockError,
     },
     /// The bucket refused or did not answer.
-    #[error("ship block {block}")]
+    #[error("ship block {block}: {}", cause.chain())]
     Bucket {
         /// The block.
         block: BlockId,
         /// What the bucket said.
-        #[source]
-        source: BucketError,
+        cause: BucketError,
     },
     /// After the upload the bucket holds something else.
     #[error("ship block {block}: {file} has {local} bytes here and {remote:?} in the bucket")]
@@ -70,19 +67,7 @@ impl ShipError {
                 Verdict::RetryAfter(Duration::from_secs(30))
             }
             Self::Damaged { .. } => Verdict::Quarantine,
-            Self::Bucket { source, .. } => source.verdict(),
+            Self::Bucket { cause, .. } => cause.verdict(),
         }
-    }
-
-    /// The error and its causes as one sentence.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
     }
 }

@@ -71,7 +71,7 @@ pub(crate) async fn ship_block(
         }
         let key = keys::in_block(block, &file.name);
         let uploaded = bucket.upload(&key, &file.path).await;
-        uploaded.map_err(|source| ShipError::Bucket { block, source })?;
+        uploaded.map_err(|cause| ShipError::Bucket { block, cause })?;
     }
     let present = sizes_in_bucket(bucket, block).await?;
     for file in &files {
@@ -88,9 +88,9 @@ pub(crate) async fn ship_block(
     let text = stamped(meta, &files, stamp).encode();
     let size = text.len() as u64;
     let put = bucket.put(&keys::meta(block), Bytes::from(text)).await;
-    put.map_err(|source| ShipError::Bucket { block, source })?;
+    put.map_err(|cause| ShipError::Bucket { block, cause })?;
     let info = bucket.head(&keys::meta(block)).await;
-    let info = info.map_err(|source| ShipError::Bucket { block, source })?;
+    let info = info.map_err(|cause| ShipError::Bucket { block, cause })?;
     if info.size != size {
         return Err(ShipError::Unequal {
             block,
@@ -110,7 +110,7 @@ async fn is_in_bucket(bucket: &dyn Bucket, block: BlockId) -> Result<bool, ShipE
     match bucket.get(&keys::meta(block), META_BYTES_MAX).await {
         Ok(text) => Ok(BlockMeta::decode(&text).is_ok()),
         Err(error) if error.is_not_found() => Ok(false),
-        Err(source) => Err(ShipError::Bucket { block, source }),
+        Err(cause) => Err(ShipError::Bucket { block, cause }),
     }
 }
 
@@ -118,7 +118,7 @@ async fn is_in_bucket(bucket: &dyn Bucket, block: BlockId) -> Result<bool, ShipE
 fn check_readable(dir: &Path, block: BlockId) -> Result<usize, ShipError> {
     match Block::open(dir) {
         Ok(opened) => Ok(opened.tombstones().n_intervals()),
-        Err(source) => Err(ShipError::Damaged { block, source }),
+        Err(cause) => Err(ShipError::Damaged { block, cause }),
     }
 }
 
@@ -127,10 +127,10 @@ fn check_readable(dir: &Path, block: BlockId) -> Result<usize, ShipError> {
 /// Thanos uploads no tombstones and so forgets deletions; here they go along, and who does not know them skips them.
 fn local_files(dir: &Path, with_tombstones: bool) -> Result<Vec<LocalFile>, ShipError> {
     let chunks = dir.join(CHUNKS_DIR);
-    let failed = |path: &Path, source| ShipError::Local {
+    let failed = |path: &Path, cause| ShipError::Local {
         action: "list the files of block",
         path: path.to_owned(),
-        source,
+        cause,
     };
     let mut names = Vec::new();
     for entry in fs::read_dir(&chunks).map_err(|source| failed(&chunks, source))? {
@@ -164,7 +164,7 @@ async fn sizes_in_bucket(
 ) -> Result<BTreeMap<String, u64>, ShipError> {
     let dir = block.to_string();
     let listed = bucket.list(&dir).await;
-    let infos = listed.map_err(|source| ShipError::Bucket { block, source })?;
+    let infos = listed.map_err(|cause| ShipError::Bucket { block, cause })?;
     let named = infos.into_iter().filter_map(|info| {
         let name = info.key.strip_prefix(&dir)?.strip_prefix('/')?;
         Some((name.to_owned(), info.size))

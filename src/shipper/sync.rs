@@ -141,7 +141,7 @@ impl Shipper {
                     uploaded.insert(id);
                 }
                 Err(error) if error.verdict() == Verdict::Quarantine => {
-                    report.damaged.push((dir.clone(), error.chain()));
+                    report.damaged.push((dir.clone(), error.to_string()));
                 }
                 Err(error) => {
                     result = Err(error);
@@ -173,10 +173,10 @@ impl Shipper {
         }
         if self.uploaded != uploaded {
             let dir = &self.settings.directory;
-            state::write(dir, &uploaded).map_err(|source| ShipError::Local {
+            state::write(dir, &uploaded).map_err(|cause| ShipError::Local {
                 action: "write upload state in",
                 path: dir.clone(),
-                source,
+                cause,
             })?;
             self.uploaded = uploaded;
         }
@@ -199,10 +199,10 @@ fn read_local_blocks(
     directory: &Path,
     damaged: &mut Vec<(PathBuf, String)>,
 ) -> Result<Vec<(PathBuf, BlockMeta)>, ShipError> {
-    let failed = |source| ShipError::Local {
+    let failed = |cause| ShipError::Local {
         action: "list blocks in",
         path: directory.to_owned(),
-        source,
+        cause,
     };
     let mut blocks = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {

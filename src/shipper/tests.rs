@@ -200,6 +200,11 @@ async fn older_data_goes_first_and_newer_data_waits_for_it() {
     for _ in 0..12 {
         let report = shipper.sync().await;
         assert_eq!(report.shipped, []);
+        let failed = report.failed.as_ref().unwrap().to_string();
+        assert!(
+            failed.contains(&older.to_string()) && failed.ends_with("on purpose"),
+            "{failed}"
+        );
         pauses.push(report.retry_after.unwrap().as_secs());
     }
     assert_eq!(pauses[..4], [5, 10, 20, 40]);
