@@ -1,6 +1,8 @@
-//! The HTTP API over real sockets, beside a real Prometheus.
+//! The HTTP API over real sockets, and expositions as a real Prometheus takes them.
 #[cfg(test)]
 mod client;
+#[cfg(test)]
+mod expositions;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A Prometheus that scrapes nothing, for one test.
+//! A Prometheus of its own for one test.
 
 use std::fs::File;
 use std::io::Write;
@@ -26,7 +26,7 @@ impl Drop for Prometheus {
 }
 
 /// `None`, said aloud, where it is not installed; in continuous integration that is a failure.
-pub(crate) async fn start() -> Option<Prometheus> {
+pub(crate) async fn start(config_text: &str) -> Option<Prometheus> {
     if Command::new("prometheus")
         .arg("--version")
         .output()
@@ -43,7 +43,7 @@ pub(crate) async fn start() -> Option<Prometheus> {
     }
     let dir = TempDir::new().unwrap();
     let config = dir.path().join("prometheus.yml");
-    replace_file(&config, b"global:\n  scrape_interval: 1h\n").unwrap();
+    replace_file(&config, config_text.as_bytes()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);

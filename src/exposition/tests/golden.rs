@@ -180,6 +180,7 @@ fn openmetrics_families_come_out_line_by_line() {
         ],
     );
     check(MediaType::OpenMetrics, "# EOF", &[]);
+    check_openmetrics("a{b=\"c\",} 1\n", &[r#"{__name__="a", b="c"} 1"#]);
     check(
         MediaType::OpenMetrics,
         "a{b=\"x\0\"} 1\n# EOF",
