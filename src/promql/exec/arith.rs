@@ -4,6 +4,7 @@
     reason = "PromQL compares floats exactly on purpose"
 )]
 
+use crate::promql::functions::math::pow;
 use crate::promql::parse::ast::BinaryOp;
 
 /// What an operator makes of two floats: the value, or whether it keeps the left one.
@@ -23,7 +24,7 @@ pub(crate) fn kernel(op: BinaryOp) -> Option<Kernel> {
         BinaryOp::Mul => Kernel::Compute(|a, b| a * b),
         BinaryOp::Div => Kernel::Compute(|a, b| a / b),
         BinaryOp::Mod => Kernel::Compute(|a, b| a % b),
-        BinaryOp::Pow => Kernel::Compute(f64::powf),
+        BinaryOp::Pow => Kernel::Compute(pow),
         BinaryOp::Atan2 => Kernel::Compute(f64::atan2),
         BinaryOp::Eq => Kernel::Keep(|a, b| a == b),
         BinaryOp::Ne => Kernel::Keep(|a, b| a != b),
