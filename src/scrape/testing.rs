@@ -55,6 +55,7 @@ struct Inner {
     n_label_lookups: usize,
     n_commits: usize,
     fails: Option<AppendError>,
+    panics: bool,
 }
 
 impl MemoryDb {
@@ -93,6 +94,11 @@ impl MemoryDb {
     /// Every sample is refused with this from now on.
     pub(super) fn fail(&self, error: Option<AppendError>) {
         self.inner.lock().fails = error;
+    }
+
+    /// The next sample panics.
+    pub(super) fn panic_once(&self) {
+        self.inner.lock().panics = true;
     }
 
     /// Waits until `holds` after some commit.
@@ -161,7 +167,8 @@ impl Appender for MemoryAppender<'_> {
     }
 
     fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError> {
-        let inner = self.db.inner.lock();
+        let mut inner = self.db.inner.lock();
+        assert!(!std::mem::take(&mut inner.panics), "on purpose");
         if let Some(error) = &inner.fails {
             return Err(error.clone());
         }

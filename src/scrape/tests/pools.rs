@@ -410,3 +410,48 @@ async fn equal_targets_are_one_and_dropped_ones_are_counted() {
     assert_eq!(view.dropped[0].discovered.value("__address__"), "drop-1:1");
     assert_eq!(view.dropped_counts["j"], 2);
 }
+
+#[tokio::test]
+async fn a_panic_while_appending_costs_one_scrape() {
+    let server = Scripted::start(Reply::text("a 1\n")).await;
+    let db = MemoryDb::new();
+    let manager = manager(&db);
+    manager.apply(settings(&[fast_job("j", &[&server.address])]));
+    let a = labels("a", "j", &server.address);
+    db.wait_until(|db| db.values(&a).len() >= 2).await;
+    db.panic_once();
+    let before = db.values(&a).len();
+    db.wait_until(|db| db.values(&a).len() >= before + 3).await;
+    assert_eq!(manager.n_targets()["j"], 1);
+}
+
+#[tokio::test]
+async fn a_target_that_hangs_does_not_hold_up_the_stop() {
+    let hanging = Reply {
+        hangs: true,
+        ..Reply::text("a 1\nb 2\n")
+    };
+    let server = Scripted::start(hanging).await;
+    let db = MemoryDb::new();
+    let manager = manager(&db);
+    let mut job = fast_job("j", &[&server.address]);
+    job.request.interval_ms = 4_000;
+    job.request.timeout_ms = 4_000;
+    manager.apply(settings(&[job]));
+    let asked = async {
+        while server.requests().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked)
+        .await
+        .unwrap();
+    let started = tokio::time::Instant::now();
+    manager.stop(Duration::from_secs(3)).await.unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(db.dump().is_empty());
+}
