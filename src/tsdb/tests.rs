@@ -17,6 +17,13 @@ use crate::wal::{Compression, WalSettings};
 
 type Model = BTreeMap<String, BTreeMap<i64, u64>>;
 
+/// In memory where the system has such a place: these tests make thousands of files, and none outlives its test.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_not_there| tempfile::tempdir())
+        .unwrap()
+}
+
 fn settings() -> TsdbSettings {
     TsdbSettings {
         head: HeadSettings {
@@ -88,7 +95,7 @@ fn append(db: &Tsdb, names: &[&str], times: impl IntoIterator<Item = i64>, model
 
 #[test]
 fn blocks_are_cut_and_everything_is_there_before_after_and_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut model = Model::new();
     let db = open(dir.path());
     append(&db, &["a", "b"], (0..500).map(|n| 3 + n * 10), &mut model);
@@ -141,7 +148,7 @@ fn blocks_are_cut_and_everything_is_there_before_after_and_after_a_restart() {
 
 #[test]
 fn a_directory_has_one_owner() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     let clock = Arc::new(ManualClock::new(0));
     let twice = Tsdb::open(dir.path(), settings(), clock);
@@ -152,7 +159,7 @@ fn a_directory_has_one_owner() {
 
 #[test]
 fn what_does_not_open_is_set_aside_with_its_reason_and_the_rest_answers() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut model = Model::new();
     let db = open(dir.path());
     append(&db, &["a"], (0..400).map(|n| n * 10), &mut model);
@@ -189,7 +196,7 @@ fn what_does_not_open_is_set_aside_with_its_reason_and_the_rest_answers() {
 
 #[test]
 fn retention_deletes_released_blocks_only_and_open_queries_keep_them() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut model = Model::new();
     let mut settings = settings();
     settings.retention.time_ms = Some(2000);
@@ -221,8 +228,8 @@ fn retention_deletes_released_blocks_only_and_open_queries_keep_them() {
 
 #[test]
 fn a_block_that_moved_to_another_source_is_seen_all_the_while() {
-    let dir = tempfile::tempdir().unwrap();
-    let bucket = tempfile::tempdir().unwrap();
+    let dir = scratch();
+    let bucket = scratch();
     let mut model = Model::new();
     let db = open(dir.path());
     append(&db, &["a", "b"], (0..300).map(|n| n * 10), &mut model);
@@ -279,7 +286,7 @@ fn check_seen(db: &Tsdb, committed: &AtomicI64, held: &mut Vec<(i64, Arc<crate::
 
 #[test]
 fn every_committed_sample_is_seen_exactly_once_while_blocks_are_cut() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let db = open(dir.path());
     let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

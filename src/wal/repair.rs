@@ -129,6 +129,13 @@ mod tests {
     use crate::foundation::durable::replace_file;
     use crate::wal::{Compression, Wal, WalSettings, segment_name};
 
+    /// In memory where the system has such a place: these tests make thousands of files, and none outlives its test.
+    fn scratch() -> tempfile::TempDir {
+        tempfile::tempdir_in("/dev/shm")
+            .or_else(|_not_there| tempfile::tempdir())
+            .unwrap()
+    }
+
     fn records_of(path: &Path) -> Vec<Vec<u8>> {
         let mut reader = SegmentReader::open(path).unwrap();
         let mut records = Vec::new();
@@ -159,7 +166,7 @@ mod tests {
     #[test]
     fn records_come_back_through_every_compression_and_many_segments() {
         for compression in [Compression::None, Compression::Snappy, Compression::Zstd] {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = scratch();
             let settings = WalSettings {
                 segment_bytes_max: 64 << 10,
                 compression,
@@ -193,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_truncation_keeps_exactly_the_whole_records() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let records = sample_records();
         let bytes = written(dir.path(), Compression::Snappy, &records);
         let path = dir.path().join(segment_name(0));
@@ -217,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_loses_at_most_its_page_and_never_panics() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let records = sample_records();
         let bytes = written(dir.path(), Compression::Snappy, &records);
         let path = dir.path().join(segment_name(0));
@@ -243,7 +250,7 @@ mod tests {
 
     #[test]
     fn damage_in_the_middle_keeps_what_lies_behind_it_and_sets_the_original_aside() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let records: Vec<Vec<u8>> = (0..100u8).map(|n| vec![n; 1000]).collect();
         let mut bytes = written(dir.path(), Compression::None, &records);
         let path = dir.path().join(segment_name(0));
@@ -265,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_stops_the_log_until_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let mut wal = Wal::open(dir.path(), WalSettings::default()).unwrap();
         wal.append(&[b"one"]).unwrap();
         wal.poison("fsync: no space left on device".to_owned());
