@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use arc_swap::ArcSwap;
 
 use crate::actors::Observe;
 use crate::actors::duty::{Duty, DutyReport, DutyState, judge};
@@ -17,26 +18,33 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Duties and how they stand, as judged now.
 pub type Duties = Vec<Duty>;
 
+/// Where everybody reads how the duties stand, without asking the steward.
+pub type DutyBoard = Arc<ArcSwap<Duties>>;
+
 /// Hears reports and notices silence. What it knows is rebuilt from the reports that follow a restart.
 #[derive(Debug)]
 pub struct Steward {
     clock: Arc<dyn Clock>,
+    board: DutyBoard,
     duties: BTreeMap<&'static str, Duty>,
     told: BTreeMap<&'static str, DutyState>,
 }
 
 impl Steward {
     /// Knows nothing yet.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, board: DutyBoard) -> Self {
         Self {
             clock,
+            board,
             duties: BTreeMap::new(),
             told: BTreeMap::new(),
         }
     }
 
     fn look(&mut self) {
-        for duty in self.judged() {
+        let judged = self.judged();
+        self.board.store(Arc::new(judged.clone()));
+        for duty in judged {
             let before = self.told.insert(duty.name, duty.state.clone());
             let is_news = before.as_ref().map(DutyState::as_str) != Some(duty.state.as_str());
             match &duty.state {
@@ -99,6 +107,7 @@ impl Handler<DutyReport> for Steward {
                 due_ms,
             },
         );
+        self.board.store(Arc::new(self.judged()));
     }
 }
 
@@ -120,7 +129,7 @@ mod tests {
     #[actix::test]
     async fn a_duty_that_goes_silent_is_found_behind() {
         let clock = ManualClock::new(0);
-        let steward = Steward::new(Arc::new(clock.clone())).start();
+        let steward = Steward::new(Arc::new(clock.clone()), DutyBoard::default()).start();
         let report = DutyReport {
             duty: "ship blocks",
             state: DutyState::Ok,
@@ -140,7 +149,7 @@ mod tests {
     #[actix::test]
     async fn a_state_keeps_its_beginning_while_it_lasts() {
         let clock = ManualClock::new(10);
-        let steward = Steward::new(Arc::new(clock.clone())).start();
+        let steward = Steward::new(Arc::new(clock.clone()), DutyBoard::default()).start();
         let blocked = DutyState::Blocked {
             reason: "no bucket".to_owned(),
             what_to_do: "wait".to_owned(),

@@ -1,19 +1,20 @@
 //! Opens, binds and constructs, in the order in which things need each other.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::actors::querier::QuerierPorts;
 use crate::actors::scrape_sidecar::ApplyConfig;
 use crate::api::grpc::GrpcServer;
-use crate::api::http::{HttpState, not_found, routes};
+use crate::api::http::{HttpMetrics, HttpState, not_found, observe, routes};
 use crate::appliance::error::StartError;
-use crate::appliance::exports::{Exported, export};
+use crate::appliance::exports::{Exported, export, export_process};
 use crate::appliance::ports::{Opened, Ports};
 use crate::appliance::reload::read;
 use crate::appliance::settings::Settings;
@@ -46,7 +47,7 @@ const HTTP_STOP_S: u64 = 60;
 pub(crate) struct Built {
     pub(crate) ports: Arc<Ports>,
     pub(crate) http: ServerHandle,
-    pub(crate) http_address: std::net::SocketAddr,
+    pub(crate) http_address: SocketAddr,
     pub(crate) grpc: GrpcServer,
     pub(crate) actors: Actors,
     pub(crate) query: Pool,
@@ -99,6 +100,8 @@ pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
     let grpc = ports.settings.grpc.clone();
     let grpc = GrpcServer::start(grpc, Arc::clone(&ports) as _, query.clone()).await?;
     let http = serve_http(&ports, listener).map_err(refused)?;
+    export_process(&ports);
+    say_where(http_address, grpc.address());
     let scraped = scrape_settings(&ports, http_address).await?;
     let tsdb = open_database(&ports).await?;
     let (fatal_sender, fatal) = mpsc::channel(8);
@@ -122,6 +125,16 @@ pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
         fatal,
         _fatal_sender: fatal_sender,
     })
+}
+
+/// The sockets are open, though nothing but health is answered yet.
+fn say_where(http: SocketAddr, grpc: SocketAddr) {
+    tracing::info!(%http, %grpc, "listening");
+    for address in [http, grpc] {
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "other machines reach this address and nothing asks for credentials");
+        }
+    }
 }
 
 /// From here on requests are answered.
@@ -246,7 +259,7 @@ fn external_labels(settings: &Settings, scraped: &scrape::Settings) -> ExternalL
 
 async fn scrape_settings(
     ports: &Arc<Ports>,
-    own: std::net::SocketAddr,
+    own: SocketAddr,
 ) -> Result<scrape::Settings, StartError> {
     let Some(path) = &ports.settings.scrape_config else {
         return Ok(scrape::default_settings(&own.to_string()));
@@ -301,11 +314,14 @@ fn serve_http(ports: &Arc<Ports>, listener: TcpListener) -> std::io::Result<Serv
         status,
     });
     let workers = ports.settings.http_workers;
+    let counted = web::Data::new(HttpMetrics::new(&ports.metrics));
     let ports = web::Data::from(Arc::clone(ports));
     let server = HttpServer::new(move || {
         let app = App::new()
             .app_data(web::Data::clone(&state))
-            .app_data(web::Data::clone(&ports));
+            .app_data(web::Data::clone(&ports))
+            .app_data(web::Data::clone(&counted))
+            .wrap(from_fn(observe));
         #[cfg(debug_assertions)]
         let app = app.configure(crate::appliance::panics::routes);
         app.configure(routes).default_service(web::to(not_found))

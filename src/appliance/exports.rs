@@ -1,8 +1,11 @@
 //! Which numbers of which room are exposed under which names.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::appliance::ports::Opened;
+use crate::actors::duty::DutyState;
+use crate::actors::steward::DutyBoard;
+use crate::appliance::ports::{Opened, Ports};
 use crate::appliance::spawn::Actors;
 use crate::bucket::MeteredBucket;
 use crate::foundation::keeper::Record;
@@ -26,16 +29,91 @@ pub(crate) struct Exported {
 
 /// Lets `metrics` read every room's numbers whenever somebody asks.
 pub(crate) fn export(metrics: &Metrics, opened: &Opened, actors: &Actors, more: Exported) {
-    register_process_metrics(metrics);
     let tsdb = opened.tsdb.clone();
     metrics.read(move |readings| read_tsdb(readings, &tsdb));
     let records = actors.records.clone();
     metrics.read(move |readings| read_actors(readings, &records));
+    let duties = Arc::clone(&actors.duties);
+    metrics.read(move |readings| read_duties(readings, &duties));
     let gateway = Arc::clone(&opened.gateway);
     metrics.read(move |readings| read_gateway(readings, &gateway));
     let scrape = Arc::clone(&opened.scrape);
     metrics.read(move |readings| read_scrape(readings, &scrape));
     metrics.read(move |readings| read_bounds(readings, &more));
+}
+
+/// Lets the ports' metrics tell what is known before the database is open.
+pub(crate) fn export_process(ports: &Arc<Ports>) {
+    register_process_metrics(&ports.metrics);
+    // Weak, because the ports own the metrics that own this closure.
+    let ports = (Arc::downgrade(ports), ports.metrics.clone());
+    ports.1.read(move |readings| {
+        if let Some(ports) = ports.0.upgrade() {
+            read_process(readings, &ports);
+        }
+    });
+}
+
+fn read_process(r: &mut Readings<'_, '_>, ports: &Ports) {
+    r.facts(
+        "gauntlet_build_info",
+        "The version that runs.",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+    );
+    r.gauge_of(
+        "prometheus_ready",
+        "Are requests served?",
+        u8::from(ports.opened().is_some()),
+    );
+    r.gauge_of(
+        "prometheus_config_last_reload_successful",
+        "Did the last reload of the configuration succeed?",
+        u8::from(ports.reload_succeeded.load(Ordering::SeqCst)),
+    );
+    r.gauge(
+        "prometheus_config_last_reload_success_timestamp_seconds",
+        "When the configuration was read last.",
+        seconds(Some(ports.last_config_ms.load(Ordering::SeqCst))),
+    );
+    let (done, total) = ports.replay.get();
+    r.gauge_of(
+        "gauntlet_replay_done_segments",
+        "Segments of the log that are replayed.",
+        done,
+    );
+    r.gauge_of(
+        "gauntlet_replay_found_segments",
+        "Segments of the log that were found at the start.",
+        total,
+    );
+}
+
+fn read_duties(r: &mut Readings<'_, '_>, board: &DutyBoard) {
+    let duties = board.load();
+    let states: Vec<_> = duties
+        .iter()
+        .map(|duty| match &duty.state {
+            DutyState::Ok => (duty.name, 0.0),
+            DutyState::Behind { .. } => (duty.name, 1.0),
+            DutyState::Blocked { .. } => (duty.name, 2.0),
+        })
+        .collect();
+    r.gauges(
+        "gauntlet_duty_state",
+        "How a background job stands: 0 in time, 1 behind, 2 blocked.",
+        "duty",
+        &states,
+    );
+    let since: Vec<_> = duties
+        .iter()
+        .map(|duty| (duty.name, seconds(Some(duty.since_ms))))
+        .collect();
+    r.gauges(
+        "gauntlet_duty_since_seconds",
+        "Since when a background job stands so.",
+        "duty",
+        &since,
+    );
 }
 
 fn seconds(t: Option<TimestampMs>) -> f64 {
@@ -363,6 +441,16 @@ fn read_bounds(r: &mut Readings<'_, '_>, more: &Exported) {
         "Jobs that panicked.",
         "pool",
         &panics,
+    );
+    r.gauge_of(
+        "prometheus_engine_queries",
+        "Queries being evaluated or waiting.",
+        more.gate.n_used() + more.gate.n_waiting(),
+    );
+    r.gauge_of(
+        "prometheus_engine_queries_concurrent_max",
+        "Queries evaluated at once at most.",
+        more.gate.capacity(),
     );
     let gates = [("query", &more.gate), ("remote_write", &more.writes)];
     let used = gates.map(|(name, gate)| (name, as_f64(gate.n_used())));

@@ -10,7 +10,7 @@ use crate::actors::querier::{Querier, QuerierPorts};
 use crate::actors::released::ReleasedBlocks;
 use crate::actors::scrape_sidecar::ScrapeSidecar;
 use crate::actors::shipper::{ShipperActor, ShipperPorts};
-use crate::actors::steward::Steward;
+use crate::actors::steward::{DutyBoard, Steward};
 use crate::actors::store_gateway::{StoreGateway, StoreGatewayPorts};
 use crate::appliance::settings::Settings;
 use crate::foundation::Clock;
@@ -44,6 +44,7 @@ pub(crate) struct Actors {
     pub(crate) head_keeper: Addr<HeadKeeper>,
     pub(crate) querier: Addr<Querier>,
     pub(crate) scrape_sidecar: Addr<ScrapeSidecar>,
+    pub(crate) duties: DutyBoard,
     pub(crate) records: Vec<Arc<Record>>,
 }
 
@@ -66,7 +67,9 @@ pub(crate) fn spawn(
         records: Vec::new(),
         fatal,
     };
-    let steward = watch.over("steward", RESTARTS_MAX, Steward::new(parts.clock));
+    let duties = DutyBoard::default();
+    let steward = Steward::new(parts.clock, Arc::clone(&duties));
+    let steward = watch.over("steward", RESTARTS_MAX, steward);
     let released = ReleasedBlocks::default();
     let ports = StoreGatewayPorts {
         gateway: parts.gateway,
@@ -102,6 +105,7 @@ pub(crate) fn spawn(
         head_keeper,
         querier,
         scrape_sidecar,
+        duties,
         records: watch.records,
     }
 }

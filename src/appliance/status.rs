@@ -120,11 +120,9 @@ impl StatusPort for Status {
         features()
     }
 
-    fn metrics(&self) -> (String, &'static str) {
-        (
-            self.0.metrics.exposition(Form::OpenMetrics),
-            Form::OpenMetrics.content_type(),
-        )
+    fn metrics(&self, accept: &str) -> (String, &'static str) {
+        let form = Form::accepted(accept);
+        (self.0.metrics.exposition(form), form.content_type())
     }
 
     fn reload(&self) -> Answer<Result<(), String>> {

@@ -209,7 +209,7 @@ impl StatusPort for Empty {
         Vec::new()
     }
 
-    fn metrics(&self) -> (String, &'static str) {
+    fn metrics(&self, _: &str) -> (String, &'static str) {
         (String::new(), "text/plain")
     }
 

@@ -1,7 +1,7 @@
 //! `/-/healthy`, `/-/ready`, `/-/reload`, `/metrics`, `/version`, and the page at `/`.
 
-use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::api::http::call::unavailable;
 use crate::api::http::state::{HttpState, Readiness};
@@ -41,8 +41,10 @@ pub(super) async fn reload_refused() -> HttpResponse {
     )
 }
 
-pub(super) async fn metrics(state: web::Data<HttpState>) -> HttpResponse {
-    let (exposition, content_type) = state.status.metrics();
+pub(super) async fn metrics(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    let accept = request.headers().get(header::ACCEPT);
+    let accept = accept.and_then(|value| value.to_str().ok());
+    let (exposition, content_type) = state.status.metrics(accept.unwrap_or_default());
     HttpResponse::Ok()
         .content_type(content_type)
         .body(exposition)

@@ -8,6 +8,7 @@ mod error;
 mod json;
 mod labels;
 mod manage;
+mod observe;
 mod params;
 mod query;
 mod routes;
@@ -20,6 +21,7 @@ mod write;
 mod tests;
 
 pub use error::{ApiError, ErrorType};
+pub use observe::{HttpMetrics, observe};
 pub use routes::{not_found, routes, serve};
 pub use state::{
     ActiveTarget, Answer, BuildInfo, DroppedTarget, HttpSettings, HttpState, InstantQuery,

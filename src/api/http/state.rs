@@ -333,8 +333,8 @@ pub trait StatusPort: Send + Sync {
     /// What is switched on: category, feature, on or off; sorted.
     fn features(&self) -> Vec<(String, Vec<(String, bool)>)>;
 
-    /// Own metrics as an exposition, and its content type.
-    fn metrics(&self) -> (String, &'static str);
+    /// Own metrics as an exposition the `Accept` header asks for, and its content type.
+    fn metrics(&self, accept: &str) -> (String, &'static str);
 
     /// Reads the configuration again, all or nothing; the error says what is wrong.
     fn reload(&self) -> Answer<Result<(), String>>;

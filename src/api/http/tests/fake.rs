@@ -280,7 +280,7 @@ impl StatusPort for Fake {
         vec![("api".to_owned(), vec![("admin".to_owned(), false)])]
     }
 
-    fn metrics(&self) -> (String, &'static str) {
+    fn metrics(&self, _: &str) -> (String, &'static str) {
         (
             "up 1\n".to_owned(),
             "text/plain; version=0.0.4; charset=utf-8",
