@@ -22,6 +22,11 @@ pub struct BlockShipped {
     pub blocks: Vec<BlockId>,
 }
 
+/// Ships nothing from now on; answered when the pass that runs is over.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct StopShipping;
+
 /// Whom the shipper works with.
 #[derive(Debug, Clone)]
 pub struct ShipperPorts {
@@ -190,6 +195,16 @@ impl Handler<BlockCut> for ShipperActor {
 
     fn handle(&mut self, _: BlockCut, ctx: &mut Context<Self>) {
         self.ship(ctx);
+    }
+}
+
+impl Handler<StopShipping> for ShipperActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: StopShipping, _: &mut Context<Self>) -> Self::Result {
+        self.every = None;
+        let shipper = Arc::clone(&self.ports.shipper);
+        Box::pin(async move { drop(shipper.lock().await) })
     }
 }
 

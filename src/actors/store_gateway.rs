@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 
 use crate::actors::Observe;
 use crate::actors::duty::{DutyReport, DutyState};
@@ -12,6 +13,11 @@ use crate::actors::released::ReleasedBlocks;
 use crate::actors::shipper::BlockShipped;
 use crate::gateway::Gateway;
 use crate::tsdb::Tsdb;
+
+/// Lists the bucket no more; answered when the sync that runs is over.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct StopSyncing;
 
 /// Whom the store gateway works with.
 #[derive(Debug, Clone)]
@@ -47,6 +53,9 @@ pub struct StoreGateway {
     every: Duration,
     ports: StoreGatewayPorts,
     state: StoreGatewayState,
+    is_over: bool,
+    /// Dropped when the running sync is over.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl StoreGateway {
@@ -56,10 +65,15 @@ impl StoreGateway {
             every,
             ports,
             state: StoreGatewayState::default(),
+            is_over: false,
+            waiting: Vec::new(),
         }
     }
 
     fn sync(&mut self, ctx: &mut Context<Self>) {
+        if self.is_over {
+            return;
+        }
         if self.state.is_syncing {
             self.state.is_asked_again = true;
             return;
@@ -69,6 +83,7 @@ impl StoreGateway {
         let synced = tokio::spawn(async move { gateway.sync().await });
         ctx.spawn(synced.into_actor(self).map(|synced, actor, ctx| {
             actor.state.is_syncing = false;
+            actor.waiting.clear();
             actor.state.n_synced += 1;
             match synced {
                 Ok(Ok(_report)) => actor.serve(),
@@ -129,6 +144,7 @@ impl Actor for StoreGateway {
 impl Supervised for StoreGateway {
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.state = StoreGatewayState::default();
+        self.waiting.clear();
     }
 }
 
@@ -137,6 +153,22 @@ impl Handler<BlockShipped> for StoreGateway {
 
     fn handle(&mut self, _: BlockShipped, ctx: &mut Context<Self>) {
         self.sync(ctx);
+    }
+}
+
+impl Handler<StopSyncing> for StoreGateway {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: StopSyncing, _: &mut Context<Self>) -> Self::Result {
+        self.is_over = true;
+        let (waiting, over) = oneshot::channel();
+        if self.state.is_syncing {
+            self.waiting.push(waiting);
+        }
+        Box::pin(async move {
+            // Never sent, only dropped.
+            over.await.ok();
+        })
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) struct Built {
     pub(crate) query: Pool,
     pub(crate) bulk: Pool,
     pub(crate) tsdb: Tsdb,
+    pub(crate) catalog: Catalog,
     scrapes: String,
     fatal: mpsc::Receiver<&'static str>,
     /// Kept, so that the receiver waits rather than ends when no watcher is left.
@@ -110,6 +111,7 @@ pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
     let scrapes = describe(ports.settings.scrape_config.as_deref(), &scraped);
     let apply = ApplyConfig(Arc::new(scraped));
     actors.scrape_sidecar.send(apply).await.ok();
+    let catalog = opening.catalog.clone();
     open_rim(&ports, &tsdb, (&query, &bulk), (opening, &actors));
     grpc.set_serving(true).await;
     Ok(Built {
@@ -121,6 +123,7 @@ pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
         query,
         bulk,
         tsdb,
+        catalog,
         scrapes,
         fatal,
         _fatal_sender: fatal_sender,
@@ -169,6 +172,7 @@ struct Opening {
     gateway: Arc<Gateway>,
     scrape: Arc<ScrapeManager>,
     bucket: Arc<MeteredBucket>,
+    catalog: Catalog,
     gate: Gate,
 }
 
@@ -209,7 +213,7 @@ fn construct(
     let shipper = Shipper::new(
         shipper,
         Arc::clone(&bucket) as _,
-        catalog,
+        catalog.clone(),
         Arc::clone(&clock),
     );
     let scrape = Arc::new(ScrapeManager::new(
@@ -243,6 +247,7 @@ fn construct(
             gateway,
             scrape,
             bucket,
+            catalog,
             gate,
         },
     ))

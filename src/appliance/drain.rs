@@ -7,7 +7,10 @@ use actix::Addr;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::scrape_sidecar::{ScrapeSidecar, StopScraping};
+use crate::actors::shipper::{ShipperActor, StopShipping};
+use crate::actors::store_gateway::{StopSyncing, StoreGateway};
 use crate::appliance::build::Built;
+use crate::catalog::Catalog;
 use crate::foundation::shutdown::{Stage, Unfinished, run};
 
 /// Stops everything in order; returns what did not end in time.
@@ -16,6 +19,8 @@ use crate::foundation::shutdown::{Stage, Unfinished, run};
 /// | --- | --- |
 /// | api | nobody new is let in; answers that are under way are finished |
 /// | scrape | the last samples are in the head before it closes |
+/// | shipper | the upload that runs is finished; what is cut off would be taken up again |
+/// | gateway | the sync that runs is finished, and the catalog is on the disk |
 /// | pools | queries and cuts that run are finished |
 /// | head | the log is synced: what was acknowledged survives the machine |
 pub(crate) async fn drain(
@@ -31,6 +36,7 @@ pub(crate) async fn drain(
         query,
         bulk,
         tsdb,
+        catalog,
         ..
     } = built;
     ports.is_stopping.store(true, Ordering::SeqCst);
@@ -46,6 +52,10 @@ pub(crate) async fn drain(
             "targets",
             stop_scraping(actors.scrape_sidecar.clone(), deadline),
         ),
+        Stage::new("shipper", deadline).part("upload", stop_shipping(actors.shipper.clone())),
+        Stage::new("gateway", deadline)
+            .part("sync", stop_syncing(actors.store_gateway.clone()))
+            .part("catalog", flush(catalog)),
         Stage::new("pools", deadline)
             .part("query", stop_pool(query))
             .part("bulk", stop_pool(bulk)),
@@ -70,6 +80,23 @@ pub(crate) async fn drain(
 async fn stop_scraping(sidecar: Addr<ScrapeSidecar>, deadline: Duration) {
     if sidecar.send(StopScraping(deadline)).await.is_err() {
         tracing::warn!("scraping was being restarted and is cut off");
+    }
+}
+
+/// A shipper that is being restarted ships nothing.
+async fn stop_shipping(shipper: Addr<ShipperActor>) {
+    shipper.send(StopShipping).await.ok();
+}
+
+/// A gateway that is being restarted syncs nothing.
+async fn stop_syncing(gateway: Addr<StoreGateway>) {
+    gateway.send(StopSyncing).await.ok();
+}
+
+async fn flush(catalog: Catalog) {
+    let flushed = tokio::task::spawn_blocking(move || catalog.flush()).await;
+    if flushed.is_err() {
+        tracing::error!("the catalog was not flushed");
     }
 }
 

@@ -33,6 +33,9 @@ pub fn run(settings: Settings, announce: impl Fn(&str) + 'static) -> Result<(), 
     if let Some(error) = failed.lock().take() {
         return Err(StartError::Threads(error));
     }
+    // Never dropped: that would wait for blocking work without a limit, and whatever has to end in order has ended, or
+    // missed its deadline, when the list is done.
+    let system = Box::leak(Box::new(system));
     system.block_on(serve(settings, announce))
 }
 
@@ -57,7 +60,14 @@ fn fallback_runtime() -> tokio::runtime::Runtime {
 async fn serve(settings: Settings, announce: impl Fn(&str) + 'static) -> Result<(), StartError> {
     let mut signals = Signals::listen().map_err(StartError::Threads)?;
     let deadline = settings.stop_deadline;
-    let mut built = build(settings).await?;
+    let mut built = tokio::select! {
+        built = build(settings) => built?,
+        () = signals.stop() => {
+            // Replaying writes nothing but repairs, which may be cut off like everything else on a disk.
+            tracing::info!("told to stop while starting");
+            return Ok(());
+        }
+    };
     announce(&built.announcement());
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
     let ended = wait_for_end(&mut signals, &mut built).await;

@@ -373,8 +373,8 @@ impl Appliance {
         panic!("it does not end:\n{}", self.log.lines().join("\n"));
     }
 
-    /// SIGTERM, a clean end, and a quiet log.
-    pub(crate) fn stop(mut self) {
+    /// SIGTERM, a clean end, and a quiet log; its lines.
+    pub(crate) fn stop(mut self) -> Vec<String> {
         self.signal(Signal::TERM);
         let status = self.wait();
         assert!(
@@ -383,6 +383,7 @@ impl Appliance {
             self.log.lines().join("\n")
         );
         self.check_log();
+        self.log.lines()
     }
 
     /// `kill -9`

@@ -15,7 +15,17 @@ fn it_starts_on_free_ports_and_stops_when_told() {
     assert!(appliance.data().join("wal").is_dir());
     assert!(std::net::TcpStream::connect(&appliance.grpc).is_ok());
     assert!(!appliance.http.ends_with(":0") && !appliance.grpc.ends_with(":0"));
-    appliance.stop();
+    let log = appliance.stop();
+    // The list ends in this order, each stage on its own.
+    let stages: Vec<&str> = log
+        .iter()
+        .filter(|line| line.contains("stage stopped"))
+        .filter_map(|line| line.split("\"stage\":\"").nth(1)?.split('"').next())
+        .collect();
+    assert_eq!(
+        stages,
+        ["api", "scrape", "shipper", "gateway", "pools", "head"]
+    );
 }
 
 #[test]
@@ -128,6 +138,10 @@ fn everything_counted_is_exposed_in_both_forms() {
         "prometheus_tsdb_head_series",
         "prometheus_tsdb_head_samples_appended_total{type=\"float\"}",
         "gauntlet_actor_restarts_total{actor=\"shipper\"}",
+        "prometheus_http_requests_total{handler=\"/api/v1/write\",code=\"204\"}",
+        "prometheus_engine_queries_concurrent_max",
+        "prometheus_config_last_reload_successful",
+        "prometheus_ready",
     ] {
         assert!(
             appliance.metric(name).is_some(),
@@ -135,6 +149,16 @@ fn everything_counted_is_exposed_in_both_forms() {
             appliance.get("/metrics").text()
         );
     }
+    let answer = appliance.get("/metrics");
+    assert!(
+        answer
+            .head
+            .to_lowercase()
+            .contains("text/plain; version=0.0.4"),
+        "{}",
+        answer.head
+    );
+    assert!(!answer.text().contains("# EOF"));
     let headers = [("Accept", "application/openmetrics-text;version=1.0.0")];
     let answer = appliance.request("GET", "/metrics", &headers, &[]).unwrap();
     assert!(
@@ -275,4 +299,36 @@ fn a_client_that_never_finishes_its_request_holds_the_end_up_to_the_deadline_or_
             .iter()
             .any(|line| line.contains("\"head\""))
     );
+}
+
+#[test]
+fn it_stops_when_told_while_it_starts() {
+    let appliance = Start::new().run();
+    let end = now_ms();
+    let samples: Vec<(i64, f64)> = (0..3_000_i32)
+        .map(|n| (end - 3_000_000 + i64::from(n) * 1000, f64::from(n)))
+        .collect();
+    for series in 0..100 {
+        let series = format!("s{series}");
+        assert_eq!(appliance.write(&[("__name__", &series)], &samples), 204);
+    }
+    let dir = appliance.dir();
+    appliance.kill();
+    let mut starting = Start::new().again_in(&dir).spawn();
+    eventually("its sockets are open", || {
+        (!starting.logged("listening").is_empty()).then_some(())
+    });
+    starting.signal(Signal::TERM);
+    assert!(starting.wait().success());
+    starting.check_log();
+    assert!(
+        starting.logged("is ready").is_empty(),
+        "it was too quick for this test"
+    );
+    let again = Start::new().again_in(&dir).run();
+    assert_eq!(
+        again.samples("s7", end - 3_000_000, end).len(),
+        samples.len()
+    );
+    again.stop();
 }
