@@ -20,7 +20,7 @@ use crate::appliance::reload::read;
 use crate::appliance::settings::Settings;
 use crate::appliance::spawn::{Actors, Parts, spawn};
 use crate::appliance::status::Status;
-use crate::bucket::{self, MeteredBucket};
+use crate::bucket::{self, Bucket, MeteredBucket};
 use crate::catalog::Catalog;
 use crate::foundation::SystemClock;
 use crate::foundation::permit::Gate;
@@ -189,21 +189,8 @@ fn construct(
     let bucket = Arc::new(MeteredBucket::new(opened));
     let catalog = Catalog::open(&settings.data_dir.join("catalog"));
     let runtime = tokio::runtime::Handle::current();
-    let gateway = GatewaySettings {
-        external: external.clone(),
-        mark_delay_ms: MARK_DELAY_MS,
-        fetch_concurrency: META_FETCHES,
-        cache_directory: settings.data_dir.join("cache"),
-        cache_bytes_max: CACHE_BYTES_MAX,
-    };
-    let gateway = Gateway::new(
-        gateway,
-        Arc::clone(&bucket) as _,
-        catalog.clone(),
-        Arc::clone(&clock),
-        runtime.clone(),
-    );
-    let gateway = Arc::new(gateway.map_err(StartError::Threads)?);
+    let shared: Arc<dyn Bucket> = Arc::clone(&bucket) as _;
+    let gateway = open_gateway(ports, &shared, &catalog, external.clone())?;
     let shipper = ShipperSettings {
         directory: settings.data_dir.clone(),
         external: external.clone(),
@@ -222,7 +209,11 @@ fn construct(
         runtime,
         rand::random(),
     ));
-    let gate = Gate::new("query", settings.queries_max, settings.queries_waiting_max);
+    let gate = Gate::new(
+        "queries",
+        settings.queries_max,
+        settings.queries_waiting_max,
+    );
     let querier = QuerierPorts {
         tsdb: tsdb.clone(),
         gateway: Arc::clone(&gateway),
@@ -251,6 +242,29 @@ fn construct(
             gate,
         },
     ))
+}
+
+fn open_gateway(
+    ports: &Ports,
+    bucket: &Arc<dyn Bucket>,
+    catalog: &Catalog,
+    external: ExternalLabels,
+) -> Result<Arc<Gateway>, StartError> {
+    let settings = GatewaySettings {
+        external,
+        mark_delay_ms: MARK_DELAY_MS,
+        fetch_concurrency: META_FETCHES,
+        cache_directory: ports.settings.data_dir.join("cache"),
+        cache_bytes_max: CACHE_BYTES_MAX,
+    };
+    let gateway = Gateway::new(
+        settings,
+        Arc::clone(bucket),
+        catalog.clone(),
+        Arc::clone(&ports.clock),
+        tokio::runtime::Handle::current(),
+    );
+    Ok(Arc::new(gateway.map_err(StartError::Threads)?))
 }
 
 /// Those of the settings, else those of the scrape configuration, else the name of this machine.

@@ -19,4 +19,4 @@ mod status;
 
 pub use error::StartError;
 pub use run::run;
-pub use settings::Settings;
+pub use settings::{Flags, Reread, Settings};

@@ -77,7 +77,7 @@ impl Ports {
         let refused = "Remote write requests of which nothing was taken.";
         Self {
             replay: ReplayProgress::default(),
-            writes: Gate::new("remote write", settings.writes_max, 0),
+            writes: Gate::new("remote write requests", settings.writes_max, 0),
             written: metrics.counter("gauntlet_remote_samples_total", written),
             refused: metrics.counter("gauntlet_remote_requests_failed_total", refused),
             metrics,
@@ -176,8 +176,9 @@ fn class(error: &AskError) -> ErrorType {
             ErrorKind::Timeout => ErrorType::Timeout,
             ErrorKind::Internal => ErrorType::Internal,
         },
-        AskError::NoTurn => ErrorType::Timeout,
-        AskError::Full(_) | AskError::Stopping(_) => ErrorType::Unavailable,
+        // 503, which clients repeat: a full queue is a wait that would not have ended in time.
+        AskError::NoTurn | AskError::Full(_) => ErrorType::Timeout,
+        AskError::Stopping(_) => ErrorType::Unavailable,
         AskError::Storage(_) => ErrorType::Execution,
         AskError::Canceled => ErrorType::Canceled,
         AskError::Panicked(_) => ErrorType::Internal,

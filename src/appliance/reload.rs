@@ -8,6 +8,8 @@ use crate::actors::scrape_sidecar::ApplyConfig;
 use crate::appliance::error::StartError;
 use crate::appliance::ports::Ports;
 use crate::config::prometheus::{Loaded, load};
+use crate::model::Labels;
+use crate::shipper::default_external_labels;
 
 /// Reads, checks, applies; an error says what is wrong and changes nothing.
 pub(crate) async fn reload(ports: &Arc<Ports>) -> Result<(), String> {
@@ -26,11 +28,22 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
     let Some(opened) = ports.opened() else {
         return Err("starting or stopping: nothing is reloaded now".to_owned());
     };
+    let reread = ports.settings.reread.clone();
+    let flags = tokio::task::spawn_blocking(move || reread.flags()).await;
+    let flags = flags.map_err(|panic| panic.to_string())??;
+    let waiting = changed(&ports.settings.flags, &flags);
+    if !waiting.is_empty() {
+        let keys = waiting.join(", ");
+        tracing::warn!(keys, "settings have changed that need a restart");
+    }
     let Some(path) = ports.settings.scrape_config.clone() else {
-        // Without a file there is nothing that could have changed.
+        // Without a file there is nothing to scrape that could have changed.
         return Ok(());
     };
     let loaded = read(&path).await.map_err(|error| error.to_string())?;
+    if ports.settings.external.0.is_empty() && is_renamed(&loaded, &opened.external) {
+        tracing::warn!("external labels have changed, which needs a restart");
+    }
     let applied = opened
         .actors
         .scrape_sidecar
@@ -44,6 +57,35 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
     Ok(())
 }
 
+/// Keys whose values differ.
+fn changed(running: &[(String, String)], read: &[(String, String)]) -> Vec<String> {
+    let differs = |(key, value): &&(String, String)| {
+        let now = running.iter().find(|(running, _)| running == key);
+        now.is_none_or(|(_, now)| now != value)
+    };
+    let gone = |(key, _): &&(String, String)| !read.iter().any(|(read, _)| read == key);
+    let mut keys: Vec<String> = read
+        .iter()
+        .filter(differs)
+        .chain(running.iter().filter(gone))
+        .map(|(key, _)| key.clone())
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// Does the configuration name this appliance by other labels than it runs under?
+fn is_renamed(loaded: &Loaded, running: &Labels) -> bool {
+    let labels = &loaded.settings.external_labels.0;
+    let default = default_external_labels();
+    let named = if labels.is_empty() {
+        &default.0
+    } else {
+        labels
+    };
+    named != running
+}
+
 /// Reads a scrape configuration away from the actors' thread, and logs what it does not act on.
 pub(crate) async fn read(path: &Path) -> Result<Loaded, StartError> {
     let file = path.to_owned();
@@ -54,4 +96,23 @@ pub(crate) async fn read(path: &Path) -> Result<Loaded, StartError> {
         tracing::warn!(key = %warning, "configuration key is not acted on");
     }
     Ok(loaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_differ_came_or_went_are_named_once() {
+        let flags = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let running = flags(&[("a", "1"), ("b", "2"), ("labels.x", "y")]);
+        let read = flags(&[("a", "1"), ("b", "3"), ("labels.z", "y")]);
+        assert_eq!(changed(&running, &read), ["b", "labels.x", "labels.z"]);
+        assert!(changed(&running, &running).is_empty());
+    }
 }

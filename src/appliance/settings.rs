@@ -1,7 +1,10 @@
 //! What the appliance is built from.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actors::head_keeper::HeadKeeperSettings;
@@ -9,7 +12,7 @@ use crate::api::grpc::GrpcSettings;
 use crate::api::http::HttpSettings;
 use crate::bucket::{BucketKind, BucketSettings};
 use crate::config::appliance as typed;
-use crate::config::appliance::{HttpKeys, WalSync};
+use crate::config::appliance::{GrpcKeys, HttpKeys, WalSync};
 use crate::model::duration::format_duration;
 use crate::model::{ExternalLabels, TimestampMs};
 use crate::promql::EngineSettings;
@@ -60,12 +63,38 @@ pub struct Settings {
     pub bulk_threads: usize,
     /// How long each stage of the end may take.
     pub stop_deadline: Duration,
+    /// Reads the layers of settings again, for a reload.
+    pub reread: Reread,
     /// Every setting by name, for `/api/v1/status/flags`.
     pub flags: Vec<(String, String)>,
     /// Local retention in words, for `/api/v1/status/runtimeinfo`.
     pub retention_text: String,
     /// When the process started.
     pub started_ms: TimestampMs,
+}
+
+/// Reads all layers of settings again: every setting by name, or all that is wrong.
+#[derive(Clone)]
+pub struct Reread(Arc<dyn Fn() -> Result<Flags, String> + Send + Sync>);
+
+/// Settings by name.
+pub type Flags = Vec<(String, String)>;
+
+impl Reread {
+    /// `read` is called from a thread that may wait.
+    pub fn new(read: impl Fn() -> Result<Flags, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn flags(&self) -> Result<Flags, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
 }
 
 /// How often it is looked whether a block is due, for the usual block range; shorter ranges are looked at more often.
@@ -81,6 +110,7 @@ impl Settings {
         config: typed::Settings,
         bucket: Option<BucketSettings>,
         started_ms: TimestampMs,
+        reread: Reread,
     ) -> Self {
         // No `..`: a key added there does not compile until it means something here. Logs are the command line's.
         let typed::Settings {
@@ -117,13 +147,7 @@ impl Settings {
             .unwrap_or(cores);
         Self {
             http: http.address,
-            grpc: GrpcSettings {
-                address: grpc.address,
-                series_max: grpc.series_max.map(std::num::NonZeroU64::get),
-                samples_max: grpc.samples_max.map(std::num::NonZeroU64::get),
-                series_concurrency_max: grpc.series_concurrency,
-                chunk_hashes: false,
-            },
+            grpc: grpc_settings(&grpc),
             http_workers: cores,
             writes_max: http.write_concurrency,
             http_settings: http_settings(http),
@@ -151,8 +175,26 @@ impl Settings {
             bulk_threads: pools.bulk_threads,
             stop_deadline: shutdown_deadline,
             flags,
+            reread,
             started_ms,
         }
+    }
+}
+
+fn grpc_settings(grpc: &GrpcKeys) -> GrpcSettings {
+    let GrpcKeys {
+        address,
+        allow_public: _,
+        series_concurrency,
+        series_max,
+        samples_max,
+    } = *grpc;
+    GrpcSettings {
+        address,
+        series_max: series_max.map(NonZeroU64::get),
+        samples_max: samples_max.map(NonZeroU64::get),
+        series_concurrency_max: series_concurrency,
+        chunk_hashes: false,
     }
 }
 

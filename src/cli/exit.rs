@@ -1,5 +1,6 @@
 //! What a command says at its end.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -37,18 +38,30 @@ impl Failure {
         Self::failed(text)
     }
 
+    fn lines(&self) -> &[String] {
+        match self {
+            Self::Failed(lines) | Self::Wrong(lines) => lines,
+        }
+    }
+
     /// Prints the lines on standard error.
-    pub(super) fn report(self) -> ExitCode {
-        let (lines, code) = match self {
-            Self::Failed(lines) => (lines, 1),
-            Self::Wrong(lines) => (lines, 2),
+    pub(super) fn report(&self) -> ExitCode {
+        let code = match self {
+            Self::Failed(_) => 1,
+            Self::Wrong(_) => 2,
         };
         let mut out = io::stderr().lock();
-        for line in lines {
+        for line in self.lines() {
             // Nobody can be told that standard error is gone.
             writeln!(out, "gauntlet: {line}").ok();
         }
         ExitCode::from(code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().join("\n"))
     }
 }
 

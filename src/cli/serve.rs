@@ -17,7 +17,7 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), Failure> {
         let started_ms = SystemClock.now_ms();
         let config = self.config.load()?;
         logging::start(&config.log)?;
@@ -27,7 +27,11 @@ impl Serve {
             }
             bucket
         });
-        let settings = appliance::Settings::new(config, bucket, started_ms);
+        let reread = appliance::Reread::new(move || match self.config.load() {
+            Ok(settings) => Ok(settings.flags),
+            Err(failure) => Err(failure.to_string()),
+        });
+        let settings = appliance::Settings::new(config, bucket, started_ms, reread);
         appliance::run(settings, note).map_err(|error| Failure::of(&error))
     }
 }

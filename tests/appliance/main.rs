@@ -2,6 +2,8 @@
 //!
 //! A test fails on any WARN or ERROR line of the log that it did not announce.
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod configuration;
 #[cfg(test)]
 mod crash;
