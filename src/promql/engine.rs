@@ -74,6 +74,7 @@ struct Question<'a> {
     expr: &'a Expr,
     text: &'a str,
     grid: Grid,
+    end_ms: TimestampMs,
     step_ms: i64,
     is_range: bool,
     began_ms: i64,
@@ -104,6 +105,7 @@ impl Engine {
             expr: &expr,
             text: query,
             grid: Grid::instant(t_ms),
+            end_ms: t_ms,
             step_ms: 0,
             is_range: false,
             began_ms,
@@ -123,6 +125,7 @@ impl Engine {
             expr,
             text: "",
             grid: Grid::instant(t_ms),
+            end_ms: t_ms,
             step_ms: 0,
             is_range: false,
             began_ms: self.settings.clock.now_ms(),
@@ -162,6 +165,7 @@ impl Engine {
             expr: &expr,
             text: query,
             grid: Grid::range(start_ms, end_ms, step_ms),
+            end_ms,
             step_ms,
             is_range: true,
             began_ms,
@@ -194,6 +198,7 @@ impl Engine {
             question.expr,
             &PlanContext {
                 grid: question.grid,
+                end_ms: question.end_ms,
                 step_ms: question.step_ms,
                 lookback_ms,
                 subquery_step_ms: settings.subquery_step_ms,
@@ -204,6 +209,7 @@ impl Engine {
         let evaluator = Evaluator {
             context: EvalContext {
                 grid: question.grid,
+                end_ms: question.end_ms,
                 step_ms: question.step_ms,
                 lookback_ms,
                 delayed_name_removal: settings.delayed_name_removal,

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::foundation::pool::Pool;
+use crate::model::TimestampMs;
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::Span;
@@ -55,6 +56,8 @@ pub(crate) enum Value {
 pub(crate) struct EvalContext {
     /// The query's own evaluation times, whatever a subquery is evaluated at.
     pub(crate) grid: Grid,
+    /// The end of the query as asked for; the last evaluation may be before it.
+    pub(crate) end_ms: TimestampMs,
     /// The query's step as `step()` sees it.
     pub(crate) step_ms: i64,
     /// How old the newest sample may be.

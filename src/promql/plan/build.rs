@@ -56,7 +56,7 @@ impl Builder<'_> {
         at.map(|at| match at {
             AtModifier::Timestamp(t) => t,
             AtModifier::Start => self.context.grid.start,
-            AtModifier::End => self.context.grid.end(),
+            AtModifier::End => self.context.end_ms,
         })
     }
 

@@ -47,7 +47,7 @@ fn seconds(expr: &DurationExpr, context: &PlanContext) -> Result<f64, QueryError
     Ok(match expr {
         DurationExpr::Number(number, _) => number.value,
         DurationExpr::Step(_) => context.step_ms as f64 / 1000.0,
-        DurationExpr::Range(_) => (context.grid.end() - context.grid.start) as f64 / 1000.0,
+        DurationExpr::Range(_) => (context.end_ms - context.grid.start) as f64 / 1000.0,
         DurationExpr::Unary(UnaryOp::Plus, inner, _) | DurationExpr::Paren(inner, _) => {
             seconds(inner, context)?
         }

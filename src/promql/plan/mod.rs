@@ -33,6 +33,8 @@ pub(crate) use grid::Grid;
 pub(crate) struct PlanContext {
     /// The query's evaluation times.
     pub(crate) grid: Grid,
+    /// The end of the query as asked for, which `end()` and `range()` mean: the last evaluation may be before it.
+    pub(crate) end_ms: TimestampMs,
     /// The query's step as `step()` sees it: zero for an instant query.
     pub(crate) step_ms: i64,
     /// How old the newest sample may be.

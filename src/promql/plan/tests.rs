@@ -6,6 +6,7 @@ use crate::promql::plan::{Grid, Plan, PlanContext, build, common, fold, hints, i
 fn context() -> PlanContext {
     PlanContext {
         grid: Grid::range(1_000_000, 1_600_000, 60_000),
+        end_ms: 1_600_000,
         step_ms: 60_000,
         lookback_ms: 300_000,
         subquery_step_ms: 60_000,
