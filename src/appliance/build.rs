@@ -88,10 +88,10 @@ impl Built {
 
 /// Binds the sockets, opens the database, starts the actors.
 pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
-    let pool =
-        |name, threads| Pool::new(name, threads, POOL_QUEUE_MAX).map_err(StartError::Threads);
-    let query = pool("query", settings.query_threads)?;
-    let bulk = pool("bulk", settings.bulk_threads)?;
+    let query = Pool::new("query", settings.query_threads, POOL_QUEUE_MAX);
+    let query = query.map_err(StartError::Threads)?;
+    let bulk = Pool::with_low_priority("bulk", settings.bulk_threads, POOL_QUEUE_MAX);
+    let bulk = bulk.map_err(StartError::Threads)?;
     // Bound before anything is opened: a second start on the same ports ends here and touches no data.
     let address = settings.http;
     let refused = |source| StartError::Http { address, source };

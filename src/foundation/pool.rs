@@ -7,7 +7,12 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
+use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
+
+/// Nice values: of every thread, and of one that lets others go first.
+const NORMAL: i32 = 0;
+const LOW: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send + 'static>;
 
@@ -46,6 +51,24 @@ struct Inner {
 impl Pool {
     /// Starts `threads` threads called `<name>-0`, `<name>-1`, …; at most `queue_max` jobs wait.
     pub fn new(name: &'static str, threads: usize, queue_max: usize) -> std::io::Result<Self> {
+        Self::start(name, threads, queue_max, NORMAL)
+    }
+
+    /// [`Pool::new`] with threads that let all others go first.
+    pub fn with_low_priority(
+        name: &'static str,
+        threads: usize,
+        queue_max: usize,
+    ) -> std::io::Result<Self> {
+        Self::start(name, threads, queue_max, LOW)
+    }
+
+    fn start(
+        name: &'static str,
+        threads: usize,
+        queue_max: usize,
+        niceness: i32,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = bounded::<Job>(queue_max);
         let running = Arc::new(AtomicUsize::new(0));
         let panics = Arc::new(AtomicU64::new(0));
@@ -54,7 +77,10 @@ impl Pool {
             let (queue, running, panics) =
                 (queue.clone(), Arc::clone(&running), Arc::clone(&panics));
             let thread = thread::Builder::new().name(format!("{name}-{number}"));
-            handles.push(thread.spawn(move || work(&queue, &running, &panics))?);
+            handles.push(thread.spawn(move || {
+                lower_priority(niceness);
+                work(&queue, &running, &panics);
+            })?);
         }
         let inner = Inner {
             name,
@@ -130,6 +156,15 @@ impl Pool {
     }
 }
 
+/// On Linux a priority belongs to a thread. Where it may not be changed, the work is done all the same.
+fn lower_priority(niceness: i32) {
+    if niceness != NORMAL
+        && let Err(error) = setpriority_process(None, niceness)
+    {
+        tracing::debug!(%error, "priority of a pool thread stays as it is");
+    }
+}
+
 fn work(queue: &Receiver<Job>, running: &AtomicUsize, panics: &AtomicU64) {
     while let Ok(job) = queue.recv() {
         running.fetch_add(1, Ordering::Relaxed);
@@ -153,6 +188,17 @@ mod tests {
         assert_eq!(pool.n_panics(), 1);
         pool.stop();
         assert!(pool.try_spawn(|| ()).is_err());
+    }
+
+    #[tokio::test]
+    async fn only_threads_of_low_priority_let_others_go_first() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let before = niceness();
+        let low = Pool::with_low_priority("bulk", 1, 4).unwrap();
+        let normal = Pool::new("query", 1, 4).unwrap();
+        assert_eq!(low.run(niceness).unwrap().await, Ok(LOW));
+        assert_eq!(normal.run(niceness).unwrap().await, Ok(before));
+        assert_eq!(niceness(), before);
     }
 
     #[test]
