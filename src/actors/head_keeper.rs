@@ -45,8 +45,8 @@ pub struct HeadKeeperPorts {
     pub shipper: Recipient<BlockCut>,
     /// Told how the duties stand.
     pub steward: Recipient<DutyReport>,
-    /// Blocks whose local copy may go.
-    pub released: ReleasedBlocks,
+    /// Blocks whose local copy may go; `None` where nothing is shipped and every copy may.
+    pub released: Option<ReleasedBlocks>,
 }
 
 /// How the head keeper is.
@@ -92,7 +92,7 @@ impl HeadKeeper {
             return;
         }
         let (tsdb, released) = (self.ports.tsdb.clone(), self.ports.released.clone());
-        let Ok(pass) = self.ports.bulk.run(move || pass(&tsdb, &released)) else {
+        let Ok(pass) = self.ports.bulk.run(move || pass(&tsdb, released.as_ref())) else {
             // The pool has more urgent work: the next tick looks again.
             return;
         };
@@ -202,7 +202,7 @@ impl HeadKeeper {
 }
 
 /// Cuts everything that is due, then deletes what retention allows.
-fn pass(tsdb: &Tsdb, released: &ReleasedBlocks) -> Pass {
+fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>) -> Pass {
     let mut pass = Pass {
         cut: Vec::new(),
         deleted: Vec::new(),
@@ -218,7 +218,8 @@ fn pass(tsdb: &Tsdb, released: &ReleasedBlocks) -> Pass {
             }
         }
     }
-    match tsdb.apply_retention(&|meta| released.contains(meta.ulid)) {
+    let is_released = |id| released.is_none_or(|released| released.contains(id));
+    match tsdb.apply_retention(&|meta| is_released(meta.ulid)) {
         Ok(deleted) => pass.deleted = deleted,
         Err(error) => pass.error = pass.error.or(Some(error)),
     }

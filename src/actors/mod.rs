@@ -2,7 +2,7 @@
 //!
 //! Owns: one actor a file, its messages at the top: when something is done, how many at once, and who is told.
 //! Never: computes for more than a millisecond, or formats an answer.
-//! Tested by: panics, full gates and lost messages, in virtual time, beside each actor.
+//! Tested by: full gates, silence and the way of a block in `tests` and beside the actors; panics in `tests/appliance`.
 pub mod duty;
 pub mod head_keeper;
 pub mod querier;
@@ -11,6 +11,10 @@ pub mod scrape_sidecar;
 pub mod shipper;
 pub mod steward;
 pub mod store_gateway;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use actix::prelude::*;
 

@@ -91,7 +91,7 @@ pub(crate) fn spawn(
         bulk: parts.bulk,
         shipper: shipper.clone().recipient(),
         steward: steward.clone().recipient(),
-        released,
+        released: settings.ship_every.map(|_| released),
     };
     let head_keeper = HeadKeeper::new(settings.head_keeper, ports);
     let head_keeper = watch.over_vital("head_keeper", 0, head_keeper);

@@ -88,3 +88,22 @@ fn a_data_directory_is_listed_by_the_command_line() {
     );
     appliance.stop();
 }
+
+#[test]
+fn without_shipping_retention_deletes_local_blocks_all_the_same() {
+    let appliance = Start::new()
+        .set("head.block_range", "10s")
+        .set("retention.time", "20s")
+        .set("bucket.ship", "false")
+        .run();
+    let end = now_ms();
+    let samples: Vec<(i64, f64)> = (0..120).map(|n| (end - 120_000 + n * 1000, 1.0)).collect();
+    appliance.write(&[("__name__", "x")], &samples);
+    let data = appliance.data();
+    eventually("blocks were cut and old ones are gone", || {
+        let cut = appliance.metric("prometheus_tsdb_compactions_total")?;
+        (9.0 <= cut && blocks(&data).len() <= 3).then_some(())
+    });
+    assert!(blocks(&data.join("bucket")).is_empty());
+    appliance.stop();
+}

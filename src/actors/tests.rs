@@ -1,0 +1,287 @@
+//! The way of a block from actor to actor, full gates, and the end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::Mutex;
+
+use crate::actors::Observe;
+use crate::actors::duty::{DutyReport, DutyState};
+use crate::actors::head_keeper::{
+    BlockCut, HeadKeeper, HeadKeeperPorts, HeadKeeperSettings, HeadKeeperState, LookNow,
+};
+use crate::actors::querier::{AskError, Evaluate, Querier, QuerierPorts, QuerierState, When};
+use crate::actors::released::ReleasedBlocks;
+use crate::actors::shipper::{
+    BlockShipped, ShipperActor, ShipperPorts, ShipperState, StopShipping,
+};
+use crate::actors::store_gateway::{
+    StopSyncing, StoreGateway, StoreGatewayPorts, StoreGatewayState,
+};
+use crate::actors::testing::{append, database, listener};
+use crate::bucket::{Bucket, StoreBucket};
+use crate::catalog::Catalog;
+use crate::foundation::Clock;
+use crate::foundation::permit::Gate;
+use crate::foundation::pool::Pool;
+use crate::gateway::{Gateway, GatewaySettings};
+use crate::model::{BlockId, ExternalLabels, Labels};
+use crate::promql::{Engine, EngineSettings, QueryOptions, QueryValue};
+use crate::shipper::{Shipper, ShipperSettings};
+use crate::tsdb::Tsdb;
+
+const OFTEN: Duration = Duration::from_millis(20);
+const NEVER: Duration = Duration::from_hours(1);
+
+/// Looks again and again, in real time: pools and disks do not know the virtual one.
+async fn eventually(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    for _ in 0..500 {
+        if look().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("this never came true: {what}");
+}
+
+fn external() -> ExternalLabels {
+    ExternalLabels(Labels::new(&[("replica", "a")]).unwrap())
+}
+
+fn head_keeper(
+    tsdb: &Tsdb,
+    shipper: Recipient<BlockCut>,
+    steward: Recipient<DutyReport>,
+    released: Option<ReleasedBlocks>,
+) -> Addr<HeadKeeper> {
+    let settings = HeadKeeperSettings {
+        look_every: NEVER,
+        sync_every: None,
+    };
+    let ports = HeadKeeperPorts {
+        tsdb: tsdb.clone(),
+        bulk: Pool::new("bulk", 1, 8).unwrap(),
+        shipper,
+        steward,
+        released,
+    };
+    HeadKeeper::new(settings, ports).start()
+}
+
+fn gateway(
+    bucket: Arc<dyn Bucket>,
+    cache: &std::path::Path,
+    clock: &Arc<dyn Clock>,
+) -> Arc<Gateway> {
+    let settings = GatewaySettings {
+        external: external(),
+        mark_delay_ms: 0,
+        fetch_concurrency: 4,
+        cache_directory: cache.to_owned(),
+        cache_bytes_max: 1 << 20,
+    };
+    let catalog = Catalog::absent("a test".to_owned());
+    let runtime = tokio::runtime::Handle::current();
+    Arc::new(Gateway::new(settings, bucket, catalog, Arc::clone(clock), runtime).unwrap())
+}
+
+#[actix::test]
+async fn a_block_is_cut_when_due_told_to_the_shipper_and_kept_until_it_is_released() {
+    let (_dir, tsdb, _clock) = database();
+    append(&tsdb, 0, 60);
+    let (shipper, cut) = listener::<BlockCut>();
+    let (steward, duties) = listener::<DutyReport>();
+    let released = ReleasedBlocks::default();
+    let keeper = head_keeper(&tsdb, shipper, steward, Some(released.clone()));
+    keeper.send(LookNow).await.unwrap();
+    eventually("blocks are cut", async || {
+        let state = keeper
+            .send(Observe::<HeadKeeperState>::default())
+            .await
+            .unwrap();
+        state.n_cut == 5 && !state.is_cutting
+    })
+    .await;
+    let told: Vec<BlockId> = cut
+        .lock()
+        .iter()
+        .flat_map(|cut| cut.blocks.clone())
+        .collect();
+    assert_eq!(told.len(), 5);
+    assert!(
+        duties
+            .lock()
+            .iter()
+            .any(|duty| duty.duty == "cut blocks" && duty.state == DutyState::Ok)
+    );
+    assert_eq!(
+        tsdb.blocks().len(),
+        5,
+        "nothing is released, so nothing goes"
+    );
+
+    released.set(told.iter().copied().collect::<BTreeSet<_>>());
+    keeper.send(LookNow).await.unwrap();
+    eventually("old local copies are gone", async || {
+        tsdb.blocks().len() == 2
+    })
+    .await;
+}
+
+#[actix::test]
+async fn where_nothing_is_shipped_retention_waits_for_nobody() {
+    let (_dir, tsdb, _clock) = database();
+    append(&tsdb, 0, 60);
+    let (shipper, _cut) = listener::<BlockCut>();
+    let (steward, _duties) = listener::<DutyReport>();
+    let keeper = head_keeper(&tsdb, shipper, steward, None);
+    keeper.send(LookNow).await.unwrap();
+    eventually("old blocks are gone", async || tsdb.blocks().len() == 2).await;
+}
+
+#[actix::test]
+async fn a_cut_block_is_shipped_served_and_released() {
+    let (dir, tsdb, clock) = database();
+    append(&tsdb, 0, 20);
+    let block = tsdb.cut().unwrap().unwrap().ulid;
+    let bucket: Arc<dyn Bucket> = Arc::new(StoreBucket::in_memory());
+    let (steward, duties) = listener::<DutyReport>();
+    let released = ReleasedBlocks::default();
+    let ports = StoreGatewayPorts {
+        gateway: gateway(Arc::clone(&bucket), &dir.path().join("cache"), &clock),
+        tsdb: tsdb.clone(),
+        released: released.clone(),
+        steward: steward.clone(),
+    };
+    let gateway = StoreGateway::new(NEVER, ports).start();
+    let settings = ShipperSettings {
+        directory: dir.path().to_owned(),
+        external: external(),
+        source: "sidecar".to_owned(),
+        upload_compacted: false,
+    };
+    let catalog = Catalog::absent("a test".to_owned());
+    let shipper = Shipper::new(settings, Arc::clone(&bucket), catalog, clock);
+    let ports = ShipperPorts {
+        shipper: Arc::new(Mutex::new(shipper)),
+        gateway: gateway.clone().recipient::<BlockShipped>(),
+        steward,
+    };
+    let shipper = ShipperActor::new(Some(NEVER), ports).start();
+    shipper
+        .send(BlockCut {
+            blocks: vec![block],
+        })
+        .await
+        .unwrap();
+    eventually("the block is released", async || released.contains(block)).await;
+    let shipped = shipper
+        .send(Observe::<ShipperState>::default())
+        .await
+        .unwrap();
+    assert_eq!((shipped.n_shipped, shipped.last_error), (1, None));
+    let served = gateway
+        .send(Observe::<StoreGatewayState>::default())
+        .await
+        .unwrap();
+    assert_eq!(served.n_served, 1);
+    assert!(duties.lock().iter().all(|duty| duty.state == DutyState::Ok));
+
+    // The end: both answer, and neither works any more.
+    shipper.send(StopShipping).await.unwrap();
+    gateway.send(StopSyncing).await.unwrap();
+    let n_synced = served.n_synced;
+    gateway
+        .send(BlockShipped {
+            blocks: vec![block],
+        })
+        .await
+        .unwrap();
+    tokio::time::sleep(OFTEN).await;
+    let served = gateway
+        .send(Observe::<StoreGatewayState>::default())
+        .await
+        .unwrap();
+    assert_eq!(served.n_synced, n_synced);
+}
+
+struct Asking {
+    _dir: tempfile::TempDir,
+    gate: Gate,
+    querier: Addr<Querier>,
+}
+
+fn asking(timeout: Duration) -> Asking {
+    let (dir, tsdb, clock) = database();
+    append(&tsdb, 0, 5);
+    let gate = Gate::new("queries", 1, 1);
+    let ports = QuerierPorts {
+        gateway: gateway(
+            Arc::new(StoreBucket::in_memory()),
+            &dir.path().join("cache"),
+            &clock,
+        ),
+        tsdb,
+        engine: Engine::new(EngineSettings::default(), None),
+        pool: Pool::new("query", 1, 8).unwrap(),
+        gate: gate.clone(),
+        timeout,
+    };
+    let querier = Querier::new(ports).start();
+    Asking {
+        _dir: dir,
+        gate,
+        querier,
+    }
+}
+
+fn count() -> Evaluate {
+    Evaluate {
+        text: "count_over_time(x[10s])".to_owned(),
+        when: When::Instant(4_500),
+        options: QueryOptions::default(),
+    }
+}
+
+#[actix::test]
+async fn a_query_reads_what_was_committed_and_gives_its_place_back() {
+    let Asking {
+        _dir,
+        gate,
+        querier,
+    } = asking(Duration::from_secs(60));
+    let output = querier.send(count()).await.unwrap().unwrap();
+    let QueryValue::Vector(vector) = output.value else {
+        panic!("{:?}", output.value);
+    };
+    assert_eq!(vector.len(), 1);
+    assert_eq!(gate.n_used(), 0);
+    let state = querier
+        .send(Observe::<QuerierState>::default())
+        .await
+        .unwrap();
+    assert_eq!((state.n_asked, state.n_running, state.n_refused), (1, 0, 0));
+}
+
+#[actix::test]
+async fn a_turn_that_does_not_come_is_a_timeout_and_a_full_queue_a_refusal() {
+    tokio::time::pause();
+    let Asking {
+        _dir,
+        gate,
+        querier,
+    } = asking(Duration::from_secs(60));
+    let held = gate.try_admit(1).unwrap();
+    let started = tokio::time::Instant::now();
+    let (waited, refused) = tokio::join!(querier.send(count()), querier.send(count()));
+    assert_eq!(waited.unwrap().unwrap_err(), AskError::NoTurn);
+    assert!(matches!(refused.unwrap().unwrap_err(), AskError::Full(_)));
+    assert_eq!(started.elapsed().as_secs(), 60);
+    drop(held);
+    assert_eq!(
+        (gate.n_used(), gate.n_waiting(), gate.n_refused()),
+        (0, 0, 1)
+    );
+}
