@@ -216,8 +216,8 @@ impl<'b> Writer<'_, 'b> {
         let mut reader = RequestReader::new(request);
         let mut labels: Vec<Label<'b>> = Vec::with_capacity(32);
         while let Some(item) = reader.next_item()? {
-            if let RequestItem::Series(series) = item {
-                self.write_series(&series, &mut labels)?;
+            if let RequestItem::Series(mut series) = item {
+                self.write_series(&mut series, &mut labels)?;
             }
         }
         Ok(())
@@ -225,7 +225,7 @@ impl<'b> Writer<'_, 'b> {
 
     fn write_series(
         &mut self,
-        series: &SeriesReader<'b>,
+        series: &mut SeriesReader<'b>,
         labels: &mut Vec<Label<'b>>,
     ) -> Result<(), WriteError> {
         let extras = series.labels(labels)?;

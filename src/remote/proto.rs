@@ -47,7 +47,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> Slice<'a> {
+        Slice {
+            bytes: self.rest,
+            offset: self.offset(),
+        }
+    }
+
     /// The next field's number and content.
+    #[inline]
     pub(super) fn next_field(&mut self) -> Result<Option<(u64, Value<'a>)>, ProtoError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -101,6 +110,7 @@ impl<'a> Fields<'a> {
         self.end - self.rest.len()
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, ProtoError> {
         if let Some((first, rest)) = self.rest.split_first()
             && *first < 0x80
@@ -108,6 +118,10 @@ impl<'a> Fields<'a> {
             self.rest = rest;
             return Ok(u64::from(*first));
         }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, ProtoError> {
         let mut value = 0u64;
         for (position, byte) in self.rest.iter().take(10).enumerate() {
             if position == 9 && *byte > 1 {

@@ -22,6 +22,8 @@ pub enum RequestItem<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct SeriesReader<'a> {
     message: Slice<'a>,
+    /// From the first float on, once the labels were read.
+    samples: Option<Slice<'a>>,
 }
 
 /// What is in a series besides floats.
@@ -65,7 +67,10 @@ impl<'a> RequestReader<'a> {
         while let Some((number, value)) = self.fields.next_field()? {
             match (number, value) {
                 (1, Value::Bytes(message)) => {
-                    return Ok(Some(RequestItem::Series(SeriesReader { message })));
+                    return Ok(Some(RequestItem::Series(SeriesReader {
+                        message,
+                        samples: None,
+                    })));
                 }
                 (3, Value::Bytes(message)) => {
                     return read_metadata(message).map(|item| Some(RequestItem::Metadata(item)));
@@ -80,16 +85,21 @@ impl<'a> RequestReader<'a> {
 
 impl<'a> SeriesReader<'a> {
     /// Fills `labels`, as sent and in the order sent, and counts what is not a float.
-    pub fn labels(&self, labels: &mut Vec<Label<'a>>) -> Result<SeriesExtras, ProtoError> {
+    pub fn labels(&mut self, labels: &mut Vec<Label<'a>>) -> Result<SeriesExtras, ProtoError> {
         labels.clear();
         let mut extras = SeriesExtras::default();
         let mut fields = Fields::new(self.message, "TimeSeries");
-        while let Some((number, value)) = fields.next_field()? {
+        loop {
+            let before = fields.rest();
+            let Some((number, value)) = fields.next_field()? else {
+                break;
+            };
             match (number, value) {
                 (1, Value::Bytes(label)) => match read_label(label)? {
                     Some(label) => labels.push(label),
                     None => extras.has_bad_text = true,
                 },
+                (2, Value::Bytes(_)) if self.samples.is_none() => self.samples = Some(before),
                 (3, Value::Bytes(_)) => extras.n_exemplars += 1,
                 (4, Value::Bytes(_)) => extras.n_histograms += 1,
                 (1..=4, Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32) => {
@@ -106,7 +116,9 @@ impl<'a> SeriesReader<'a> {
         &self,
         mut take: impl FnMut(TimestampMs, f64) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut fields = Fields::new(self.message, "TimeSeries");
+        // Labels come first in every known sender's messages and were walked over already.
+        let message = self.samples.unwrap_or(self.message);
+        let mut fields = Fields::new(message, "TimeSeries");
         while let Some((number, value)) = fields.next_field()? {
             if let (2, Value::Bytes(sample)) = (number, value) {
                 let (t, v) = read_sample(sample)?;
@@ -117,7 +129,22 @@ impl<'a> SeriesReader<'a> {
     }
 }
 
+/// Name, then value, each with a length of one byte and nothing else: what every known sender writes.
+fn usual_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, name_len @ 0..0x80, rest @ ..] = message else {
+        return None;
+    };
+    let (name, rest) = rest.split_at_checked(usize::from(*name_len))?;
+    let [0x12, value_len @ 0..0x80, value @ ..] = rest else {
+        return None;
+    };
+    (usize::from(*value_len) == value.len()).then_some((name, value))
+}
+
 fn read_label(message: Slice<'_>) -> Result<Option<Label<'_>>, ProtoError> {
+    if let Some((name, value)) = usual_label(message.bytes) {
+        return Ok(str::from_utf8(name).ok().zip(str::from_utf8(value).ok()));
+    }
     let mut fields = Fields::new(message, "Label");
     let (mut name, mut label_value): (&[u8], &[u8]) = (b"", b"");
     while let Some((number, value)) = fields.next_field()? {
