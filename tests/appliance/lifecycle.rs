@@ -251,7 +251,13 @@ fn readiness_names_its_reason_until_the_replay_is_over_and_health_answers_at_onc
         reasons.len(),
         reasons.first()
     ));
-    assert!(reasons.iter().all(|reason| !reason.trim().is_empty()));
+    let is_told = |reason: &String| {
+        reason.contains("is starting") || reason.contains("log is being replayed")
+    };
+    assert!(
+        !reasons.is_empty() && reasons.iter().all(is_told),
+        "{reasons:?}"
+    );
     let seen = starting.samples("s99", end - 3_000_000, end);
     assert_eq!(seen.len(), samples.len());
     starting.stop();
@@ -364,4 +370,27 @@ fn a_reload_checks_the_appliance_s_own_settings_first_and_names_what_needs_a_res
         "{said:?}"
     );
     appliance.stop();
+}
+
+#[test]
+fn the_log_is_synced_before_every_acknowledgement_when_that_is_wanted() {
+    let syncs = |appliance: &crate::harness::Appliance| {
+        appliance.metric("gauntlet_wal_syncs_total").unwrap()
+    };
+    let always = Start::new().set("head.wal_sync", "always").run();
+    for n in 0..5_i32 {
+        let before = syncs(&always);
+        assert_eq!(
+            always.write(&[("__name__", "x")], &[(now_ms(), f64::from(n))]),
+            204
+        );
+        assert!(before + 1.0 <= syncs(&always));
+    }
+    always.stop();
+    let off = Start::new().set("head.wal_sync", "off").run();
+    let before = syncs(&off);
+    assert_eq!(off.write(&[("__name__", "x")], &[(now_ms(), 1.0)]), 204);
+    pause(Duration::from_millis(1500));
+    assert_eq!(syncs(&off).to_bits(), before.to_bits());
+    off.stop();
 }

@@ -107,3 +107,43 @@ fn without_shipping_retention_deletes_local_blocks_all_the_same() {
     assert!(blocks(&data.join("bucket")).is_empty());
     appliance.stop();
 }
+
+#[test]
+fn blocks_go_to_the_bucket_that_is_named_under_the_labels_that_are_set() {
+    let start = Start::new();
+    let store = start.dir().path().join("store");
+    let file = start.write(
+        "bucket.yml",
+        &format!(
+            "type: FILESYSTEM\nconfig:\n  directory: {}\nprefix: metrics\n",
+            store.display()
+        ),
+    );
+    let appliance = start
+        .set("bucket.config_file", &file.display().to_string())
+        .set("head.block_range", "10s")
+        .set("labels.region", "north")
+        .set("labels.replica", "a")
+        .run();
+    let end = now_ms();
+    let samples: Vec<(i64, f64)> = (0..40).map(|n| (end - 40_000 + n * 1000, 1.0)).collect();
+    appliance.write(&[("__name__", "x")], &samples);
+    let shipped = store.join("metrics");
+    let block = eventually("a block is there", || blocks(&shipped).into_iter().next());
+    let meta = std::fs::read(shipped.join(block).join("meta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_slice(&meta).unwrap();
+    let labels = serde_json::json!({"region": "north", "replica": "a"});
+    assert_eq!(meta["thanos"]["labels"], labels);
+    appliance.stop();
+}
+
+#[test]
+fn a_wrong_bucket_file_names_file_line_and_key() {
+    let start = Start::new();
+    let file = start.write("bucket.yml", "type: FLOPPY\nconfig: {}\n");
+    let (said, code) = start
+        .set("bucket.config_file", &file.display().to_string())
+        .fails();
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("bucket.yml:1: type = \"FLOPPY\""), "{said}");
+}

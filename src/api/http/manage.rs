@@ -1,10 +1,11 @@
 //! `/-/healthy`, `/-/ready`, `/-/reload`, `/metrics`, `/version`, and the page at `/`.
 
+use actix_web::body::BoxBody;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::api::http::call::unavailable;
-use crate::api::http::state::{HttpState, Readiness};
+use crate::api::http::state::{HttpState, Readiness, WalReplay};
 use crate::api::http::status::{push_build, push_wal_replay};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -17,8 +18,26 @@ pub(super) async fn healthy() -> HttpResponse {
 pub(super) async fn ready(state: web::Data<HttpState>) -> HttpResponse {
     match state.status.readiness() {
         Readiness::Ready => text(StatusCode::OK, "Prometheus Server is Ready.\n"),
-        readiness @ (Readiness::Starting | Readiness::Stopping) => unavailable(readiness),
+        readiness @ (Readiness::Starting | Readiness::Stopping) => {
+            let reason = not_ready(readiness, state.status.wal_replay());
+            unavailable(readiness).map_body(|_, _| BoxBody::new(reason))
+        }
     }
+}
+
+/// Prometheus' words, then why.
+fn not_ready(readiness: Readiness, replay: WalReplay) -> String {
+    let WalReplay { max, current, .. } = replay;
+    let reason = match readiness {
+        Readiness::Stopping => "the appliance is stopping".to_owned(),
+        Readiness::Starting | Readiness::Ready if max == 0 => {
+            "the appliance is starting".to_owned()
+        }
+        Readiness::Starting | Readiness::Ready => {
+            format!("the log is being replayed: {current} of {max} segments are read")
+        }
+    };
+    format!("Service Unavailable: {reason}\n")
 }
 
 pub(super) async fn reload(state: web::Data<HttpState>) -> HttpResponse {

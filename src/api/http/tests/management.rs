@@ -126,21 +126,29 @@ async fn status_pages_have_prometheus_fields() {
 
 #[actix_web::test]
 async fn a_server_that_is_not_ready_says_only_that_and_its_replay() {
-    for (readiness, is_stopping) in [
-        (Readiness::Starting, "false"),
-        (Readiness::Stopping, "true"),
+    for (readiness, is_stopping, reason) in [
+        (
+            Readiness::Starting,
+            "false",
+            "Service Unavailable: the log is being replayed: 2 of 3 segments are read\n",
+        ),
+        (
+            Readiness::Stopping,
+            "true",
+            "Service Unavailable: the appliance is stopping\n",
+        ),
     ] {
         let fake = Fake {
             readiness,
             ..Fake::default()
         };
-        for path in ["/api/v1/query?query=up", "/api/v1/status/tsdb", "/-/ready"] {
+        for (path, text) in [
+            ("/api/v1/query?query=up", "Service Unavailable"),
+            ("/api/v1/status/tsdb", "Service Unavailable"),
+            ("/-/ready", reason),
+        ] {
             let answer = get(&fake, path).await;
-            assert_eq!(
-                (answer.status, answer.text()),
-                (503, "Service Unavailable"),
-                "{path}"
-            );
+            assert_eq!((answer.status, answer.text()), (503, text), "{path}");
             assert_eq!(answer.header("x-prometheus-stopping"), [is_stopping]);
         }
         let write = TestRequest::post().uri("/api/v1/write");
