@@ -35,8 +35,12 @@ pub(crate) struct Parts {
     pub(crate) scrape: Arc<ScrapeManager>,
 }
 
-/// The actors of the appliance.
+/// The actors of the appliance. An address keeps its actor alive, also where nobody sends to it.
 #[derive(Clone)]
+#[cfg_attr(
+    not(debug_assertions),
+    expect(dead_code, reason = "only test builds send to every actor from outside")
+)]
 pub(crate) struct Actors {
     pub(crate) steward: Addr<Steward>,
     pub(crate) store_gateway: Addr<StoreGateway>,
