@@ -39,7 +39,10 @@ pub(crate) struct Parts {
 #[derive(Clone)]
 #[cfg_attr(
     not(debug_assertions),
-    expect(dead_code, reason = "only test builds send to every actor from outside")
+    expect(
+        dead_code,
+        reason = "only test builds send to every actor from outside"
+    )
 )]
 pub(crate) struct Actors {
     pub(crate) steward: Addr<Steward>,

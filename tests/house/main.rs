@@ -4,4 +4,6 @@ mod files;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod sources;
