@@ -127,7 +127,7 @@ fn unfinished_work_is_not_committed() {
     let words = [
         "todo!(",
         "unimplemented!(",
-        "#[ignore",
+        concat!("#[ig", "nore"),
         "not implemented",
         "not yet implemented",
         "FIXME",
