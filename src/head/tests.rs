@@ -492,3 +492,21 @@ fn writers_and_truncations_at_once_leave_memory_and_log_the_same() {
     assert_eq!(replayed.stats().wal_corruptions_total, 0);
     assert_eq!(replayed.stats().wal_unknown_refs_total, 0);
 }
+
+#[test]
+fn what_was_staged_before_its_range_closed_is_not_committed_into_it() {
+    let dir = scratch();
+    let head = open(dir.path(), i64::MIN);
+    let mut early = head.appender();
+    early.append_labels(&labels("late"), 990, 1.0).unwrap();
+    early.append_labels(&labels("late"), 1000, 2.0).unwrap();
+    head.close_before(1000);
+    let before = samples(&head.view(), Interval::ALL);
+    early.commit().unwrap();
+    let after = samples(&head.view(), Interval::ALL);
+    assert_eq!(before, Model::new());
+    let times: Vec<i64> = after["late"].keys().copied().collect();
+    assert_eq!(times, [1000], "a cut that has begun would have missed 990");
+    let refused = head.appender().append_labels(&labels("new"), 999, 1.0);
+    assert_eq!(refused, Err(AppendError::OutOfBounds));
+}
