@@ -1,10 +1,11 @@
 //! The nouns: what every room above talks about.
 //!
-//! Owns: labels, matchers, samples, times, durations, numbers as text, block ids, metadata.
+//! Owns: labels, matchers, samples, native histograms, times, durations, numbers as text, block ids, metadata.
 //! Never: does I/O, waits, locks, or asks what time it is.
 //! Tested by: the tests beside each noun.
 pub mod duration;
 pub mod encoding;
+pub mod histogram;
 pub mod id;
 pub mod labels;
 pub mod matcher;
@@ -14,6 +15,7 @@ pub mod sample;
 pub mod time;
 
 pub use encoding::Encoding;
+pub use histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHint};
 pub use id::BlockId;
 pub use labels::{
     ExternalLabels, Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, SeriesKey,

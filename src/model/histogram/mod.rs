@@ -1,0 +1,148 @@
+//! Native histograms: counts in buckets whose bounds follow from a schema.
+//!
+//! Counts are floats, as in every query; integer histograms become floats where chunks are decoded.
+
+use std::sync::{Arc, LazyLock};
+
+use crate::model::{STALE_NAN_BITS, is_stale};
+
+/// The schema of histograms whose bucket bounds are listed (`NHCB`).
+pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
+
+/// The coarsest exponential schema: a bucket spans a factor of 2^16.
+pub const EXPONENTIAL_SCHEMA_MIN: i32 = -4;
+
+/// The finest exponential schema: 256 buckets to a factor of two.
+pub const EXPONENTIAL_SCHEMA_MAX: i32 = 8;
+
+/// What is known about the counter a histogram was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ResetHint {
+    /// Nothing: buckets have to be compared.
+    #[default]
+    Unknown,
+    /// It was reset before this sample.
+    Reset,
+    /// It was not reset before this sample.
+    NotReset,
+    /// It is no counter.
+    Gauge,
+}
+
+/// A run of buckets that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BucketSpan {
+    /// Index of the first bucket for the first span (may be negative), empty buckets since the span before for the others.
+    pub offset: i32,
+    /// How many buckets.
+    pub length: u32,
+}
+
+/// Buckets of one sign: spans, and a count for each of their buckets.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Buckets {
+    /// In ascending order of index.
+    pub spans: Vec<BucketSpan>,
+    /// As many as the lengths of the spans add up to.
+    pub counts: Vec<f64>,
+}
+
+/// A native histogram with float counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// What is known about the counter behind it.
+    pub reset_hint: ResetHint,
+    /// -4 to 8: bucket bounds are powers of 2^(2^-schema); -53: they are listed.
+    pub schema: i32,
+    /// The zero bucket reaches from minus this to this.
+    pub zero_threshold: f64,
+    /// Observations in the zero bucket.
+    pub zero_count: f64,
+    /// All observations.
+    pub count: f64,
+    /// Sum of all observations; the stale marker here ends a series.
+    pub sum: f64,
+    /// Buckets of positive observations; of listed bounds, all buckets.
+    pub positive: Buckets,
+    /// Buckets of negative observations, by the bound further from zero.
+    pub negative: Buckets,
+    /// Upper bounds of buckets, ascending and without +Inf; empty unless the schema is the custom one.
+    pub custom_bounds: Arc<[f64]>,
+}
+
+/// No bounds: what every exponential histogram has.
+static NO_BOUNDS: LazyLock<Arc<[f64]>> = LazyLock::new(|| Arc::new([]));
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self {
+            reset_hint: ResetHint::Unknown,
+            schema: 0,
+            zero_threshold: 0.0,
+            zero_count: 0.0,
+            count: 0.0,
+            sum: 0.0,
+            positive: Buckets::default(),
+            negative: Buckets::default(),
+            custom_bounds: Arc::clone(&NO_BOUNDS),
+        }
+    }
+}
+
+impl Histogram {
+    /// The marker that ends a series of histograms.
+    pub fn stale() -> Self {
+        Self {
+            sum: f64::from_bits(STALE_NAN_BITS),
+            ..Self::default()
+        }
+    }
+
+    /// Does it end its series?
+    pub fn is_stale(&self) -> bool {
+        is_stale(self.sum)
+    }
+
+    /// Are the bounds of its buckets listed?
+    pub fn has_custom_buckets(&self) -> bool {
+        self.schema == CUSTOM_BUCKETS_SCHEMA
+    }
+
+    /// Bytes in memory, the way queries are charged for them (Prometheus `FloatHistogram.Size`).
+    pub fn n_bytes(&self) -> usize {
+        const FIXED_BYTES: usize = 168;
+        const ELEMENT_BYTES: usize = 8;
+        let n_elements = self.positive.spans.len()
+            + self.positive.counts.len()
+            + self.negative.spans.len()
+            + self.negative.counts.len()
+            + self.custom_bounds.len();
+        FIXED_BYTES + ELEMENT_BYTES * n_elements
+    }
+
+    /// How many floats a query is charged for it.
+    pub fn n_samples(&self) -> usize {
+        const SAMPLE_BYTES: usize = 16;
+        (self.n_bytes() + SAMPLE_BYTES / 2) / SAMPLE_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_is_charged_by_its_elements() {
+        let mut histogram = Histogram::default();
+        assert_eq!((histogram.n_bytes(), histogram.n_samples()), (168, 11));
+        histogram.positive = Buckets {
+            spans: vec![BucketSpan {
+                offset: 0,
+                length: 2,
+            }],
+            counts: vec![1.0, 2.0],
+        };
+        assert_eq!((histogram.n_bytes(), histogram.n_samples()), (192, 12));
+        assert!(Histogram::stale().is_stale() && !histogram.is_stale());
+    }
+}
