@@ -16,5 +16,5 @@ pub mod value;
 pub use engine::{Engine, EngineSettings, QueryOptions};
 pub use limits::{ErrorKind, QueryError};
 pub use value::{
-    MatrixSeries, Point, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
+    HistogramPoint, MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
 };

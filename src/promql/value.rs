@@ -1,14 +1,16 @@
 //! What a query answers with.
 
-use crate::model::{Labels, TimestampMs};
+use std::sync::Arc;
+
+use crate::model::{Histogram, Labels, Sample, TimestampMs};
 
 /// The value of one series at one time.
-///
-/// Every reader matches on it, so that a further kind of sample is a new variant and the compiler finds its readers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PointValue {
     /// A float.
     Float(f64),
+    /// A native histogram.
+    Histogram(Arc<Histogram>),
 }
 
 impl PointValue {
@@ -16,17 +18,18 @@ impl PointValue {
     pub fn as_float(&self) -> Option<f64> {
         match self {
             Self::Float(v) => Some(*v),
+            Self::Histogram(_) => None,
         }
     }
 }
 
-/// One value at one time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Point {
+/// One native histogram at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramPoint {
     /// When.
     pub t: TimestampMs,
     /// What.
-    pub value: PointValue,
+    pub histogram: Arc<Histogram>,
 }
 
 /// One series of an instant vector.
@@ -45,8 +48,10 @@ pub struct VectorSample {
 pub struct MatrixSeries {
     /// Who.
     pub labels: Labels,
-    /// Points in time order.
-    pub points: Vec<Point>,
+    /// Floats, in time order.
+    pub floats: Vec<Sample>,
+    /// Native histograms, in time order; never at the time of a float.
+    pub histograms: Vec<HistogramPoint>,
 }
 
 /// The four kinds of answer.

@@ -149,7 +149,7 @@ fn main() {
                 n_read = output.stats.samples_read;
                 n_points = match output.value {
                     QueryValue::Matrix(matrix) => {
-                        matrix.iter().map(|series| series.points.len()).sum()
+                        matrix.iter().map(|series| series.floats.len()).sum()
                     }
                     QueryValue::Scalar { .. }
                     | QueryValue::String { .. }

@@ -3,8 +3,8 @@
 //! Two ways of quoting, because there are two there: labels are written plainly, every other text has `<`, `>`, `&`
 //! and the two line separators escaped so that it can stand inside HTML.
 
-use crate::model::{Label, TimestampMs, number};
-use crate::promql::{Point, PointValue, QueryStats, QueryValue};
+use crate::model::{Histogram, Label, TimestampMs, number};
+use crate::promql::{MatrixSeries, PointValue, QueryStats, QueryValue};
 
 /// Appends `text` in quotes; HTML is escaped.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
@@ -123,23 +123,30 @@ fn push_float_timestamp(out: &mut Vec<u8>, t: TimestampMs) {
     push_float(out, t as f64 / 1000.0);
 }
 
-fn push_value(out: &mut Vec<u8>, value: PointValue, scratch: &mut String) {
-    match value {
-        PointValue::Float(v) => {
-            scratch.clear();
-            push_number(scratch, v);
-            out.push(b'"');
-            out.extend_from_slice(scratch.as_bytes());
-            out.push(b'"');
-        }
-    }
+/// Appends a float as a JSON text.
+fn push_quoted_number(out: &mut Vec<u8>, v: f64, scratch: &mut String) {
+    scratch.clear();
+    push_number(scratch, v);
+    out.push(b'"');
+    out.extend_from_slice(scratch.as_bytes());
+    out.push(b'"');
 }
 
-fn push_point(out: &mut Vec<u8>, t: TimestampMs, value: PointValue, scratch: &mut String) {
+/// Appends `{"count":…,"sum":…}`.
+fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut String) {
+    out.extend_from_slice(b"{\"count\":");
+    push_quoted_number(out, histogram.count, scratch);
+    out.extend_from_slice(b",\"sum\":");
+    push_quoted_number(out, histogram.sum, scratch);
+    out.push(b'}');
+}
+
+/// Appends `[time,value]`.
+fn push_point(out: &mut Vec<u8>, t: TimestampMs, push: impl FnOnce(&mut Vec<u8>)) {
     out.push(b'[');
     push_timestamp(out, t);
     out.push(b',');
-    push_value(out, value, scratch);
+    push(out);
     out.push(b']');
 }
 
@@ -177,8 +184,20 @@ pub(super) fn push_result(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -
                 }
                 out.extend_from_slice(b"{\"metric\":");
                 push_labels(out, &sample.labels);
-                out.extend_from_slice(b",\"value\":");
-                push_point(out, sample.t, sample.value, &mut scratch);
+                match &sample.value {
+                    PointValue::Float(v) => {
+                        out.extend_from_slice(b",\"value\":");
+                        push_point(out, sample.t, |out| {
+                            push_quoted_number(out, *v, &mut scratch);
+                        });
+                    }
+                    PointValue::Histogram(histogram) => {
+                        out.extend_from_slice(b",\"histogram\":");
+                        push_point(out, sample.t, |out| {
+                            push_histogram(out, histogram, &mut scratch);
+                        });
+                    }
+                }
                 out.push(b'}');
             }
             out.push(b']');
@@ -192,7 +211,7 @@ pub(super) fn push_result(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -
                 }
                 out.extend_from_slice(b"{\"metric\":");
                 push_labels(out, &one.labels);
-                push_points(out, &one.points, &mut scratch);
+                push_points(out, one, &mut scratch);
                 out.push(b'}');
             }
             out.push(b']');
@@ -201,16 +220,32 @@ pub(super) fn push_result(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -
     }
 }
 
-fn push_points(out: &mut Vec<u8>, points: &[Point], scratch: &mut String) {
-    for (position, point) in points.iter().enumerate() {
+/// Appends `,"values":[…]` and `,"histograms":[…]`, of which either is left out when there are none.
+fn push_points(out: &mut Vec<u8>, series: &MatrixSeries, scratch: &mut String) {
+    for (position, sample) in series.floats.iter().enumerate() {
         out.extend_from_slice(if position == 0 {
             b",\"values\":["
         } else {
             b","
         });
-        push_point(out, point.t, point.value, scratch);
+        push_point(out, sample.t, |out| {
+            push_quoted_number(out, sample.v, scratch);
+        });
     }
-    if !points.is_empty() {
+    if !series.floats.is_empty() {
+        out.push(b']');
+    }
+    for (position, point) in series.histograms.iter().enumerate() {
+        out.extend_from_slice(if position == 0 {
+            b",\"histograms\":["
+        } else {
+            b","
+        });
+        push_point(out, point.t, |out| {
+            push_histogram(out, &point.histogram, scratch);
+        });
+    }
+    if !series.histograms.is_empty() {
         out.push(b']');
     }
 }
@@ -255,8 +290,8 @@ pub(super) fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Labels;
-    use crate::promql::{MatrixSeries, VectorSample};
+    use crate::model::{Labels, Sample};
+    use crate::promql::VectorSample;
 
     #[track_caller]
     fn check(push: impl FnOnce(&mut Vec<u8>), expect: &str) {
@@ -269,13 +304,6 @@ mod tests {
         let mut out = Vec::new();
         push_result(&mut out, value, 0);
         String::from_utf8(out).unwrap()
-    }
-
-    fn point(t: TimestampMs, v: f64) -> Point {
-        Point {
-            t,
-            value: PointValue::Float(v),
-        }
     }
 
     #[test]
@@ -349,7 +377,8 @@ mod tests {
         let labels = Labels::new(&[("__name__", "up"), ("job", "a")]).unwrap();
         let series = MatrixSeries {
             labels,
-            points: vec![point(1000, 1.0), point(2500, 0.25)],
+            floats: vec![Sample { t: 1000, v: 1.0 }, Sample { t: 2500, v: 0.25 }],
+            histograms: Vec::new(),
         };
         let matrix = QueryValue::Matrix(vec![series.clone(), series]);
         let mut out = Vec::new();

@@ -89,7 +89,7 @@ impl Evaluator {
         }
     }
 
-    /// Every value through `f`; names go.
+    /// Every float through `f`; names and histograms go.
     fn map(
         &self,
         call: &Call,
@@ -97,6 +97,10 @@ impl Evaluator {
         f: impl Fn(usize, f64) -> f64,
     ) -> Result<Frame, QueryError> {
         let mut frame = self.vector(arg(call, 0)?, grid)?;
+        if frame.has_histograms() {
+            frame.drop_histograms();
+            frame.settle(&self.budget)?;
+        }
         for i in 0..frame.len() {
             for (step, v) in frame.row_mut(i).values.iter_mut().enumerate() {
                 *v = f(step, *v);

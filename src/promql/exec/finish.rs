@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use crate::model::{Labels, SeriesKey};
+use crate::model::{Labels, Sample, SeriesKey};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Booking, Frame};
+use crate::promql::exec::frame::{Booking, Cell, Frame};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::plan::Grid;
-use crate::promql::value::{MatrixSeries, Point, PointValue, VectorSample};
+use crate::promql::value::{HistogramPoint, MatrixSeries, PointValue, VectorSample};
 
 /// What Prometheus says when two results would have the same labels.
 pub(crate) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
@@ -89,11 +89,11 @@ impl Evaluator {
             let Some(place) = place_of.get(&first).copied() else {
                 continue;
             };
-            for (step, v) in row.iter() {
-                if joined.row(place).get(step).is_some() {
+            for (step, cell) in row.cells() {
+                if joined.row(place).is_present(step) {
                     return Err(QueryError::execution(clash(first, i)));
                 }
-                joined.row_mut(place).set(step, v);
+                joined.row_mut(place).set_cell(step, cell);
             }
             if let Some(head) = joined.heads_mut().get_mut(place) {
                 head.drop_name |= frame.head(i).drop_name;
@@ -112,7 +112,10 @@ pub(crate) fn to_vector(frame: &Frame, t: i64) -> Vec<VectorSample> {
             Some(VectorSample {
                 labels: head.labels.clone(),
                 t,
-                value: PointValue::Float(row.get(0)?),
+                value: match row.cell(0)? {
+                    Cell::Float(v) => PointValue::Float(v),
+                    Cell::Histogram(histogram) => PointValue::Histogram(Arc::clone(histogram)),
+                },
             })
         })
         .collect()
@@ -142,11 +145,18 @@ impl Matrix {
         for (head, row) in frame.rows() {
             let n_points = row.count();
             n += n_points;
-            let points = self.points(&head.labels, n_points);
-            points.extend(row.iter().map(|(i, v)| Point {
+            let series = self.series(&head.labels, n_points);
+            series.floats.extend(row.iter().map(|(i, v)| Sample {
                 t: slice.time(i),
-                value: PointValue::Float(v),
+                v,
             }));
+            for (i, histogram) in row.histograms() {
+                n += histogram.n_samples();
+                series.histograms.push(HistogramPoint {
+                    t: slice.time(i),
+                    histogram: Arc::clone(histogram),
+                });
+            }
         }
         // Every point counts once: in the frame until here, from here on in the answer.
         drop(frame);
@@ -156,24 +166,27 @@ impl Matrix {
     /// Appends a scalar at every step of the next slice, as a series without labels.
     pub(crate) fn add_scalar(&mut self, values: &[f64], slice: Grid) -> Result<(), QueryError> {
         self.booking.add(values.len())?;
-        let points = self.points(&Labels::empty(), values.len());
-        points.extend(values.iter().enumerate().map(|(i, v)| Point {
-            t: slice.time(i),
-            value: PointValue::Float(*v),
-        }));
+        let series = self.series(&Labels::empty(), values.len());
+        series
+            .floats
+            .extend(values.iter().enumerate().map(|(i, v)| Sample {
+                t: slice.time(i),
+                v: *v,
+            }));
         Ok(())
     }
 
-    fn points(&mut self, labels: &Labels, n_points: usize) -> &mut Vec<Point> {
+    fn series(&mut self, labels: &Labels, n_points: usize) -> &mut MatrixSeries {
         let next = self.series.len();
         let place = *self.place_of.entry(labels.key()).or_insert(next);
         if place == next {
             self.series.push(MatrixSeries {
                 labels: labels.clone(),
-                points: Vec::with_capacity(n_points),
+                floats: Vec::with_capacity(n_points),
+                histograms: Vec::new(),
             });
         }
-        &mut self.series[place].points
+        &mut self.series[place]
     }
 
     /// All series in label order.

@@ -1,4 +1,8 @@
 //! Columns: one run of floats and one presence bitmap per series, over all steps of a grid.
+//!
+//! A step of a series has a float, a native histogram, or nothing. The bitmap says whether there is anything; a series
+//! with histograms has a further column of them, and a step whose bit is set and whose histogram is not there is a float.
+//! So who asks only for presence treats both alike, and who asks for floats never sees a histogram.
 #![expect(
     clippy::indexing_slicing,
     reason = "rows are cut by `n_steps` and `words`, which `Frame::push` and `Frame::new` establish"
@@ -6,7 +10,7 @@
 
 use std::sync::Arc;
 
-use crate::model::Labels;
+use crate::model::{Histogram, Labels};
 use crate::promql::limits::{Budget, QueryError};
 
 /// Bits of one word of a presence bitmap.
@@ -76,16 +80,31 @@ pub(crate) struct Frame {
     words: usize,
     values: Vec<f64>,
     present: Vec<u64>,
+    /// By series.
+    histograms: Vec<HistogramColumn>,
     booking: Booking,
+}
+
+/// A histogram per step, where a series has any at all. Entries count only where the bit is set.
+pub(crate) type HistogramColumn = Option<Box<[Option<Arc<Histogram>>]>>;
+
+/// What stands at one step of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Cell<'a> {
+    /// A float.
+    Float(f64),
+    /// A native histogram.
+    Histogram(&'a Arc<Histogram>),
 }
 
 /// One series of a frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row<'a> {
-    /// A value per step; meaningless where the bit is unset.
+    /// A value per step; meaningless where the bit is unset or a histogram stands.
     pub(crate) values: &'a [f64],
-    /// A bit per step, low bits first.
+    /// A bit per step, low bits first: is there a float or a histogram?
     pub(crate) present: &'a [u64],
+    histograms: Option<&'a [Option<Arc<Histogram>>]>,
 }
 
 /// One series of a frame, to be written.
@@ -95,33 +114,112 @@ pub(crate) struct RowMut<'a> {
     pub(crate) values: &'a mut [f64],
     /// A bit per step, low bits first.
     pub(crate) present: &'a mut [u64],
+    histograms: &'a mut HistogramColumn,
 }
 
 impl<'a> Row<'a> {
-    /// The value at step `i`.
+    /// The float at step `i`.
     pub(crate) fn get(&self, i: usize) -> Option<f64> {
-        (self.present[i / WORD_BITS] >> (i % WORD_BITS) & 1 == 1).then(|| self.values[i])
+        (self.is_present(i) && self.histogram_entry(i).is_none()).then(|| self.values[i])
     }
 
-    /// Steps with a value, and the value.
+    /// Whatever stands at step `i`.
+    pub(crate) fn cell(&self, i: usize) -> Option<Cell<'a>> {
+        self.is_present(i).then(|| match self.histogram_entry(i) {
+            Some(histogram) => Cell::Histogram(histogram),
+            None => Cell::Float(self.values[i]),
+        })
+    }
+
+    /// Is there anything at step `i`?
+    pub(crate) fn is_present(&self, i: usize) -> bool {
+        self.present[i / WORD_BITS] >> (i % WORD_BITS) & 1 == 1
+    }
+
+    fn histogram_entry(&self, i: usize) -> Option<&'a Arc<Histogram>> {
+        self.histograms.and_then(|column| column[i].as_ref())
+    }
+
+    /// May there be histograms? False is certain.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.histograms.is_some()
+    }
+
+    /// Steps with a float, and the float.
     pub(crate) fn iter(self) -> impl Iterator<Item = (usize, f64)> + 'a {
-        ones(self.present).map(move |i| (i, self.values[i]))
+        ones(self.present)
+            .filter(move |i| self.histogram_entry(*i).is_none())
+            .map(move |i| (i, self.values[i]))
     }
 
-    /// How many steps have a value.
+    /// Steps with anything, and what it is.
+    pub(crate) fn cells(self) -> impl Iterator<Item = (usize, Cell<'a>)> + 'a {
+        ones(self.present).filter_map(move |i| Some((i, self.cell(i)?)))
+    }
+
+    /// Steps with a histogram, and the histogram.
+    pub(crate) fn histograms(self) -> impl Iterator<Item = (usize, &'a Arc<Histogram>)> + 'a {
+        let words = if self.has_histograms() {
+            self.present
+        } else {
+            &[]
+        };
+        ones(words).filter_map(move |i| Some((i, self.histogram_entry(i)?)))
+    }
+
+    /// How many steps have anything.
     pub(crate) fn count(&self) -> usize {
         count_ones(self.present)
+    }
+
+    /// What the series is booked with: its points, histograms by their size.
+    fn n_booked(&self) -> usize {
+        let floats = self.count();
+        let histograms = self.histograms();
+        floats + histograms.map(|(_, h)| h.n_samples()).sum::<usize>()
     }
 }
 
 impl RowMut<'_> {
-    /// Gives step `i` a value.
+    /// Gives step `i` a float.
     pub(crate) fn set(&mut self, i: usize, v: f64) {
         self.values[i] = v;
         self.present[i / WORD_BITS] |= 1 << (i % WORD_BITS);
+        if let Some(column) = self.histograms {
+            column[i] = None;
+        }
     }
 
-    /// Takes the value of step `i` away.
+    /// Gives step `i` a histogram.
+    pub(crate) fn set_histogram(&mut self, i: usize, histogram: Arc<Histogram>) {
+        self.present[i / WORD_BITS] |= 1 << (i % WORD_BITS);
+        let n_steps = self.values.len();
+        let column = self
+            .histograms
+            .get_or_insert_with(|| vec![None; n_steps].into_boxed_slice());
+        column[i] = Some(histogram);
+    }
+
+    /// Gives step `i` what stands in a cell.
+    pub(crate) fn set_cell(&mut self, i: usize, cell: Cell<'_>) {
+        match cell {
+            Cell::Float(v) => self.set(i, v),
+            Cell::Histogram(histogram) => self.set_histogram(i, Arc::clone(histogram)),
+        }
+    }
+
+    /// Takes every histogram away.
+    pub(crate) fn drop_histograms(&mut self) {
+        if let Some(column) = self.histograms.take() {
+            for (i, entry) in column.iter().enumerate() {
+                if entry.is_some() {
+                    self.unset(i);
+                }
+            }
+        }
+    }
+
+    /// Takes whatever stands at step `i` away.
     pub(crate) fn unset(&mut self, i: usize) {
         self.present[i / WORD_BITS] &= !(1 << (i % WORD_BITS));
     }
@@ -174,11 +272,14 @@ impl Frame {
     pub(crate) fn push(&mut self, head: Head) -> RowMut<'_> {
         self.heads.push(head);
         let (values, words) = (self.values.len(), self.present.len());
+        let row = self.histograms.len();
         self.values.resize(values + self.n_steps, 0.0);
         self.present.resize(words + self.words, 0);
+        self.histograms.push(None);
         RowMut {
             values: &mut self.values[values..],
             present: &mut self.present[words..],
+            histograms: &mut self.histograms[row],
         }
     }
 
@@ -187,6 +288,7 @@ impl Frame {
         self.heads.push(head);
         self.values.extend_from_slice(row.values);
         self.present.extend_from_slice(row.present);
+        self.histograms.push(row.histograms.map(Into::into));
     }
 
     /// Books the points of the last series, or takes the series back when it has none.
@@ -194,9 +296,10 @@ impl Frame {
         let Some(last) = self.len().checked_sub(1) else {
             return Ok(());
         };
-        let count = self.row(last).count();
+        let count = self.row(last).n_booked();
         if count == 0 {
             self.heads.pop();
+            self.histograms.pop();
             self.values.truncate(last * self.n_steps);
             self.present.truncate(last * self.words);
             return Ok(());
@@ -210,13 +313,14 @@ impl Frame {
         let mut kept = 0;
         let mut points = 0;
         for i in 0..self.len() {
-            let count = self.row(i).count();
+            let count = self.row(i).n_booked();
             if count == 0 {
                 continue;
             }
             points += count.max(self.n_steps / CELLS_PER_SAMPLE);
             if kept < i {
                 self.heads.swap(kept, i);
+                self.histograms.swap(kept, i);
                 let (n, w) = (self.n_steps, self.words);
                 self.values.copy_within(i * n..(i + 1) * n, kept * n);
                 self.present.copy_within(i * w..(i + 1) * w, kept * w);
@@ -224,6 +328,7 @@ impl Frame {
             kept += 1;
         }
         self.heads.truncate(kept);
+        self.histograms.truncate(kept);
         self.values.truncate(kept * self.n_steps);
         self.present.truncate(kept * self.words);
         self.booking.add(points)
@@ -249,6 +354,7 @@ impl Frame {
         Row {
             values: &self.values[i * self.n_steps..(i + 1) * self.n_steps],
             present: &self.present[i * self.words..(i + 1) * self.words],
+            histograms: self.histograms[i].as_deref(),
         }
     }
 
@@ -257,6 +363,7 @@ impl Frame {
         RowMut {
             values: &mut self.values[i * self.n_steps..(i + 1) * self.n_steps],
             present: &mut self.present[i * self.words..(i + 1) * self.words],
+            histograms: &mut self.histograms[i],
         }
     }
 
@@ -265,7 +372,19 @@ impl Frame {
         (0..self.len()).map(|i| (&self.heads[i], self.row(i)))
     }
 
-    /// Every value of every series, whether present or not: kernels without branches.
+    /// May there be histograms? False is certain.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.histograms.iter().any(Option::is_some)
+    }
+
+    /// Takes every histogram away: what functions of floats do with them.
+    pub(crate) fn drop_histograms(&mut self) {
+        for i in 0..self.len() {
+            self.row_mut(i).drop_histograms();
+        }
+    }
+
+    /// Every float of every series, whether present or not: kernels without branches.
     pub(crate) fn values_mut(&mut self) -> &mut [f64] {
         &mut self.values
     }
@@ -289,13 +408,13 @@ impl Frame {
     ) -> Result<Self, QueryError> {
         let mut wide = Self::new(n_steps, budget);
         for (head, row) in self.rows() {
-            let Some(v) = (self.n_steps > 0).then(|| row.get(0)).flatten() else {
+            let Some(cell) = (self.n_steps > 0).then(|| row.cell(0)).flatten() else {
                 continue;
             };
             wide.booking.add(n_steps)?;
             let mut out = wide.push(head.clone());
             for i in 0..n_steps {
-                out.set(i, v);
+                out.set_cell(i, cell);
             }
         }
         Ok(wide)
@@ -306,6 +425,7 @@ impl Frame {
         self.heads.append(&mut other.heads);
         self.values.append(&mut other.values);
         self.present.append(&mut other.present);
+        self.histograms.append(&mut other.histograms);
         self.booking.n += other.booking.n;
         other.booking.n = 0;
     }
@@ -347,6 +467,32 @@ mod tests {
         assert_eq!((frame.len(), frame.row(0).get(2)), (1, Some(5.0)));
         drop(frame);
         budget.take(1_000).unwrap();
+    }
+
+    #[test]
+    fn a_step_has_a_float_or_a_histogram_or_nothing() {
+        let budget = budget();
+        let mut frame = Frame::new(70, &budget);
+        let histogram = Arc::new(Histogram::default());
+        let mut row = frame.push(Head::new(Labels::empty()));
+        row.set(0, 1.0);
+        row.set_histogram(0, Arc::clone(&histogram));
+        row.set_histogram(1, Arc::clone(&histogram));
+        row.set(1, 2.0);
+        row.set_histogram(69, Arc::clone(&histogram));
+        frame.settle_last().unwrap();
+        let row = frame.row(0);
+        assert_eq!(row.cell(0), Some(Cell::Histogram(&histogram)));
+        assert_eq!((row.get(0), row.get(1)), (None, Some(2.0)));
+        assert_eq!(row.iter().collect::<Vec<_>>(), [(1, 2.0)]);
+        assert_eq!(
+            row.histograms().map(|(i, _)| i).collect::<Vec<_>>(),
+            [0, 69]
+        );
+        assert_eq!(row.cells().count(), 3);
+        frame.drop_histograms();
+        let row = frame.row(0);
+        assert_eq!((row.count(), row.has_histograms()), (1, false));
     }
 
     #[test]

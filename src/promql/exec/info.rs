@@ -187,7 +187,7 @@ impl Evaluator {
         let head = base.head(i);
         let keeps_unmatched = wanted.data.iter().all(Matcher::matches_empty);
         let mut rows: HashMap<Vec<usize>, usize> = HashMap::new();
-        for (step, v) in base.row(i).iter() {
+        for (step, cell) in base.row(i).cells() {
             let mut chosen = Vec::new();
             for members in names.into_iter().flat_map(BTreeMap::values) {
                 chosen.extend(newest_of(times, members, step)?);
@@ -207,7 +207,7 @@ impl Evaluator {
                     out.len() - 1
                 }
             };
-            out.row_mut(row).set(step, v);
+            out.row_mut(row).set_cell(step, cell);
         }
         Ok(())
     }

@@ -191,9 +191,9 @@ impl Evaluator {
                 self.budget.check()?;
             }
             let samples = selected.samples(series, &mut scratch, &reader)?;
-            n_read += samples.t.len() as u64;
-            since_check += samples.t.len() + n_steps;
-            if samples.t.is_empty() {
+            n_read += samples.len() as u64;
+            since_check += samples.len() + n_steps;
+            if samples.is_empty() {
                 continue;
             }
             let head = Head::new(series.labels.clone());

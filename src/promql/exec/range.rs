@@ -8,7 +8,7 @@
     reason = "window positions are searched within the samples; rows have a value per step"
 )]
 
-use crate::model::Interval;
+use crate::model::{Interval, Sample};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::finish::{sort_matrix, without_metric};
 use crate::promql::exec::frame::{Booking, Frame, Head, RowMut};
@@ -21,7 +21,7 @@ use crate::promql::functions::{RangeFn, extended, over_time, quantile, rate, reg
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Extend, Span};
 use crate::promql::plan::{Call, Grid, Node, Range, RangeSource, Subquery};
-use crate::promql::value::{MatrixSeries, Point, PointValue};
+use crate::promql::value::MatrixSeries;
 
 /// Where windows of a range lie.
 #[derive(Debug, Clone, Copy)]
@@ -224,27 +224,28 @@ impl Evaluator {
         let (mut anchored_t, mut anchored_v) = (Vec::new(), Vec::new());
         let mut add = |head: Head, samples: &Samples| {
             samples.copy_without_stale(&mut living);
-            let mut points = Vec::new();
+            let mut floats = Vec::new();
             let n = slide.each(&living, &self.budget, |_, w| {
                 let (mut t, mut v) = (w.t, w.v);
                 if slide.extend.is_some() {
                     extended::anchor(w, &mut anchored_t, &mut anchored_v);
                     (t, v) = (&anchored_t, &anchored_v);
                 }
-                points.extend(t.iter().zip(v).map(|(t, v)| Point {
-                    t: *t,
-                    value: PointValue::Float(*v),
-                }));
+                floats.extend(t.iter().zip(v).map(|(t, v)| Sample { t: *t, v: *v }));
             })?;
             self.count_queried(n);
-            booking.add(points.len())?;
-            if !points.is_empty() {
+            booking.add(floats.len())?;
+            if !floats.is_empty() {
                 let labels = if head.drop_name {
                     without_metric(&head.labels)
                 } else {
                     head.labels
                 };
-                matrix.push(MatrixSeries { labels, points });
+                matrix.push(MatrixSeries {
+                    labels,
+                    floats,
+                    histograms: Vec::new(),
+                });
             }
             Ok(())
         };
@@ -289,8 +290,7 @@ impl Evaluator {
         let inner = self.vector(&subquery.expr, inner_grid)?;
         let mut samples = Samples::default();
         for (head, row) in inner.rows() {
-            samples.t.clear();
-            samples.v.clear();
+            samples.clear();
             for (i, v) in row.iter() {
                 samples.t.push(inner_grid.time(i));
                 samples.v.push(v);

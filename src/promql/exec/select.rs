@@ -4,6 +4,8 @@
     reason = "positions stay below the number of samples"
 )]
 
+use std::sync::Arc;
+
 use crate::model::{Interval, is_stale};
 use crate::promql::exec::frame::{Frame, Head, RowMut};
 use crate::promql::exec::parallel::SeriesWork;
@@ -94,22 +96,35 @@ impl SeriesWork for Look {
 
 /// The newest sample at or before each step, unless it is too old or says the series ended.
 pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u64 {
-    let mut after = 0;
+    let (mut floats, mut histograms) = (Passed(0), Passed(0));
     let mut n = 0;
     if look.grid.n == 1 {
         let at = look.time(0);
-        after = samples.t.partition_point(|t| *t <= at);
+        floats.0 = samples.t.partition_point(|t| *t <= at);
     }
     for i in 0..look.grid.n {
         let at = look.time(i);
-        while after < samples.t.len() && samples.t[after] <= at {
-            after += 1;
+        let oldest = at.saturating_sub(look.lookback_ms);
+        let float = floats.newest(&samples.t, at);
+        let histogram = histograms.newest(&samples.ht, at);
+        if let Some((position, t)) = histogram
+            && float.is_none_or(|(_, float_t)| float_t < t)
+        {
+            let histogram = &samples.h[position];
+            if t > oldest && !histogram.is_stale() {
+                n += histogram.n_samples() as u64;
+                match look.show {
+                    Show::Value => row.set_histogram(i, Arc::clone(histogram)),
+                    Show::Seconds => row.set(i, seconds(t)),
+                }
+            }
+            continue;
         }
-        let Some(newest) = after.checked_sub(1) else {
+        let Some((position, t)) = float else {
             continue;
         };
-        let (t, v) = (samples.t[newest], samples.v[newest]);
-        if t > at.saturating_sub(look.lookback_ms) && !is_stale(v) {
+        let v = samples.v[position];
+        if t > oldest && !is_stale(v) {
             n += 1;
             row.set(
                 i,
@@ -121,6 +136,21 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
         }
     }
     n
+}
+
+/// How many samples of a column lie at or before the steps so far.
+struct Passed(usize);
+
+impl Passed {
+    /// Position and time of the last one at or before `at`; times asked for ascend.
+    #[inline]
+    fn newest(&mut self, times: &[i64], at: i64) -> Option<(usize, i64)> {
+        while self.0 < times.len() && times[self.0] <= at {
+            self.0 += 1;
+        }
+        let position = self.0.checked_sub(1)?;
+        Some((position, times[position]))
+    }
 }
 
 fn smooth(samples: &Samples, look: &Look, row: &mut RowMut<'_>) {

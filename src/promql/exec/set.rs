@@ -46,8 +46,11 @@ impl Evaluator {
         if op == BinaryOp::Or {
             let taken = presence(&left, matching);
             for (head, row) in right.rows() {
-                let out = left.push(head.clone());
-                out.values.copy_from_slice(row.values);
+                left.push_row(head.clone(), row);
+                let Some(last) = left.len().checked_sub(1) else {
+                    continue;
+                };
+                let out = left.row_mut(last);
                 let seen = taken.get(&match_key(&head.labels, matching));
                 for (position, word) in out.present.iter_mut().enumerate() {
                     let here = row.present.get(position).copied().unwrap_or(0);

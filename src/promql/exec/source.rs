@@ -3,20 +3,24 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::chunk::decode_floats;
-use crate::model::{Encoding, Interval, Labels, Matcher, is_stale};
+use crate::model::{Encoding, Histogram, Interval, Labels, Matcher, is_stale};
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::Span;
 use crate::promql::plan::Plan;
 use crate::storage::{ChunkSlice, Queryable, SelectHints};
 
-/// Samples of one series as columns.
+/// Samples of one series as columns: floats, and beside them native histograms.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Samples {
-    /// Times, ascending.
+    /// Times of floats, ascending.
     pub(crate) t: Vec<i64>,
-    /// Values, as many as times; markers of staleness included.
+    /// Floats, as many as their times; markers of staleness included.
     pub(crate) v: Vec<f64>,
+    /// Times of histograms, ascending.
+    pub(crate) ht: Vec<i64>,
+    /// Histograms, as many as their times; markers of staleness included.
+    pub(crate) h: Vec<Arc<Histogram>>,
 }
 
 /// One series as the storage gave it.
@@ -181,8 +185,7 @@ impl Series {
         out: &mut Samples,
         reader: &Reader<'_>,
     ) -> Result<(), QueryError> {
-        out.t.clear();
-        out.v.clear();
+        out.clear();
         for chunk in &self.chunks {
             let reach = Interval {
                 min: chunk.min_t,
@@ -217,7 +220,25 @@ impl Series {
 }
 
 impl Samples {
-    /// Sorts the samples from position `from` in among those before, which win where times are equal.
+    /// Forgets all samples and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.t.clear();
+        self.v.clear();
+        self.ht.clear();
+        self.h.clear();
+    }
+
+    /// Are there neither floats nor histograms?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.t.is_empty() && self.ht.is_empty()
+    }
+
+    /// How many floats and histograms.
+    pub(crate) fn len(&self) -> usize {
+        self.t.len() + self.ht.len()
+    }
+
+    /// Sorts the floats from position `from` in among those before, which win where times are equal.
     fn interleave(&mut self, from: usize) {
         let (later_t, later_v) = (self.t.split_off(from), self.v.split_off(from));
         let (early_t, early_v) = (std::mem::take(&mut self.t), std::mem::take(&mut self.v));
@@ -246,19 +267,24 @@ impl Samples {
         }
     }
 
-    /// Takes markers of staleness out.
+    /// Is there a marker of staleness?
     pub(crate) fn has_stale(&self) -> bool {
-        self.v.iter().any(|v| is_stale(*v))
+        self.v.iter().any(|v| is_stale(*v)) || self.h.iter().any(|h| h.is_stale())
     }
 
     /// A copy without markers of staleness, in `out`.
     pub(crate) fn copy_without_stale(&self, out: &mut Self) {
-        out.t.clear();
-        out.v.clear();
+        out.clear();
         for (t, v) in self.t.iter().zip(&self.v) {
             if !is_stale(*v) {
                 out.t.push(*t);
                 out.v.push(*v);
+            }
+        }
+        for (t, h) in self.ht.iter().zip(&self.h) {
+            if !h.is_stale() {
+                out.ht.push(*t);
+                out.h.push(Arc::clone(h));
             }
         }
     }
@@ -273,6 +299,7 @@ mod tests {
         let mut samples = Samples {
             t: vec![10, 20, 30, 15, 20, 40],
             v: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            ..Samples::default()
         };
         samples.interleave(3);
         assert_eq!(samples.t, [10, 15, 20, 30, 40]);

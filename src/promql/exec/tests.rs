@@ -135,9 +135,9 @@ fn lines(value: &QueryValue) -> Vec<String> {
             .iter()
             .map(|series| {
                 let points: Vec<String> = series
-                    .points
+                    .floats
                     .iter()
-                    .map(|point| format!("{}@{}", point.value.as_float().unwrap(), point.t / 1000))
+                    .map(|point| format!("{}@{}", point.v, point.t / 1000))
                     .collect();
                 format!("{} {}", series.labels, points.join(" "))
             })
@@ -365,12 +365,12 @@ fn long_ranges_over_many_series_are_computed_in_slices_without_seams() {
     let QueryValue::Matrix(whole) = whole.unwrap().value else {
         panic!("a range query answers with a matrix");
     };
-    assert_eq!((whole.len(), whole[0].points.len()), (1, 931));
-    for point in whole[0].points.iter().step_by(150) {
+    assert_eq!((whole.len(), whole[0].floats.len()), (1, 931));
+    for point in whole[0].floats.iter().step_by(150) {
         let single = engine().instant(Arc::clone(&many), query, point.t, &options);
         let QueryValue::Vector(single) = single.unwrap().value else {
             panic!("an instant query of a vector answers with one");
         };
-        assert_eq!(single[0].value, point.value, "at {}", point.t);
+        assert_eq!(single[0].value.as_float(), Some(point.v), "at {}", point.t);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Labels, is_stale};
+use crate::model::{Labels, Sample, is_stale};
 use crate::promql::testing::script::{EvalCase, Expected, Times};
 use crate::promql::testing::series::SequenceValue;
-use crate::promql::value::{MatrixSeries, Point, PointValue, QueryValue, VectorSample};
+use crate::promql::value::{MatrixSeries, PointValue, QueryValue, VectorSample};
 
 /// Relative error allowed.
 const EPSILON: f64 = 1e-6;
@@ -66,7 +66,9 @@ fn compare_vector(
     let mut seen = Vec::new();
     for (position, sample) in vector.iter().enumerate() {
         let labels = &sample.labels;
-        let PointValue::Float(found) = sample.value;
+        let PointValue::Float(found) = sample.value else {
+            return Err(format!("unexpected histogram for {labels}"));
+        };
         let Some((wanted_position, value)) = wanted.get(labels) else {
             return Err(format!("unexpected series {labels} with value {found}"));
         };
@@ -109,15 +111,19 @@ fn compare_matrix(
         .map(|(labels, values)| (labels, values))
         .collect();
     for found in matrix {
+        if let Some(point) = found.histograms.first() {
+            let labels = &found.labels;
+            return Err(format!("unexpected histogram for {labels} at {}", point.t));
+        }
         let Some(values) = wanted.get(&found.labels) else {
-            let points = show_points(&found.points);
+            let points = show_points(&found.floats);
             return Err(format!("unexpected series {}: {points}", found.labels));
         };
-        compare_points(&found.points, values, times).map_err(|why| {
+        compare_points(&found.floats, values, times).map_err(|why| {
             format!(
                 "{}: {why}; got {}",
                 found.labels,
-                show_points(&found.points)
+                show_points(&found.floats)
             )
         })?;
     }
@@ -128,7 +134,7 @@ fn compare_matrix(
     }
 }
 
-fn compare_points(points: &[Point], values: &[SequenceValue], times: Times) -> Result<(), String> {
+fn compare_points(points: &[Sample], values: &[SequenceValue], times: Times) -> Result<(), String> {
     let mut found = points.iter();
     let mut t = times.start;
     for value in values {
@@ -144,7 +150,7 @@ fn compare_points(points: &[Point], values: &[SequenceValue], times: Times) -> R
                 let Some(point) = found.next() else {
                     return Err(format!("expected {wanted} at {t}, got nothing"));
                 };
-                let PointValue::Float(v) = point.value;
+                let v = point.v;
                 if point.t != t {
                     return Err(format!("expected a point at {t}, got one at {}", point.t));
                 }
@@ -161,13 +167,10 @@ fn compare_points(points: &[Point], values: &[SequenceValue], times: Times) -> R
     }
 }
 
-fn show_points(points: &[Point]) -> String {
+fn show_points(points: &[Sample]) -> String {
     let shown: Vec<String> = points
         .iter()
-        .map(|point| {
-            let PointValue::Float(v) = point.value;
-            format!("{v}@{}", point.t)
-        })
+        .map(|point| format!("{}@{}", point.v, point.t))
         .collect();
     shown.join(" ")
 }

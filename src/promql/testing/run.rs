@@ -217,11 +217,17 @@ impl CaseRun<'_> {
         let vector: Vec<VectorSample> = matrix
             .into_iter()
             .filter_map(|series| {
-                let point = series.points.iter().find(|point| point.t == t)?;
+                let float = series.floats.iter().find(|point| point.t == t);
+                let histogram = series.histograms.iter().find(|point| point.t == t);
+                let value = match (float, histogram) {
+                    (Some(sample), _) => PointValue::Float(sample.v),
+                    (None, Some(point)) => PointValue::Histogram(Arc::clone(&point.histogram)),
+                    (None, None) => return None,
+                };
                 Some(VectorSample {
                     labels: series.labels,
                     t,
-                    value: point.value,
+                    value,
                 })
             })
             .collect();
@@ -232,7 +238,9 @@ impl CaseRun<'_> {
         };
         let value = match (instant, vector.as_slice()) {
             (QueryValue::Scalar { .. }, [only]) => {
-                let PointValue::Float(v) = only.value;
+                let Some(v) = only.value.as_float() else {
+                    return Err("got a histogram".to_owned());
+                };
                 QueryValue::Scalar { t, v }
             }
             (QueryValue::Scalar { .. }, _) => return Err("not one series".to_owned()),

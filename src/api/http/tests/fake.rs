@@ -13,10 +13,8 @@ use crate::api::http::{
     WalReplay, WriteFailure, WritePort, WriteRequest,
 };
 use crate::foundation::ManualClock;
-use crate::model::{Labels, Metadata, MetricType};
-use crate::promql::{
-    MatrixSeries, Point, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
-};
+use crate::model::{Labels, Metadata, MetricType, Sample};
+use crate::promql::{MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample};
 use crate::remote::WriteReport;
 use crate::storage::LabelAnswer;
 
@@ -121,13 +119,11 @@ impl QueryPort for Fake {
         let text = query.text.clone();
         *self.memory.range.lock() = Some(query);
         async move {
-            let points = [(1_000, 1.0), (2_500, f64::NAN)].map(|(t, v)| Point {
-                t,
-                value: PointValue::Float(v),
-            });
+            let points = [(1_000, 1.0), (2_500, f64::NAN)].map(|(t, v)| Sample { t, v });
             let series = MatrixSeries {
                 labels: labels(&[("job", "x")]),
-                points: points.to_vec(),
+                floats: points.to_vec(),
+                histograms: Vec::new(),
             };
             scripted(&text)?;
             Ok(output(QueryValue::Matrix(vec![series])))
