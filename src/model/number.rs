@@ -30,14 +30,14 @@ pub fn push_e(out: &mut String, v: f64) {
     out.push_str(digits);
 }
 
-/// Appends format `'g'`: an exponent when it is below -4 or at least 21, as Go does for the shortest form.
+/// Appends format `'g'`: an exponent when it is below -4 or at least 6, as Go does for the shortest form.
 pub fn push_g(out: &mut String, v: f64) {
     if push_special(out, v) {
         return;
     }
     let magnitude = v.abs();
-    // With precision -1 Go uses the exponent form for exponents < -4 or >= 21 (strconv `%e is used if`).
-    if magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
+    // Precision -1 counts as 6 here, whatever the number of digits: 1234567 is `1.234567e+06`.
+    if magnitude != 0.0 && !(1e-4..1e6).contains(&magnitude) {
         push_e(out, v);
     } else {
         push_f(out, v);
@@ -136,8 +136,11 @@ mod tests {
         check(0.0, "0", "0");
         check(-0.0, "-0", "-0");
         check(1.0, "1", "1");
-        check(1e20, "100000000000000000000", "100000000000000000000");
+        check(1e20, "100000000000000000000", "1e+20");
         check(1e21, "1000000000000000000000", "1e+21");
+        check(999_999.5, "999999.5", "999999.5");
+        check(1e6, "1000000", "1e+06");
+        check(-12_345_678.0, "-12345678", "-1.2345678e+07");
         check(0.0001, "0.0001", "0.0001");
         check(0.00001, "0.00001", "1e-05");
         check(1.5e-7, "0.00000015", "1.5e-07");
@@ -150,6 +153,8 @@ mod tests {
     fn openmetrics_bounds_always_look_like_floats() {
         assert_eq!(format_openmetrics(1.0), "1.0");
         assert_eq!(format_openmetrics(0.25), "0.25");
+        assert_eq!(format_openmetrics(100_000.0), "100000.0");
+        assert_eq!(format_openmetrics(1e6), "1e+06");
         assert_eq!(format_openmetrics(1e21), "1e+21");
         assert_eq!(format_openmetrics(f64::INFINITY), "+Inf");
     }

@@ -165,7 +165,7 @@ fn openmetrics_families_come_out_line_by_line() {
             "unit foo_seconds seconds",
             r#"{__name__="foo_seconds_total", a="b"} 17 @1520879607789 # {trace_id="KOO5"} 0.67 @1520879607900"#,
             r#"{__name__="foo_seconds_total"} 1 # {} 2"#,
-            r#"{__name__="foo_seconds_created"} 1520872607.123"#,
+            r#"{__name__="foo_seconds_created"} 1.520872607123e+09"#,
             "type hh histogram",
             r#"{__name__="hh_bucket", le="1.0"} 4 # {x="y"} 3"#,
             "type gh gaugehistogram",
