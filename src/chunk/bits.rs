@@ -160,6 +160,22 @@ impl BitWriter {
         &self.bytes
     }
 
+    /// What was written, without the byte that a field of whole bytes leaves for the next one.
+    pub fn used_bytes(&self) -> &[u8] {
+        match self.bytes.split_last() {
+            Some((_, used)) if self.n_free == 8 => used,
+            _ => &self.bytes,
+        }
+    }
+
+    /// Gives [`Self::used_bytes`] away.
+    pub fn into_used_bytes(mut self) -> Vec<u8> {
+        if self.n_free == 8 {
+            self.bytes.pop();
+        }
+        self.bytes
+    }
+
     /// What was written, to change what was known too early.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes

@@ -1,11 +1,14 @@
 //! Whole chunks into columns: what every query does most.
 
+use std::sync::Arc;
+
 use crate::chunk::columns::{Words, fill};
 use crate::chunk::error::ChunkError;
+use crate::chunk::histogram::HistogramIter;
 use crate::chunk::xor::{Flaw, XorIter};
 use crate::chunk::xor2::Xor2Iter;
 use crate::foundation::Cursor;
-use crate::model::Encoding;
+use crate::model::{Encoding, Histogram, TimestampMs};
 
 /// Bits of the sample count that encodings with start timestamps share with other flags.
 const ST_COUNT_MASK: u16 = 0x3fff;
@@ -31,6 +34,131 @@ pub fn decode_floats(
         out_v.truncate(n_v);
     }
     result
+}
+
+/// As [`decode_floats`], and since when each sample counts: zero where that is unknown.
+pub fn decode_floats_with_starts(
+    encoding: Encoding,
+    data: &[u8],
+    out_t: &mut Vec<TimestampMs>,
+    out_v: &mut Vec<f64>,
+    out_st: &mut Vec<TimestampMs>,
+) -> Result<(), ChunkError> {
+    if encoding != Encoding::Xor2 || !has_start_times(encoding, data) {
+        let n_before = out_t.len();
+        decode_floats(encoding, data, out_t, out_v)?;
+        out_st.resize(out_st.len() + out_t.len() - n_before, 0);
+        return Ok(());
+    }
+    let (n_t, n_v, n_st) = (out_t.len(), out_v.len(), out_st.len());
+    let mut iter = Xor2Iter::new(data)?;
+    while let Some(sample) = iter.next() {
+        match sample {
+            Ok(sample) => {
+                out_t.push(sample.t);
+                out_v.push(sample.v);
+                out_st.push(iter.start_time());
+            }
+            Err(error) => {
+                out_t.truncate(n_t);
+                out_v.truncate(n_v);
+                out_st.truncate(n_st);
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Appends all samples of a chunk of native histograms; after an error both columns are as before.
+///
+/// Of a counter, the first sample says nothing about a reset and the others that there was none.
+pub fn decode_histograms(
+    encoding: Encoding,
+    data: &[u8],
+    out_t: &mut Vec<TimestampMs>,
+    out_h: &mut Vec<Arc<Histogram>>,
+) -> Result<(), ChunkError> {
+    walk_histograms(encoding, data, out_t, out_h, None)
+}
+
+/// As [`decode_histograms`], and since when each sample counts: zero where that is unknown.
+pub fn decode_histograms_with_starts(
+    encoding: Encoding,
+    data: &[u8],
+    out_t: &mut Vec<TimestampMs>,
+    out_h: &mut Vec<Arc<Histogram>>,
+    out_st: &mut Vec<TimestampMs>,
+) -> Result<(), ChunkError> {
+    walk_histograms(encoding, data, out_t, out_h, Some(out_st))
+}
+
+fn walk_histograms(
+    encoding: Encoding,
+    data: &[u8],
+    out_t: &mut Vec<TimestampMs>,
+    out_h: &mut Vec<Arc<Histogram>>,
+    mut out_st: Option<&mut Vec<TimestampMs>>,
+) -> Result<(), ChunkError> {
+    let (n_t, n_h) = (out_t.len(), out_h.len());
+    let n_st = out_st.as_ref().map_or(0, |out_st| out_st.len());
+    let iter = HistogramIter::new(encoding, data)?;
+    // Time, count, zero count and sum take a bit each.
+    let n_reserved = reservable(iter.n_samples(), data.len(), 4);
+    out_t.reserve(n_reserved);
+    out_h.reserve(n_reserved);
+    for sample in iter {
+        match sample {
+            Ok(sample) => {
+                out_t.push(sample.t);
+                out_h.push(Arc::new(sample.histogram));
+                if let Some(out_st) = &mut out_st {
+                    out_st.push(sample.st);
+                }
+            }
+            Err(error) => {
+                out_t.truncate(n_t);
+                out_h.truncate(n_h);
+                if let Some(out_st) = out_st {
+                    out_st.truncate(n_st);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Appends the times of a chunk's samples, of whatever kind; after an error the column is as before.
+pub fn decode_times(
+    encoding: Encoding,
+    data: &[u8],
+    out_t: &mut Vec<TimestampMs>,
+) -> Result<(), ChunkError> {
+    if !encoding.has_histograms() {
+        return decode_floats(encoding, data, out_t, &mut Vec::new());
+    }
+    let n_t = out_t.len();
+    for sample in HistogramIter::new(encoding, data)? {
+        match sample {
+            Ok(sample) => out_t.push(sample.t),
+            Err(error) => {
+                out_t.truncate(n_t);
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does the chunk know for any of its samples since when it counts? From the header alone.
+pub fn has_start_times(encoding: Encoding, data: &[u8]) -> bool {
+    match encoding {
+        Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram => false,
+        Encoding::Xor2 | Encoding::HistogramSt | Encoding::FloatHistogramSt => {
+            data.get(2).is_some_and(|header| *header != 0)
+        }
+    }
 }
 
 /// How many samples the header of a chunk promises.

@@ -39,6 +39,15 @@ pub enum ChunkError {
     /// The chunk holds native histograms.
     #[error("chunk encoding {0:?} holds native histograms, not floats")]
     NotFloats(Encoding),
+    /// The chunk holds floats.
+    #[error("chunk encoding {0:?} holds floats, not native histograms")]
+    NotHistograms(Encoding),
+    /// The buckets of a histogram chunk make no sense.
+    #[error("layout of histogram buckets: {problem}")]
+    Layout {
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// The encoding byte is none that is known.
     #[error("unknown chunk encoding {0}")]
     UnknownEncoding(u8),

@@ -10,23 +10,32 @@ mod decode;
 mod edit;
 mod error;
 mod head_file;
+mod histogram;
 mod segment;
+mod start_time;
 #[cfg(test)]
 mod tests;
 pub mod varbit;
 mod xor;
 mod xor2;
 
-pub use decode::{decode_floats, n_samples};
-pub use edit::{EncodedChunk, SAMPLES_PER_CHUNK, encode_floats, with_n_samples, without_intervals};
+pub use decode::{
+    decode_floats, decode_floats_with_starts, decode_histograms, decode_histograms_with_starts,
+    decode_times, has_start_times, n_samples,
+};
+pub use edit::{
+    EncodedChunk, HISTOGRAM_CHUNK_BYTES, HISTOGRAM_SAMPLES_MIN, SAMPLES_PER_CHUNK, encode_floats,
+    encode_floats_with_starts, encode_histograms, with_n_samples, without_intervals,
+};
 pub use error::ChunkError;
 pub use head_file::{
     HEAD_CHUNK_OVERHEAD_BYTES_MAX, HEAD_FILE_BYTES_MAX, HEAD_FILE_HEADER_BYTES, HeadChunk,
     check_head_file_header, encode_head_file_header,
 };
+pub use histogram::{Counts, HistogramAppender, ResetHeader};
 pub use segment::{
     CHUNK_OVERHEAD_BYTES_MAX, ChunkRef, SEGMENT_BYTES_MAX, SegmentReader, SegmentWriter,
     StoredChunk, decode_chunk, encode_chunk,
 };
 pub use xor::{XorAppender, XorIter};
-pub use xor2::Xor2Iter;
+pub use xor2::{Xor2Appender, Xor2Iter};

@@ -2,13 +2,11 @@
 
 use proptest::prelude::*;
 
-use crate::chunk::bits::BitWriter;
-use crate::chunk::varbit::put_varbit_int;
 use crate::chunk::{
-    ChunkError, XorAppender, XorIter, decode_floats, encode_floats, n_samples, with_n_samples,
+    ChunkError, Xor2Appender, XorAppender, XorIter, decode_floats, decode_floats_with_starts,
+    encode_floats, encode_floats_with_starts, has_start_times, n_samples, with_n_samples,
     without_intervals,
 };
-use crate::foundation::cursor::{put_uvarint, put_varint};
 use crate::model::{Encoding, Interval, STALE_NAN_BITS};
 
 type Pairs = Vec<(i64, u64)>;
@@ -239,99 +237,68 @@ fn histograms_are_refused_by_name_and_counted() {
     assert_eq!(patched, [0x80, 3, 9]);
 }
 
-/// Writes XOR2 as the format says, with a start timestamp per sample (zero for none).
+/// XOR2 with a start timestamp per sample (zero for none).
 fn xor2(samples: &[(i64, u64, i64)]) -> Vec<u8> {
-    let change_on = (1..samples.len().min(127))
-        .find(|&i| samples[i].2 != samples[i - 1].2)
-        .unwrap_or(if samples.len() > 127 { 127 } else { 0 });
-    let mut out = u16::try_from(samples.len()).unwrap().to_be_bytes().to_vec();
-    out.push(u8::try_from(change_on).unwrap());
-    let Some(&(t0, v0, st0)) = samples.first() else {
-        return out;
-    };
-    put_varint(&mut out, t0);
-    out.extend(v0.to_be_bytes());
-    if st0 != 0 {
-        out[2] |= 0x80;
-        put_varint(&mut out, t0 - st0);
+    let mut appender = Xor2Appender::new();
+    for &(t, v, st) in samples {
+        appender.append(t, st, f64::from_bits(v)).unwrap();
     }
-    let mut baseline = if v0 == STALE_NAN_BITS { 0 } else { v0 };
-    let mut window: Option<(u32, u32)> = None;
-    let mut st_diff = 0;
-    let (mut t, mut delta) = (t0, 0);
-    let mut bits = BitWriter::default();
-    for (i, &(here, v, st)) in samples.iter().enumerate().skip(1) {
-        let before = t;
-        let dod = here - t - delta;
-        delta = here - t;
-        t = here;
-        let is_stale = v == STALE_NAN_BITS;
-        let diff = v ^ baseline;
-        let has_value = i == 1 || dod != 0;
-        match dod {
-            _ if i == 1 => put_uvarint(&mut out, delta.cast_unsigned()),
-            0 if is_stale => bits.put(0b11111, 5),
-            0 => put_xor2_value(
-                &mut bits,
-                diff,
-                &mut window,
-                [(0, 1), (0b100, 3), (0b101, 3)],
-            ),
-            -4096..4096 => bits.put(0b110 << 13 | dod.cast_unsigned() & 0x1fff, 16),
-            -524_288..524_288 => bits.put(0b1110 << 20 | dod.cast_unsigned() & 0xf_ffff, 24),
-            _ => {
-                bits.put(0b11110, 5);
-                bits.put(dod.cast_unsigned(), 64);
-            }
-        }
-        if has_value && is_stale {
-            bits.put(0b111, 3);
-        } else if has_value {
-            put_xor2_value(
-                &mut bits,
-                diff,
-                &mut window,
-                [(0, 1), (0b10, 2), (0b110, 3)],
-            );
-        }
-        if !is_stale {
-            baseline = v;
-        }
-        if change_on > 0 && i >= change_on {
-            let diff = before - st;
-            put_varbit_int(&mut bits, diff - st_diff);
-            st_diff = diff;
-        }
-    }
-    out.extend_from_slice(bits.bytes());
-    out
+    assert_eq!(appender.n_samples(), samples.len());
+    let resumed = Xor2Appender::resume(appender.bytes()).unwrap();
+    assert_eq!(resumed.bytes(), appender.bytes());
+    appender.into_bytes()
 }
 
-/// The prefixes say: the same value, another in the last window, another in a new window.
-fn put_xor2_value(
-    bits: &mut BitWriter,
-    diff: u64,
-    window: &mut Option<(u32, u32)>,
-    [same, reuse, renew]: [(u64, u32); 3],
-) {
-    if diff == 0 {
-        bits.put(same.0, same.1);
-        return;
+/// The bytes are what the `tsdb/chunkenc` of Prometheus 3.14 makes of these samples.
+#[test]
+fn a_chunk_with_start_timestamps_has_these_bytes() {
+    let samples = [
+        (1000, 1.0, 900),
+        (2000, 2.0, 900),
+        (3500, 2.0, 2100),
+        (5000, 2.5, 2100),
+    ];
+    let samples = samples.map(|(t, v, st): (i64, f64, i64)| (t, v.to_bits(), st));
+    assert_eq!(
+        xor2(&samples),
+        [
+            0, 4, 0x82, 0xd0, 0x0f, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0xc8, 0x01, 0xe8, 0x07, 0xc1,
+            0x2f, 0xff, 0xe0, 0xfa, 0x3b, 0x39, 0x5a, 0x0f, 0xcb, 0xb8
+        ]
+    );
+}
+
+#[test]
+fn columns_with_start_timestamps_are_xor2_chunks() {
+    let times: Vec<i64> = (0..250).map(|i| i * 1000).collect();
+    let values: Vec<f64> = (0..250).map(f64::from).collect();
+    let mut starts = vec![0; 250];
+    let chunks = encode_floats_with_starts(&times, &values, &starts).unwrap();
+    assert_eq!(chunks, encode_floats(&times, &values).unwrap());
+    // The first chunk knows none, the second learns of one late.
+    starts[240..].fill(7);
+    let chunks = encode_floats_with_starts(&times, &values, &starts).unwrap();
+    let knows: Vec<bool> = chunks
+        .iter()
+        .map(|chunk| has_start_times(chunk.encoding, &chunk.data))
+        .collect();
+    assert_eq!(knows, [false, false, true]);
+    let mut found = (Vec::new(), Vec::new(), Vec::new());
+    for chunk in &chunks {
+        let (t, v, st) = (&mut found.0, &mut found.1, &mut found.2);
+        decode_floats_with_starts(chunk.encoding, &chunk.data, t, v, st).unwrap();
     }
-    let (leading, trailing) = (diff.leading_zeros().min(31), diff.trailing_zeros());
-    match *window {
-        Some((l, r)) if l <= leading && r <= trailing => {
-            bits.put(reuse.0, reuse.1);
-            bits.put(diff >> r, 64 - l - r);
-        }
-        _ => {
-            bits.put(renew.0, renew.1);
-            bits.put(u64::from(leading), 5);
-            bits.put(u64::from((64 - leading - trailing) & 63), 6);
-            bits.put(diff >> trailing, 64 - leading - trailing);
-            *window = Some((leading, trailing));
-        }
-    }
+    assert_eq!(found, (times, values, starts));
+}
+
+#[test]
+fn deleting_keeps_the_start_timestamps_of_the_rest() {
+    let samples = [(1000, 0, 900), (2000, 0, 900), (3000, 0, 2500)];
+    let deleted = [Interval { min: 1, max: 1000 }];
+    let chunk = without_intervals(Encoding::Xor2, &xor2(&samples), &deleted)
+        .unwrap()
+        .unwrap();
+    assert_eq!(chunk.data, xor2(&samples[1..]));
 }
 
 fn arb_samples() -> impl Strategy<Value = Vec<(i64, f64)>> {
@@ -391,7 +358,13 @@ proptest! {
             })
             .collect();
         let expect: Pairs = samples.iter().map(|&(t, v, _)| (t, v)).collect();
-        prop_assert_eq!(decode(Encoding::Xor2, &xor2(&samples)).unwrap(), expect);
+        let data = xor2(&samples);
+        prop_assert_eq!(decode(Encoding::Xor2, &data).unwrap(), expect);
+        let (mut times, mut values, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        decode_floats_with_starts(Encoding::Xor2, &data, &mut times, &mut values, &mut starts)
+            .unwrap();
+        let expect: Vec<i64> = samples.iter().map(|&(_, _, st)| st).collect();
+        prop_assert_eq!(starts, expect);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::chunk::bits::{BitReader, BitWriter, OutOfBits};
 use crate::chunk::columns::State;
 use crate::chunk::error::ChunkError;
+use crate::chunk::start_time::{put_uvarint, put_varint};
 use crate::chunk::varbit::{fits_shifted, sign_extend_shifted};
 use crate::foundation::Cursor;
 use crate::model::{Sample, TimestampMs};
@@ -12,6 +13,9 @@ const DOD_WIDTHS: [u32; 4] = [0, 14, 17, 20];
 
 /// Leading zeros are five bits wide.
 const LEADING_MAX: u32 = 31;
+
+/// Prefixes of a changed value.
+pub(super) const XOR_PREFIXES: (Prefix, Prefix) = ((0b10, 2), (0b11, 2));
 
 /// Bytes of the sample count.
 const COUNT_BYTES: usize = 2;
@@ -79,13 +83,12 @@ impl XorAppender {
         };
         match self.n_samples {
             0 => {
-                let zigzag = (t << 1) ^ (t >> 63);
-                self.put_uvarint(zigzag.cast_unsigned());
+                put_varint(&mut self.bits, t);
                 self.bits.put(v.to_bits(), 64);
             }
             1 => {
                 self.delta = t.wrapping_sub(self.t);
-                self.put_uvarint(self.delta.cast_unsigned());
+                put_uvarint(&mut self.bits, self.delta.cast_unsigned());
                 self.put_value(v);
             }
             _ => {
@@ -132,15 +135,6 @@ impl XorAppender {
         self.bits.into_bytes()
     }
 
-    /// LEB128 as Go's `binary.PutUvarint`, through the bit stream and without an allocation.
-    fn put_uvarint(&mut self, mut value: u64) {
-        while 0x80 <= value {
-            self.bits.put(value & 0x7f | 0x80, 8);
-            value >>= 7;
-        }
-        self.bits.put(value, 8);
-    }
-
     fn put_dod(&mut self, dod: i64) {
         match dod {
             0 => self.bits.put(0b0, 1),
@@ -165,16 +159,19 @@ impl XorAppender {
             self.bits.put(0b0, 1);
             return;
         }
-        put_diff(&mut self.bits, diff, &mut self.window, (0b10, 0b11));
+        put_diff(&mut self.bits, diff, &mut self.window, XOR_PREFIXES);
     }
 }
 
-/// Writes `0`-window or `1`-window bits behind the given two-bit prefixes.
+/// A prefix and its width.
+type Prefix = (u64, u32);
+
+/// Writes a difference that is not zero, in the last window or in a new one, behind the prefix that says which.
 pub(super) fn put_diff(
     bits: &mut BitWriter,
     diff: u64,
     window: &mut Option<Window>,
-    (reuse, renew): (u64, u64),
+    (reuse, renew): (Prefix, Prefix),
 ) {
     let leading = diff.leading_zeros().min(LEADING_MAX);
     let trailing = diff.trailing_zeros();
@@ -182,7 +179,7 @@ pub(super) fn put_diff(
         && u32::from(old.leading) <= leading
         && u32::from(old.trailing) <= trailing
     {
-        bits.put(reuse, 2);
+        bits.put(reuse.0, reuse.1);
         let significant = 64 - u32::from(old.leading) - u32::from(old.trailing);
         bits.put(diff >> old.trailing, significant);
         return;
@@ -190,7 +187,7 @@ pub(super) fn put_diff(
     let significant = 64 - leading - trailing;
     // 64 does not fit six bits and is written as zero.
     let header = u64::from(leading) << 6 | u64::from(significant & 0x3f);
-    bits.put(renew << 11 | header, 13);
+    bits.put(renew.0 << 11 | header, renew.1 + 11);
     bits.put(diff >> trailing, significant);
     *window = Some(Window {
         leading: leading.to_le_bytes()[0],
@@ -216,6 +213,7 @@ pub struct XorIter<'a> {
 pub(super) enum Flaw {
     Short,
     Window { leading: u32, significant: u32 },
+    Layout(&'static str),
 }
 
 impl From<OutOfBits> for Flaw {
@@ -241,6 +239,7 @@ impl Flaw {
                 leading,
                 significant,
             },
+            Self::Layout(problem) => ChunkError::Layout { problem },
         }
     }
 }

@@ -24,6 +24,16 @@ impl Encoding {
         self as u8
     }
 
+    /// Does it hold native histograms? All others hold floats.
+    pub fn has_histograms(self) -> bool {
+        match self {
+            Self::Histogram | Self::FloatHistogram | Self::HistogramSt | Self::FloatHistogramSt => {
+                true
+            }
+            Self::Xor | Self::Xor2 => false,
+        }
+    }
+
     /// The encoding a byte names, if any.
     pub fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
