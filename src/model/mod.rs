@@ -1,6 +1,6 @@
 //! The nouns: what every room above talks about.
 //!
-//! Owns: labels, matchers, samples, native histograms, times, durations, numbers as text, block ids, metadata.
+//! Owns: labels, matchers, samples, native histograms, times, durations, numbers as text, elementary functions, block ids, metadata.
 //! Never: does I/O, waits, locks, or asks what time it is.
 //! Tested by: the tests beside each noun.
 pub mod duration;
@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod id;
 pub mod labels;
 pub mod matcher;
+pub mod math;
 pub mod metadata;
 pub mod number;
 pub mod sample;

@@ -4,7 +4,7 @@
     reason = "PromQL compares floats exactly on purpose"
 )]
 
-use crate::promql::functions::math::pow;
+use crate::model::math;
 use crate::promql::parse::ast::BinaryOp;
 
 /// What an operator makes of two floats: the value, or whether it keeps the left one.
@@ -23,9 +23,9 @@ pub(crate) fn kernel(op: BinaryOp) -> Option<Kernel> {
         BinaryOp::Sub => Kernel::Compute(|a, b| a - b),
         BinaryOp::Mul => Kernel::Compute(|a, b| a * b),
         BinaryOp::Div => Kernel::Compute(|a, b| a / b),
-        BinaryOp::Mod => Kernel::Compute(|a, b| a % b),
-        BinaryOp::Pow => Kernel::Compute(pow),
-        BinaryOp::Atan2 => Kernel::Compute(f64::atan2),
+        BinaryOp::Mod => Kernel::Compute(math::remainder),
+        BinaryOp::Pow => Kernel::Compute(math::pow),
+        BinaryOp::Atan2 => Kernel::Compute(math::atan2),
         BinaryOp::Eq => Kernel::Keep(|a, b| a == b),
         BinaryOp::Ne => Kernel::Keep(|a, b| a != b),
         BinaryOp::Gt => Kernel::Keep(|a, b| a > b),

@@ -1,10 +1,6 @@
-//! Functions of one float, and powers.
-#![expect(
-    clippy::float_cmp,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "special exponents are recognised exactly; a whole exponent is positive and below 2^63 when it is cast"
-)]
+//! Functions of one float, rounding and bounds.
+
+use crate::model::math;
 
 /// One float to one float.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,24 +67,24 @@ impl MathFn {
             Self::Abs => f64::abs,
             Self::Ceil => f64::ceil,
             Self::Floor => f64::floor,
-            Self::Exp => f64::exp,
-            Self::Ln => f64::ln,
-            Self::Log2 => log2,
-            Self::Log10 => log10,
+            Self::Exp => math::exp,
+            Self::Ln => math::ln,
+            Self::Log2 => math::log2,
+            Self::Log10 => math::log10,
             Self::Sqrt => f64::sqrt,
             Self::Sgn => sgn,
-            Self::Sin => f64::sin,
-            Self::Cos => f64::cos,
-            Self::Tan => f64::tan,
-            Self::Asin => f64::asin,
-            Self::Acos => f64::acos,
-            Self::Atan => f64::atan,
-            Self::Sinh => f64::sinh,
-            Self::Cosh => f64::cosh,
-            Self::Tanh => f64::tanh,
-            Self::Asinh => f64::asinh,
-            Self::Acosh => f64::acosh,
-            Self::Atanh => f64::atanh,
+            Self::Sin => math::sin,
+            Self::Cos => math::cos,
+            Self::Tan => math::tan,
+            Self::Asin => math::asin,
+            Self::Acos => math::acos,
+            Self::Atan => math::atan,
+            Self::Sinh => math::sinh,
+            Self::Cosh => math::cosh,
+            Self::Tanh => math::tanh,
+            Self::Asinh => math::asinh,
+            Self::Acosh => math::acosh,
+            Self::Atanh => math::atanh,
             Self::Deg => |v| v * 180.0 / std::f64::consts::PI,
             Self::Rad => |v| v * std::f64::consts::PI / 180.0,
         }
@@ -103,104 +99,6 @@ fn sgn(v: f64) -> f64 {
     } else {
         v
     }
-}
-
-/// A fraction of at least one half and below one, and the power of two that makes `v` of it; for finite `v` but zero.
-fn fraction_and_exponent(v: f64) -> (f64, i32) {
-    const EXPONENT_MASK: u64 = 0x7ff << 52;
-    let (v, shift) = if v.abs() < f64::MIN_POSITIVE {
-        (v * 4_503_599_627_370_496.0, -52)
-    } else {
-        (v, 0)
-    };
-    let bits = v.to_bits();
-    let exponent = i32::try_from(bits >> 52 & 0x7ff).unwrap_or(0);
-    let fraction = f64::from_bits(bits & !EXPONENT_MASK | 1022 << 52);
-    (fraction, exponent - 1022 + shift)
-}
-
-/// `v` times two to the power of `exponent`, rounded once.
-fn times_power_of_two(v: f64, exponent: i32) -> f64 {
-    const STEP: i32 = 1000;
-    let power = |exponent: i32| f64::from_bits(u64::try_from(exponent + 1023).unwrap_or(0) << 52);
-    let exponent = exponent.clamp(-2 * STEP, 2 * STEP);
-    if exponent > STEP {
-        v * power(STEP) * power(exponent - STEP)
-    } else if exponent < -STEP {
-        v * power(-STEP) * power(exponent + STEP)
-    } else {
-        v * power(exponent)
-    }
-}
-
-/// The way Prometheus' language computes it: exact for powers of two, the fraction's logarithm apart.
-fn log2(v: f64) -> f64 {
-    if v.is_nan() || v <= 0.0 || v.is_infinite() {
-        return v.log2();
-    }
-    let (fraction, exponent) = fraction_and_exponent(v);
-    if fraction.to_bits() == 0.5_f64.to_bits() {
-        return f64::from(exponent - 1);
-    }
-    fraction.ln() * (1.0 / std::f64::consts::LN_2) + f64::from(exponent)
-}
-
-/// From the logarithm to base two, as Prometheus' language does.
-fn log10(v: f64) -> f64 {
-    log2(v) * std::f64::consts::LOG10_2
-}
-
-/// `base` to the power of `exponent` by squaring, as Prometheus' language computes it; the last digit depends on it.
-pub(crate) fn pow(base: f64, exponent: f64) -> f64 {
-    const WHOLE_MAX: f64 = 9_223_372_036_854_775_808.0;
-    let is_special = !base.is_finite() || base == 0.0 || exponent == 0.0 || exponent == 1.0;
-    if is_special || exponent.is_nan() || exponent.abs() >= WHOLE_MAX {
-        return base.powf(exponent);
-    }
-    if exponent == 0.5 {
-        return base.sqrt();
-    }
-    if exponent == -0.5 {
-        return 1.0 / base.sqrt();
-    }
-    let (mut whole, mut rest) = (exponent.abs().trunc(), exponent.abs().fract());
-    if rest != 0.0 && base < 0.0 {
-        return f64::NAN;
-    }
-    let mut result = 1.0;
-    if rest != 0.0 {
-        if rest > 0.5 {
-            rest -= 1.0;
-            whole += 1.0;
-        }
-        result = (rest * base.ln()).exp();
-    }
-    let mut result_exponent = 0_i32;
-    let (mut square, mut square_exponent) = fraction_and_exponent(base);
-    let mut left = whole as u64;
-    while left != 0 {
-        if !(-4096..=4096).contains(&square_exponent) {
-            // Over or under the range of floats by far: the rest only decides which.
-            result_exponent = result_exponent.saturating_add(square_exponent);
-            break;
-        }
-        if left & 1 == 1 {
-            result *= square;
-            result_exponent += square_exponent;
-        }
-        square *= square;
-        square_exponent *= 2;
-        if square < 0.5 {
-            square += square;
-            square_exponent -= 1;
-        }
-        left >>= 1;
-    }
-    if exponent < 0.0 {
-        result = 1.0 / result;
-        result_exponent = -result_exponent;
-    }
-    times_power_of_two(result, result_exponent)
 }
 
 /// To the nearest multiple of `to_nearest`; a half goes up, also below zero.
@@ -237,6 +135,7 @@ pub(crate) fn clamp(v: f64, min: f64, max: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact values are what is tested")]
 mod tests {
     use super::*;
 
@@ -265,37 +164,31 @@ mod tests {
     }
 
     #[test]
-    fn powers_and_logarithms_have_prometheus_last_digit() {
-        assert_eq!(pow(-34.4655, 9.0), -68_621_664_739_658.63);
-        assert_eq!(pow(-33.88052, 8.0), 1_736_203_143_790.612_3);
-        assert_eq!(log2(8.91465), 3.156_178_157_000_408);
-        assert_eq!(log2(8.0), 3.0);
-        assert_eq!(log10(77.4627), 1.889_092_630_458_806_7);
-        assert!(log10(-1.0).is_nan() && log2(0.0).is_infinite());
-    }
-
-    #[test]
-    fn powers_at_the_rims_of_floats_are_those_of_ieee() {
-        for (base, exponent) in [
-            (0.0, -1.0),
-            (-0.0, 3.0),
-            (f64::INFINITY, -2.0),
-            (f64::NEG_INFINITY, 3.0),
-            (2.0, f64::INFINITY),
-            (0.5, f64::NEG_INFINITY),
-            (1.0, f64::INFINITY),
-            (10.0, 400.0),
-            (10.0, -400.0),
-            (2.0, -1074.0),
-            (2.0, 1023.0),
-            (-8.0, 1e300),
-            (5e-324, 2.0),
-            (9.0, 0.5),
+    fn every_name_has_its_function() {
+        for (name, x, bits) in [
+            ("abs", -2.5, 0x4004_0000_0000_0000_u64),
+            ("ceil", 1.25, 0x4000_0000_0000_0000_u64),
+            ("floor", -1.25, 0xc000_0000_0000_0000_u64),
+            ("exp", 1.5, 0x4011_ed3f_e64f_c542_u64),
+            ("ln", 77.4627, 0x4011_6631_0fc5_7f9c_u64),
+            ("log2", 8.91465, 0x4009_3fda_5565_5498_u64),
+            ("log10", 77.4627, 0x3ffe_39b9_31ae_f688_u64),
+            ("sqrt", 2.0, 0x3ff6_a09e_667f_3bcd_u64),
+            ("sin", 0.9, 0x3fe9_1103_985d_a841_u64),
+            ("cos", 0.9, 0x3fe3_e43a_9692_e21d_u64),
+            ("tan", 0.9, 0x3ff4_299b_a9c2_a137_u64),
+            ("asin", 0.9, 0x3ff1_ea93_705f_a172_u64),
+            ("acos", 0.9, 0x3fdc_dd9f_8f92_2e98_u64),
+            ("atan", 0.9, 0x3fe7_7338_a806_03be_u64),
+            ("sinh", 0.9, 0x3ff0_6c9c_cd5b_6af8_u64),
+            ("cosh", 0.9, 0x3ff6_edeb_fd5d_8680_u64),
+            ("tanh", 0.9, 0x3fe6_ebe9_82d6_605d_u64),
+            ("asinh", 0.9, 0x3fe9_e23c_e96e_38d4_u64),
+            ("acosh", 1.9, 0x3ff4_1d79_5efe_a940_u64),
+            ("atanh", 0.9, 0x3ff7_8e36_0604_b32d_u64),
         ] {
-            let (ours, ieee): (f64, f64) = (pow(base, exponent), base.powf(exponent));
-            assert_eq!(ours, ieee, "{base} ^ {exponent}");
+            let kernel = MathFn::by_name(name).unwrap().kernel();
+            assert_eq!(kernel(x).to_bits(), bits, "{name}");
         }
-        assert!(pow(-2.0, 0.3).is_nan() && pow(f64::NAN, 2.0).is_nan());
-        assert_eq!(pow(f64::NAN, 0.0), 1.0);
     }
 }

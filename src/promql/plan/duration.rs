@@ -4,6 +4,7 @@
     reason = "the arms name what is treated here; everything else is one case"
 )]
 
+use crate::model::math;
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::{BinaryOp, DurationExpr, DurationSpec, UnaryOp};
 use crate::promql::plan::PlanContext;
@@ -78,8 +79,8 @@ fn arithmetic(op: BinaryOp, left: f64, right: f64) -> Result<f64, QueryError> {
         BinaryOp::Mod if right == 0.0 => {
             return Err(QueryError::execution("modulo by zero"));
         }
-        BinaryOp::Mod => left % right,
-        BinaryOp::Pow => left.powf(right),
+        BinaryOp::Mod => math::remainder(left, right),
+        BinaryOp::Pow => math::pow(left, right),
         other => {
             let text = format!(
                 "unexpected duration expression operator \"{}\"",
