@@ -1,45 +1,16 @@
-//! Native histograms as scripts write them: `{{schema:1 sum:5 count:3 buckets:[1 2] offset:-1}}`.
+//! Native histograms as series notation has them: `{{schema:1 sum:5 count:3 buckets:[1 2] offset:-1}}`.
 
+use std::collections::BTreeMap;
+
+use crate::model::{BucketSpan, Buckets, Histogram, ResetHint};
 use crate::promql::testing::series::parse_number;
 
-/// What `counter_reset_hint` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResetHint {
-    /// Nothing is known.
-    Unknown,
-    /// The counter was reset before this sample.
-    Reset,
-    /// The counter was not reset before this sample.
-    NotReset,
-    /// Not a counter.
-    Gauge,
-}
-
-/// A histogram with what was left out at zero.
+/// A histogram as it was written; what was left out is zero.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct HistogramLiteral {
-    /// `schema`
-    pub schema: i64,
-    /// `sum`
-    pub sum: f64,
-    /// `count`
-    pub count: f64,
-    /// `z_bucket`
-    pub zero_count: f64,
-    /// `z_bucket_w`
-    pub zero_threshold: f64,
-    /// `buckets`
-    pub buckets: Vec<f64>,
-    /// `offset`
-    pub offset: i64,
-    /// `n_buckets`
-    pub negative_buckets: Vec<f64>,
-    /// `n_offset`
-    pub negative_offset: i64,
-    /// `custom_values`
-    pub custom_values: Vec<f64>,
-    /// `counter_reset_hint`; expectations compare it only when it is written.
-    pub reset_hint: Option<ResetHint>,
+pub(super) struct HistogramLiteral {
+    pub(super) histogram: Histogram,
+    /// `counter_reset_hint` was written, so an expectation compares it.
+    pub(super) hint_is_written: bool,
 }
 
 /// Reads a histogram at the start of `text`; also gives what follows it.
@@ -50,7 +21,8 @@ pub(super) fn parse_histogram(text: &str) -> Result<(HistogramLiteral, &str), St
     let (inner, rest) = inner
         .split_once("}}")
         .ok_or_else(|| "histogram without its closing braces".to_owned())?;
-    let mut histogram = HistogramLiteral::default();
+    let mut literal = HistogramLiteral::default();
+    let mut offsets = Offsets::default();
     let mut seen: Vec<&str> = Vec::new();
     let mut fields = inner.trim();
     while !fields.is_empty() {
@@ -62,10 +34,95 @@ pub(super) fn parse_histogram(text: &str) -> Result<(HistogramLiteral, &str), St
             return Err(format!("duplicate key {key:?} in histogram"));
         }
         seen.push(key);
-        set_field(&mut histogram, key, value)?;
+        set_field(&mut literal, &mut offsets, key, value)?;
         fields = after.trim_start();
     }
-    Ok((histogram, rest))
+    let histogram = &mut literal.histogram;
+    histogram.positive.spans = one_span(offsets.positive, histogram.positive.counts.len());
+    histogram.negative.spans = one_span(offsets.negative, histogram.negative.counts.len());
+    Ok((literal, rest))
+}
+
+/// `offset` and `n_offset`
+#[derive(Default)]
+struct Offsets {
+    positive: i32,
+    negative: i32,
+}
+
+fn one_span(offset: i32, n_buckets: usize) -> Vec<BucketSpan> {
+    match u32::try_from(n_buckets) {
+        Ok(length) if 0 < length => vec![BucketSpan { offset, length }],
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+/// The buckets that count anything, by index.
+pub(super) fn counted(buckets: &Buckets) -> BTreeMap<i64, f64> {
+    let mut next = 0i64;
+    let indexes = buckets.spans.iter().flat_map(|span| {
+        let from = next + i64::from(span.offset);
+        next = from + i64::from(span.length);
+        from..next
+    });
+    let counted = indexes.zip(buckets.counts.iter().copied());
+    counted.filter(|(_, count)| *count != 0.0).collect()
+}
+
+/// Mirror of [`counted`].
+pub(super) fn buckets_of(counted: &BTreeMap<i64, f64>) -> Buckets {
+    let mut buckets = Buckets::default();
+    let mut next = 0i64;
+    for (&index, &count) in counted {
+        match buckets.spans.last_mut() {
+            Some(span) if index == next => span.length += 1,
+            _ => buckets.spans.push(BucketSpan {
+                // Indexes come from spans of 32 bits.
+                offset: i32::try_from(index - next).unwrap_or(i32::MAX),
+                length: 1,
+            }),
+        }
+        buckets.counts.push(count);
+        next = index + 1;
+    }
+    buckets
+}
+
+/// The next histogram of `a+bxN` or `a-bxN`.
+pub(super) fn step(
+    histogram: &Histogram,
+    increment: &Histogram,
+    is_falling: bool,
+) -> Result<Histogram, String> {
+    if increment.schema < histogram.schema
+        || increment.zero_threshold.to_bits() != histogram.zero_threshold.to_bits()
+        || increment.custom_bounds != histogram.custom_bounds
+    {
+        return Err("cannot combine histograms of different buckets".to_owned());
+    }
+    let sign = if is_falling { -1.0 } else { 1.0 };
+    let add = |left: &Buckets, right: &Buckets| {
+        let mut sum = counted(left);
+        for (index, count) in counted(right) {
+            // Each schema halves the buckets of the finer one.
+            let coarser = ((index - 1) >> (increment.schema - histogram.schema)) + 1;
+            *sum.entry(coarser).or_default() += sign * count;
+        }
+        buckets_of(&sum)
+    };
+    Ok(Histogram {
+        reset_hint: match (histogram.reset_hint, increment.reset_hint) {
+            (left, right) if left == right => left,
+            (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => ResetHint::Gauge,
+            _ => ResetHint::Unknown,
+        },
+        zero_count: histogram.zero_count + sign * increment.zero_count,
+        count: histogram.count + sign * increment.count,
+        sum: histogram.sum + sign * increment.sum,
+        positive: add(&histogram.positive, &increment.positive),
+        negative: add(&histogram.negative, &increment.negative),
+        ..histogram.clone()
+    })
 }
 
 /// The text of one value and what follows it.
@@ -80,10 +137,15 @@ fn field_value(text: &str) -> Result<(&str, &str), String> {
     Ok(text.split_at_checked(end).unwrap_or((text, "")))
 }
 
-fn set_field(histogram: &mut HistogramLiteral, key: &str, value: &str) -> Result<(), String> {
+fn set_field(
+    literal: &mut HistogramLiteral,
+    offsets: &mut Offsets,
+    key: &str,
+    value: &str,
+) -> Result<(), String> {
     let wrong = || format!("histogram field {key}: {value:?}");
     let float = || parse_number(value).ok_or_else(wrong);
-    let int = || value.parse::<i64>().map_err(|_not_an_integer| wrong());
+    let int = || value.parse::<i32>().map_err(|_not_an_integer| wrong());
     let floats = || {
         let inner = value
             .strip_prefix('[')
@@ -94,25 +156,27 @@ fn set_field(histogram: &mut HistogramLiteral, key: &str, value: &str) -> Result
             .map(|word| parse_number(word).ok_or_else(wrong))
             .collect::<Result<Vec<f64>, String>>()
     };
+    let histogram = &mut literal.histogram;
     match key {
         "schema" => histogram.schema = int()?,
         "sum" => histogram.sum = float()?,
         "count" => histogram.count = float()?,
         "z_bucket" => histogram.zero_count = float()?,
         "z_bucket_w" => histogram.zero_threshold = float()?,
-        "buckets" => histogram.buckets = floats()?,
-        "offset" => histogram.offset = int()?,
-        "n_buckets" => histogram.negative_buckets = floats()?,
-        "n_offset" => histogram.negative_offset = int()?,
-        "custom_values" => histogram.custom_values = floats()?,
+        "buckets" => histogram.positive.counts = floats()?,
+        "offset" => offsets.positive = int()?,
+        "n_buckets" => histogram.negative.counts = floats()?,
+        "n_offset" => offsets.negative = int()?,
+        "custom_values" => histogram.custom_bounds = floats()?.into(),
         "counter_reset_hint" => {
-            histogram.reset_hint = Some(match value {
+            literal.hint_is_written = true;
+            histogram.reset_hint = match value {
                 "unknown" => ResetHint::Unknown,
                 "reset" => ResetHint::Reset,
                 "not_reset" => ResetHint::NotReset,
                 "gauge" => ResetHint::Gauge,
                 _ => return Err(wrong()),
-            });
+            };
         }
         _ => return Err(format!("bad histogram descriptor found: {key:?}")),
     }
@@ -127,18 +191,23 @@ mod tests {
     fn every_field_is_read() {
         let text = "{{schema:-2 sum:-3.5 count:7 z_bucket:1 z_bucket_w:0.01 buckets:[1 2.5] offset:-1 \
                     n_buckets:[3] n_offset:4 custom_values:[5 10 Inf] counter_reset_hint:gauge}}x5";
+        let buckets = |offset, counts: &[f64]| Buckets {
+            spans: one_span(offset, counts.len()),
+            counts: counts.to_vec(),
+        };
         let expect = HistogramLiteral {
-            schema: -2,
-            sum: -3.5,
-            count: 7.0,
-            zero_count: 1.0,
-            zero_threshold: 0.01,
-            buckets: vec![1.0, 2.5],
-            offset: -1,
-            negative_buckets: vec![3.0],
-            negative_offset: 4,
-            custom_values: vec![5.0, 10.0, f64::INFINITY],
-            reset_hint: Some(ResetHint::Gauge),
+            histogram: Histogram {
+                schema: -2,
+                sum: -3.5,
+                count: 7.0,
+                zero_count: 1.0,
+                zero_threshold: 0.01,
+                positive: buckets(-1, &[1.0, 2.5]),
+                negative: buckets(4, &[3.0]),
+                custom_bounds: [5.0, 10.0, f64::INFINITY].into(),
+                reset_hint: ResetHint::Gauge,
+            },
+            hint_is_written: true,
         };
         assert_eq!(parse_histogram(text), Ok((expect, "x5")));
     }
@@ -157,5 +226,18 @@ mod tests {
         ] {
             assert!(parse_histogram(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn buckets_without_counts_are_left_out() {
+        let buckets = Buckets {
+            spans: one_span(-2, 6),
+            counts: vec![0.0, 1.0, 2.0, 0.0, 3.0, -0.0],
+        };
+        let left = buckets_of(&counted(&buckets));
+        assert_eq!(left.counts, [1.0, 2.0, 3.0]);
+        let spans: Vec<_> = left.spans.iter().map(|s| (s.offset, s.length)).collect();
+        assert_eq!(spans, [(-1, 2), (1, 1)]);
+        assert_eq!(counted(&left), counted(&buckets));
     }
 }

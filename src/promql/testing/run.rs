@@ -101,8 +101,8 @@ pub fn run_script(
                 results.push(CaseResult {
                     line: case.line,
                     expr: case.expr.clone(),
-                    has_histograms: data.has_histograms || expects_histograms(&case),
-                    has_start_times: data.has_start_times,
+                    has_histograms: data.has_histograms() || expects_histograms(&case),
+                    has_start_times: data.has_start_times(),
                     outcome: run.run(),
                 });
             }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{Labels, METRIC_NAME, MatchType, stale_nan};
+use crate::model::{Histogram, Labels, METRIC_NAME, MatchType, stale_nan};
 use crate::promql::parse::parse_selector_matchers;
-use crate::promql::testing::histogram::{HistogramLiteral, parse_histogram};
+use crate::promql::testing::histogram::{parse_histogram, step};
 
 /// More values in one series are a typing mistake.
 const VALUES_MAX: u64 = 1_000_000;
@@ -20,15 +20,13 @@ pub enum SequenceValue {
     Histogram(HistogramValue),
 }
 
-/// A native histogram as written: `base`, plus `increment` as many times as says `times` (negative: minus).
+/// A native histogram of a series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistogramValue {
-    /// The first histogram of the sequence.
-    pub base: Arc<HistogramLiteral>,
-    /// What each step adds.
-    pub increment: Option<Arc<HistogramLiteral>>,
-    /// How often it has been added.
-    pub times: i64,
+    /// The histogram.
+    pub histogram: Arc<Histogram>,
+    /// `counter_reset_hint` was written, so an expectation compares it.
+    pub hint_is_written: bool,
 }
 
 /// Splits a line into the labels and the text of the values.
@@ -204,31 +202,34 @@ pub(super) fn parse_number(text: &str) -> Option<f64> {
 
 fn push_histograms(item: &str, values: &mut Vec<SequenceValue>) -> Result<(), String> {
     let (base, rest) = parse_histogram(item)?;
-    let base = Arc::new(base);
-    let at = |increment: Option<&Arc<HistogramLiteral>>, times: i64| {
+    let value = |histogram: Histogram, hint_is_written| {
         SequenceValue::Histogram(HistogramValue {
-            base: Arc::clone(&base),
-            increment: increment.map(Arc::clone),
-            times,
+            histogram: Arc::new(histogram),
+            hint_is_written,
         })
     };
-    if rest.is_empty() {
-        values.push(at(None, 0));
+    if rest.is_empty() || rest.starts_with('x') {
+        let times = match rest {
+            "" => 0,
+            _ => repetition(rest)?,
+        };
+        let value = value(base.histogram, base.hint_is_written);
+        values.extend((0..=times).map(|_| value.clone()));
         return Ok(());
     }
-    if rest.starts_with('x') {
-        let times = repetition(rest)?;
-        values.extend((0..=times).map(|_| at(None, 0)));
-        return Ok(());
-    }
-    let sign = if rest.starts_with('-') { -1 } else { 1 };
+    let is_falling = rest.starts_with('-');
     let increment = rest
         .strip_prefix(['+', '-'])
         .ok_or_else(|| format!("unexpected {rest:?}"))?;
     let (increment, rest) = parse_histogram(increment)?;
-    let increment = Arc::new(increment);
-    let times = i64::try_from(repetition(rest)?).unwrap_or(0);
-    values.extend((0..=times).map(|n| at(Some(&increment), sign * n)));
+    let times = repetition(rest)?;
+    let mut histogram = base.histogram;
+    // Only the last hint counts, for all of them.
+    values.push(value(histogram.clone(), increment.hint_is_written));
+    for _ in 0..times {
+        histogram = step(&histogram, &increment.histogram, is_falling)?;
+        values.push(value(histogram.clone(), increment.hint_is_written));
+    }
     Ok(())
 }
 
@@ -246,7 +247,10 @@ mod tests {
                 SequenceValue::Gap => "_".to_owned(),
                 SequenceValue::Float(v) if crate::model::is_stale(*v) => "stale".to_owned(),
                 SequenceValue::Float(v) => crate::model::number::format_g(*v),
-                SequenceValue::Histogram(histogram) => format!("h{}", histogram.times),
+                SequenceValue::Histogram(histogram) => {
+                    let hint = if histogram.hint_is_written { "!" } else { "" };
+                    format!("h{}{hint}", histogram.histogram.sum)
+                }
             })
             .collect();
         assert_eq!(shown, expect, "{line}");
@@ -283,9 +287,9 @@ mod tests {
     fn histograms_are_read_and_repeated() {
         check("h {{}}", r#"{__name__="h"}"#, &["h0"]);
         check(
-            "h {{sum:1 count:2}}x2 _ {{schema:0}}+{{buckets:[1 2]}}x2 {{}}-{{}}x1",
+            "h {{sum:1 count:2}}x2 _ {{sum:3}}+{{sum:2 buckets:[1 2]}}x2 {{}}-{{sum:1 counter_reset_hint:gauge}}x1",
             r#"{__name__="h"}"#,
-            &["h0", "h0", "h0", "_", "h0", "h1", "h2", "h0", "h-1"],
+            &["h1", "h1", "h1", "_", "h3", "h5", "h7", "h0!", "h-1!"],
         );
     }
 

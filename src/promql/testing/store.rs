@@ -3,71 +3,169 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::chunk::encode_floats;
-use crate::model::{Labels, Matcher, Sample, TimestampMs};
+use crate::chunk::{Counts, EncodedChunk, encode_floats_with_starts, encode_histograms};
+use crate::model::{Histogram, Labels, Matcher, TimestampMs, is_stale};
+use crate::promql::testing::classic::native_histograms;
 use crate::promql::testing::script::{Load, LoadSeries};
 use crate::promql::testing::series::SequenceValue;
+use crate::promql::value::PointValue;
 use crate::storage::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
     StorageError, VecSeriesSet,
 };
 
+/// One sample as loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedSample {
+    /// When.
+    pub t: TimestampMs,
+    /// When its counter began; zero is unknown.
+    pub st: TimestampMs,
+    /// What.
+    pub value: PointValue,
+}
+
 /// One series as loaded so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LoadedSeries {
-    /// Floats, in time order.
-    pub samples: Vec<Sample>,
-    /// For samples that say so: when their counter began.
-    pub start_times: BTreeMap<TimestampMs, TimestampMs>,
+    samples: Vec<LoadedSample>,
+}
+
+impl LoadedSeries {
+    /// In time order.
+    pub fn samples(&self) -> &[LoadedSample] {
+        &self.samples
+    }
+
+    /// Adds a sample; its time has to lie behind all others'. A stale marker behind a histogram becomes a stale histogram.
+    pub fn push(&mut self, mut sample: LoadedSample) -> Result<(), String> {
+        if let Some(last) = self.samples.last() {
+            if sample.t <= last.t {
+                return Err(format!("is loaded twice at {}", sample.t));
+            }
+            if let (PointValue::Histogram(_), PointValue::Float(v)) = (&last.value, &sample.value)
+                && is_stale(*v)
+            {
+                sample.value = PointValue::Histogram(Arc::new(Histogram::stale()));
+            }
+        }
+        self.samples.push(sample);
+        Ok(())
+    }
+
+    /// Encoded as blocks have them: floats and histograms in chunks of their own, with start times where any is known.
+    pub fn chunks(&self) -> Result<Vec<EncodedChunk>, String> {
+        let mut chunks = Vec::new();
+        let is_float = |sample: &LoadedSample| sample.value.as_float().is_some();
+        for run in self
+            .samples
+            .chunk_by(|left, right| is_float(left) == is_float(right))
+        {
+            let times: Vec<TimestampMs> = run.iter().map(|sample| sample.t).collect();
+            let starts: Vec<TimestampMs> = run.iter().map(|sample| sample.st).collect();
+            let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+            for sample in run {
+                match &sample.value {
+                    PointValue::Float(v) => floats.push(*v),
+                    PointValue::Histogram(h) => histograms.push(Arc::clone(h)),
+                }
+            }
+            let encoded = if histograms.is_empty() {
+                encode_floats_with_starts(&times, &floats, &starts)
+            } else {
+                encode_histograms(Counts::Float, &times, &histograms, Some(&starts))
+            };
+            chunks.extend(encoded.map_err(|error| error.to_string())?);
+        }
+        Ok(chunks)
+    }
 }
 
 /// All that has been loaded since the last `clear`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LoadedData {
-    /// Series with their floats.
+    /// Series with their samples.
     pub series: BTreeMap<Labels, LoadedSeries>,
-    /// Native histograms were loaded; holders of floats do not see them.
-    pub has_histograms: bool,
-    /// Start times were loaded.
-    pub has_start_times: bool,
 }
 
 impl LoadedData {
+    /// Adds the values of series notation ([`crate::promql::testing::parse_series`]) from `start` on, `step_ms` apart.
+    pub fn add_values(
+        &mut self,
+        labels: &Labels,
+        (start, step_ms): (TimestampMs, i64),
+        values: &[SequenceValue],
+    ) -> Result<(), String> {
+        self.add_values_with_starts(labels, (start, step_ms), values, &[])
+    }
+
+    fn add_values_with_starts(
+        &mut self,
+        labels: &Labels,
+        (start, step_ms): (TimestampMs, i64),
+        values: &[SequenceValue],
+        start_offsets: &[Option<i64>],
+    ) -> Result<(), String> {
+        let series = self.series.entry(labels.clone()).or_default();
+        let mut t = start;
+        for (position, value) in values.iter().enumerate() {
+            let value = match value {
+                SequenceValue::Gap => None,
+                SequenceValue::Float(v) => Some(PointValue::Float(*v)),
+                SequenceValue::Histogram(h) => {
+                    Some(PointValue::Histogram(Arc::clone(&h.histogram)))
+                }
+            };
+            if let Some(value) = value {
+                let offset = start_offsets.get(position).copied().flatten();
+                let st = offset.map_or(0, |offset| t + offset);
+                series
+                    .push(LoadedSample { t, st, value })
+                    .map_err(|why| format!("{labels} {why}"))?;
+            }
+            t += step_ms;
+        }
+        Ok(())
+    }
+
     /// Adds what a `load` says.
     pub(super) fn add(&mut self, load: &Load) -> Result<(), String> {
-        self.has_histograms |= load.with_native_histograms;
         // A series that stands in one load twice is what its last line says.
         let last: BTreeMap<&Labels, &LoadSeries> = load
             .series
             .iter()
             .map(|series| (&series.labels, series))
             .collect();
-        for added in last.into_values() {
-            let series = self.series.entry(added.labels.clone()).or_default();
-            let mut t = 0;
-            for (position, value) in added.values.iter().enumerate() {
-                match value {
-                    SequenceValue::Gap => (),
-                    SequenceValue::Histogram(_) => self.has_histograms = true,
-                    SequenceValue::Float(v) => {
-                        if series.samples.last().is_some_and(|last| t <= last.t) {
-                            return Err(format!("{} is loaded twice at {t}", added.labels));
-                        }
-                        series.samples.push(Sample { t, v: *v });
-                        let offset = added
-                            .start_offsets
-                            .as_ref()
-                            .and_then(|offsets| offsets.get(position).copied().flatten());
-                        if let Some(offset) = offset {
-                            self.has_start_times = true;
-                            series.start_times.insert(t, t + offset);
-                        }
-                    }
+        for added in last.values() {
+            let offsets = added.start_offsets.as_deref().unwrap_or_default();
+            let grid = (0, load.step_ms);
+            self.add_values_with_starts(&added.labels, grid, &added.values, offsets)?;
+        }
+        if load.with_native_histograms {
+            for (labels, histograms) in native_histograms(last.into_values(), load.step_ms)? {
+                let series = self.series.entry(labels).or_default();
+                for (t, histogram) in histograms {
+                    let value = PointValue::Histogram(Arc::new(histogram));
+                    series.push(LoadedSample { t, st: 0, value })?;
                 }
-                t += load.step_ms;
             }
         }
         Ok(())
+    }
+
+    /// Are there native histograms? A holder of floats alone is no place for them.
+    pub fn has_histograms(&self) -> bool {
+        let is_histogram = |sample: &LoadedSample| sample.value.as_float().is_none();
+        self.series
+            .values()
+            .any(|series| series.samples.iter().any(is_histogram))
+    }
+
+    /// Is the start of any counter known?
+    pub fn has_start_times(&self) -> bool {
+        self.series
+            .values()
+            .any(|series| series.samples.iter().any(|sample| sample.st != 0))
     }
 }
 
@@ -82,10 +180,8 @@ impl MemoryStore {
     pub fn new(data: &LoadedData) -> Result<Self, String> {
         let mut series = Vec::with_capacity(data.series.len());
         for (labels, loaded) in &data.series {
-            let times: Vec<TimestampMs> = loaded.samples.iter().map(|sample| sample.t).collect();
-            let values: Vec<f64> = loaded.samples.iter().map(|sample| sample.v).collect();
-            let chunks = encode_floats(&times, &values).map_err(|error| error.to_string())?;
-            let chunks = chunks
+            let chunks = loaded
+                .chunks()?
                 .into_iter()
                 .map(|chunk| ChunkSlice {
                     min_t: chunk.min_t,
