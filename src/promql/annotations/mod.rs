@@ -174,15 +174,6 @@ impl Annotations {
         self.warn(text.to_owned(), at);
     }
 
-    /// Chunks of an encoding that holds histograms, which are left out.
-    pub(crate) fn histogram_chunks(&self, name: &str, encoding: &str, at: Span) {
-        let text = format!(
-            "samples in chunks of encoding {encoding} were left out for metric name {}",
-            go_quote(name)
-        );
-        self.warn(text, at);
-    }
-
     /// A rate over what does not look like a counter.
     pub(crate) fn possible_non_counter(&self, name: &str, at: Span) {
         let text = format!(

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::model::{Interval, Labels, METRIC_NAME, MatchType, Matcher, SeriesKey};
+use crate::promql::exec::Evaluator;
 use crate::promql::exec::call::arg;
 use crate::promql::exec::frame::{Frame, Head};
 use crate::promql::exec::select::{Look, Show};
 use crate::promql::exec::source::select;
-use crate::promql::exec::{Evaluator, NO_SPAN};
 use crate::promql::limits::QueryError;
 use crate::promql::plan::{Call, Grid, Leaf, Node, RangeSource};
 use crate::storage::SelectHints;
@@ -173,7 +173,7 @@ impl Evaluator {
             lookback_ms,
             show: Show::Seconds,
         };
-        self.over_series(&Arc::new(selected), look, grid.n, NO_SPAN)
+        self.over_series(&Arc::new(selected), look, grid.n)
     }
 
     /// Series `i` of `base`, once per set of labels that it gets at some steps.

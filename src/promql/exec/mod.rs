@@ -30,15 +30,11 @@ use crate::foundation::pool::Pool;
 use crate::model::TimestampMs;
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
-use crate::promql::parse::ast::Span;
 use crate::promql::plan::{Grid, Node};
 use crate::storage::Queryable;
 pub(crate) use arith::scalar_binary;
 use frame::Frame;
 use source::Selected;
-
-/// Remarks about stored series that belong to no place of the query.
-const NO_SPAN: Span = Span { start: 0, end: 0 };
 
 /// The value of an expression at every step.
 #[derive(Debug)]

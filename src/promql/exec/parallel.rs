@@ -11,9 +11,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::model::Interval;
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head};
-use crate::promql::exec::source::{Reader, Samples, Selected};
+use crate::promql::exec::source::{Samples, Selected};
 use crate::promql::limits::QueryError;
-use crate::promql::parse::ast::Span;
 
 /// Series that one thread takes at a time.
 const SERIES_PER_PART: usize = 128;
@@ -48,7 +47,6 @@ struct Shared<W> {
     selected: Arc<Selected>,
     work: W,
     n_steps: usize,
-    span: Span,
     n_parts: usize,
     next_part: AtomicUsize,
     done: Mutex<Done>,
@@ -102,7 +100,7 @@ impl<W: SeriesWork> Shared<W> {
                 &self.selected,
                 from..from + SERIES_PER_PART,
                 &self.work,
-                (self.n_steps, self.span),
+                self.n_steps,
             ));
         }
     }
@@ -115,7 +113,6 @@ impl Evaluator {
         selected: &Arc<Selected>,
         work: W,
         n_steps: usize,
-        span: Span,
     ) -> Result<Frame, QueryError> {
         let n_series = selected.series.len();
         let n_parts = n_series.div_ceil(SERIES_PER_PART);
@@ -126,14 +123,13 @@ impl Evaluator {
             _ => 0,
         };
         if helpers == 0 {
-            return self.series_part(selected, 0..n_series, &work, (n_steps, span));
+            return self.series_part(selected, 0..n_series, &work, n_steps);
         }
         let shared = Arc::new(Shared {
             evaluator: self.clone(),
             selected: Arc::clone(selected),
             work,
             n_steps,
-            span,
             n_parts,
             next_part: AtomicUsize::new(0),
             done: Mutex::new(Done {
@@ -173,16 +169,12 @@ impl Evaluator {
         selected: &Selected,
         range: std::ops::Range<usize>,
         work: &W,
-        (n_steps, span): (usize, Span),
+        n_steps: usize,
     ) -> Result<Frame, QueryError> {
         let mut frame = Frame::new(n_steps, &self.budget);
         let mut scratch = Samples::default();
         let mut state = W::State::default();
-        let reader = Reader {
-            notes: &self.notes,
-            span,
-            reach: work.reach(),
-        };
+        let reach = work.reach();
         let mut since_check = SAMPLES_BETWEEN_CHECKS;
         let mut n_read = 0;
         for series in selected.series.iter().take(range.end).skip(range.start) {
@@ -190,7 +182,7 @@ impl Evaluator {
                 since_check = 0;
                 self.budget.check()?;
             }
-            let samples = selected.samples(series, &mut scratch, &reader)?;
+            let samples = selected.samples(series, &mut scratch, reach)?;
             n_read += samples.len() as u64;
             since_check += samples.len() + n_steps;
             if samples.is_empty() {

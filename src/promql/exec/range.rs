@@ -13,7 +13,7 @@ use crate::promql::exec::Evaluator;
 use crate::promql::exec::finish::{sort_matrix, without_metric};
 use crate::promql::exec::frame::{Booking, Frame, Head, RowMut};
 use crate::promql::exec::parallel::SeriesWork;
-use crate::promql::exec::source::{Reader, Samples};
+use crate::promql::exec::source::Samples;
 use crate::promql::functions::rate::Falls;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::xrate::Extended;
@@ -197,7 +197,7 @@ impl Evaluator {
     fn run(&self, range: &Range, grid: Grid, job: Job) -> Result<Frame, QueryError> {
         match &range.source {
             RangeSource::Samples(leaf) => match self.selected.get(leaf.selector) {
-                Some(selected) => self.over_series(selected, job, grid.n, range.span),
+                Some(selected) => self.over_series(selected, job, grid.n),
                 None => Ok(Frame::new(grid.n, &self.budget)),
             },
             RangeSource::Subquery(subquery) => {
@@ -252,16 +252,11 @@ impl Evaluator {
         match &range.source {
             RangeSource::Samples(leaf) => {
                 let selected = self.selected.get(leaf.selector);
-                let reader = Reader {
-                    notes: &self.notes,
-                    span: range.span,
-                    reach: Interval::ALL,
-                };
                 let mut scratch = Samples::default();
                 for series in selected.iter().flat_map(|selected| &selected.series) {
                     self.budget.check()?;
                     let Some(selected) = selected else { break };
-                    let samples = selected.samples(series, &mut scratch, &reader)?;
+                    let samples = selected.samples(series, &mut scratch, Interval::ALL)?;
                     add(Head::new(series.labels.clone()), samples)?;
                 }
             }

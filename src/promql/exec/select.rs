@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use crate::model::{Interval, is_stale};
+use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head, RowMut};
 use crate::promql::exec::parallel::SeriesWork;
 use crate::promql::exec::source::Samples;
-use crate::promql::exec::{Evaluator, NO_SPAN};
 use crate::promql::functions::extended;
 use crate::promql::functions::window::Window;
 use crate::promql::limits::QueryError;
@@ -57,7 +57,7 @@ impl Evaluator {
         let Some(selected) = self.selected.get(leaf.selector) else {
             return Ok(Frame::new(grid.n, &self.budget));
         };
-        self.over_series(selected, look, grid.n, NO_SPAN)
+        self.over_series(selected, look, grid.n)
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::chunk::decode_floats;
-use crate::model::{Encoding, Histogram, Interval, Labels, Matcher, is_stale};
+use crate::chunk::{decode_floats, decode_histograms};
+use crate::model::{Histogram, Interval, Labels, Matcher, ResetHint, is_stale};
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
-use crate::promql::parse::ast::Span;
 use crate::promql::plan::Plan;
 use crate::storage::{ChunkSlice, Queryable, SelectHints};
 
@@ -143,13 +142,13 @@ impl Selected {
         &'a self,
         series: &'a Series,
         scratch: &'a mut Samples,
-        reader: &Reader<'_>,
+        reach: Interval,
     ) -> Result<&'a Samples, QueryError> {
         let interval = self.interval;
         if self.is_shared {
             let decoded = series.decoded.get_or_init(|| {
                 let mut samples = Samples::default();
-                series.decode(interval, &mut samples, reader)?;
+                series.decode(interval, &mut samples)?;
                 Ok(Arc::new(samples))
             });
             return match decoded {
@@ -158,33 +157,17 @@ impl Selected {
             };
         }
         let interval = Interval {
-            min: interval.min.max(reader.reach.min),
-            max: interval.max.min(reader.reach.max),
+            min: interval.min.max(reach.min),
+            max: interval.max.min(reach.max),
         };
-        series.decode(interval, scratch, reader)?;
+        series.decode(interval, scratch)?;
         Ok(scratch)
     }
 }
 
-/// Who decodes: where remarks go and for which part of the query.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reader<'a> {
-    /// Where remarks go.
-    pub(crate) notes: &'a Annotations,
-    /// Which part of the query.
-    pub(crate) span: Span,
-    /// Times that matter now.
-    pub(crate) reach: Interval,
-}
-
 impl Series {
     /// Decodes the chunks that touch `interval`; of samples with the same time the first chunk's stays.
-    fn decode(
-        &self,
-        interval: Interval,
-        out: &mut Samples,
-        reader: &Reader<'_>,
-    ) -> Result<(), QueryError> {
+    fn decode(&self, interval: Interval, out: &mut Samples) -> Result<(), QueryError> {
         out.clear();
         for chunk in &self.chunks {
             let reach = Interval {
@@ -194,25 +177,21 @@ impl Series {
             if !reach.overlaps(&interval) {
                 continue;
             }
-            if !matches!(chunk.encoding, Encoding::Xor | Encoding::Xor2) {
-                let encoding = format!("{:?}", chunk.encoding);
-                reader
-                    .notes
-                    .histogram_chunks(self.labels.metric_name(), &encoding, reader.span);
-                continue;
-            }
-            let from = out.t.len();
-            decode_floats(chunk.encoding, &chunk.data, &mut out.t, &mut out.v)
-                .map_err(|error| QueryError::Storage(format!("series {}: {error}", self.labels)))?;
-            let joins_after = match (
-                from.checked_sub(1).and_then(|last| out.t.get(last)),
-                out.t.get(from),
-            ) {
-                (Some(last), Some(first)) => last < first,
-                _ => true,
-            };
-            if !joins_after {
-                out.interleave(from);
+            let damaged = |error| QueryError::Storage(format!("series {}: {error}", self.labels));
+            if chunk.encoding.has_histograms() {
+                let from = out.ht.len();
+                decode_histograms(chunk.encoding, &chunk.data, &mut out.ht, &mut out.h)
+                    .map_err(damaged)?;
+                if !joins(&out.ht, from) {
+                    interleave(&mut out.ht, &mut out.h, from, forget_reset);
+                }
+            } else {
+                let from = out.t.len();
+                decode_floats(chunk.encoding, &chunk.data, &mut out.t, &mut out.v)
+                    .map_err(damaged)?;
+                if !joins(&out.t, from) {
+                    interleave(&mut out.t, &mut out.v, from, |_| ());
+                }
             }
         }
         Ok(())
@@ -238,35 +217,6 @@ impl Samples {
         self.t.len() + self.ht.len()
     }
 
-    /// Sorts the floats from position `from` in among those before, which win where times are equal.
-    fn interleave(&mut self, from: usize) {
-        let (later_t, later_v) = (self.t.split_off(from), self.v.split_off(from));
-        let (early_t, early_v) = (std::mem::take(&mut self.t), std::mem::take(&mut self.v));
-        let mut early = early_t.into_iter().zip(early_v).peekable();
-        let mut later = later_t.into_iter().zip(later_v).peekable();
-        loop {
-            let next = match (early.peek().copied(), later.peek().copied()) {
-                (None, None) => break,
-                (Some(_), None) => early.next(),
-                (None, Some(_)) => later.next(),
-                (Some((left, _)), Some((right, _))) => {
-                    if left == right {
-                        later.next();
-                    }
-                    if left <= right {
-                        early.next()
-                    } else {
-                        later.next()
-                    }
-                }
-            };
-            if let Some((t, v)) = next {
-                self.t.push(t);
-                self.v.push(v);
-            }
-        }
-    }
-
     /// Is there a marker of staleness?
     pub(crate) fn has_stale(&self) -> bool {
         self.v.iter().any(|v| is_stale(*v)) || self.h.iter().any(|h| h.is_stale())
@@ -290,19 +240,82 @@ impl Samples {
     }
 }
 
+/// Do the times from position `from` follow those before?
+fn joins(times: &[i64], from: usize) -> bool {
+    match (
+        from.checked_sub(1).and_then(|last| times.get(last)),
+        times.get(from),
+    ) {
+        (Some(last), Some(first)) => last < first,
+        _ => true,
+    }
+}
+
+/// What a chunk says of resets between its own samples is no news once samples of another chunk lie between them.
+fn forget_reset(histogram: &mut Arc<Histogram>) {
+    if matches!(histogram.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+        Arc::make_mut(histogram).reset_hint = ResetHint::Unknown;
+    }
+}
+
+/// Sorts the samples from position `from` in among those before, which win where times are equal; `parted` hears of every
+/// sample that does not follow the one before it any more.
+fn interleave<T>(times: &mut Vec<i64>, values: &mut Vec<T>, from: usize, parted: impl Fn(&mut T)) {
+    let (later_t, later_v) = (times.split_off(from), values.split_off(from));
+    let (early_t, early_v) = (std::mem::take(times), std::mem::take(values));
+    let mut early = early_t.into_iter().zip(early_v).peekable();
+    let mut later = later_t.into_iter().zip(later_v).peekable();
+    let mut was_early = None;
+    loop {
+        let (is_early, is_twin) = match (early.peek(), later.peek()) {
+            (None, None) => return,
+            (Some(_), None) => (true, false),
+            (None, Some(_)) => (false, false),
+            (Some((left, _)), Some((right, _))) => (left <= right, left == right),
+        };
+        let next = if is_early { early.next() } else { later.next() };
+        if let Some((t, mut v)) = next {
+            if was_early.is_some_and(|was_early| was_early != is_early) {
+                parted(&mut v);
+            }
+            times.push(t);
+            values.push(v);
+        }
+        was_early = Some(is_early);
+        if is_twin {
+            later.next();
+            // Whatever comes next of the later ones has lost its neighbour.
+            was_early = Some(true);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn of_overlapping_chunks_the_first_wins() {
-        let mut samples = Samples {
-            t: vec![10, 20, 30, 15, 20, 40],
-            v: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-            ..Samples::default()
-        };
-        samples.interleave(3);
-        assert_eq!(samples.t, [10, 15, 20, 30, 40]);
-        assert_eq!(samples.v, [1.0, 4.0, 2.0, 3.0, 6.0]);
+        let mut t = vec![10, 20, 30, 15, 20, 40];
+        let mut v = vec![1, 2, 3, 4, 5, 6];
+        interleave(&mut t, &mut v, 3, |v| *v = -*v);
+        assert_eq!(t, [10, 15, 20, 30, 40]);
+        assert_eq!(v, [1, -4, -2, 3, -6]);
+    }
+
+    #[test]
+    fn what_a_chunk_knows_of_resets_ends_where_another_chunk_begins() {
+        for (hint, expect) in [
+            (ResetHint::NotReset, ResetHint::Unknown),
+            (ResetHint::Reset, ResetHint::Unknown),
+            (ResetHint::Gauge, ResetHint::Gauge),
+        ] {
+            let mut histogram = Arc::new(Histogram {
+                reset_hint: hint,
+                ..Histogram::default()
+            });
+            forget_reset(&mut histogram);
+            assert_eq!(histogram.reset_hint, expect);
+        }
     }
 }
