@@ -1,9 +1,14 @@
 //! The chunks of one series made fit for an index: inside the block's range, sorted, never overlapping.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::chunk::{ChunkError, EncodedChunk, decode_floats, encode_floats};
-use crate::model::{Interval, TimestampMs};
+use crate::chunk::{
+    ChunkError, Counts, EncodedChunk, decode_floats_with_starts, decode_histograms_with_starts,
+    encode_floats_with_starts, encode_histograms,
+};
+use crate::model::{Encoding, Histogram, Interval, TimestampMs};
 use crate::storage::ChunkSlice;
 
 /// Passes on what fits and re-encodes what does not.
@@ -57,21 +62,93 @@ fn close(
         out.append(group);
         return Ok(());
     }
-    let (mut times, mut values) = (Vec::new(), Vec::new());
+    let mut samples = Vec::new();
     for chunk in group.drain(..) {
-        decode_floats(chunk.encoding, &chunk.data, &mut times, &mut values)?;
+        decode(&chunk, &mut samples)?;
     }
-    let mut samples: Vec<(TimestampMs, f64)> = times
-        .into_iter()
-        .zip(values)
-        .filter(|&(t, _)| wanted.contains(t))
-        .collect();
+    samples.retain(|sample| wanted.contains(sample.t));
     // Stable: of two samples at one time the earlier chunk's stays first and wins.
-    samples.sort_by_key(|&(t, _)| t);
-    samples.dedup_by_key(|&mut (t, _)| t);
-    let (times, values): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
-    out.extend(encode_floats(&times, &values)?.into_iter().map(as_slice));
+    samples.sort_by_key(|sample| sample.t);
+    samples.dedup_by_key(|sample| sample.t);
+    for run in samples.chunk_by(|left, right| left.value.counts() == right.value.counts()) {
+        out.extend(encode(run)?.into_iter().map(as_slice));
+    }
     Ok(())
+}
+
+/// One sample of whatever kind.
+struct AnySample {
+    t: TimestampMs,
+    /// Zero is unknown.
+    st: TimestampMs,
+    value: AnyValue,
+}
+
+enum AnyValue {
+    Float(f64),
+    Histogram(Counts, Arc<Histogram>),
+}
+
+impl AnyValue {
+    /// Samples that share chunks agree in this.
+    fn counts(&self) -> Option<Counts> {
+        match self {
+            Self::Float(_) => None,
+            Self::Histogram(counts, _) => Some(*counts),
+        }
+    }
+}
+
+fn decode(chunk: &ChunkSlice, out: &mut Vec<AnySample>) -> Result<(), ChunkError> {
+    let (mut times, mut starts) = (Vec::new(), Vec::new());
+    let counts = match chunk.encoding {
+        Encoding::Xor | Encoding::Xor2 => {
+            let mut values = Vec::new();
+            let (t, v, st) = (&mut times, &mut values, &mut starts);
+            decode_floats_with_starts(chunk.encoding, &chunk.data, t, v, st)?;
+            let samples = times.into_iter().zip(starts).zip(values);
+            out.extend(samples.map(|((t, st), v)| AnySample {
+                t,
+                st,
+                value: AnyValue::Float(v),
+            }));
+            return Ok(());
+        }
+        Encoding::Histogram | Encoding::HistogramSt => Counts::Whole,
+        Encoding::FloatHistogram | Encoding::FloatHistogramSt => Counts::Float,
+    };
+    let mut histograms = Vec::new();
+    let (t, h, st) = (&mut times, &mut histograms, &mut starts);
+    decode_histograms_with_starts(chunk.encoding, &chunk.data, t, h, st)?;
+    let samples = times.into_iter().zip(starts).zip(histograms);
+    out.extend(samples.map(|((t, st), h)| AnySample {
+        t,
+        st,
+        value: AnyValue::Histogram(counts, h),
+    }));
+    Ok(())
+}
+
+/// Samples that agree in [`AnyValue::counts`].
+fn encode(run: &[AnySample]) -> Result<Vec<EncodedChunk>, ChunkError> {
+    let times: Vec<TimestampMs> = run.iter().map(|sample| sample.t).collect();
+    let starts: Vec<TimestampMs> = run.iter().map(|sample| sample.st).collect();
+    let (mut values, mut histograms) = (Vec::new(), Vec::new());
+    let mut kind = Counts::Float;
+    for sample in run {
+        match &sample.value {
+            AnyValue::Float(v) => values.push(*v),
+            AnyValue::Histogram(counts, h) => {
+                kind = *counts;
+                histograms.push(Arc::clone(h));
+            }
+        }
+    }
+    if histograms.is_empty() {
+        encode_floats_with_starts(&times, &values, &starts)
+    } else {
+        encode_histograms(kind, &times, &histograms, Some(&starts))
+    }
 }
 
 fn as_slice(chunk: EncodedChunk) -> ChunkSlice {
@@ -90,7 +167,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::Encoding;
+    use crate::chunk::{decode_floats, decode_histograms, encode_floats};
+    use crate::model::ResetHint;
 
     fn chunk(samples: &[(i64, f64)]) -> ChunkSlice {
         let (times, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
@@ -118,6 +196,58 @@ mod tests {
         let joined = join_chunks(twice, all).unwrap();
         assert_eq!(joined.len(), 1);
         assert_eq!(joined[0].data, [0, 1, 2][..]);
+    }
+
+    #[test]
+    fn histograms_and_floats_that_overlap_are_sorted_into_chunks_of_their_own() {
+        let histogram = |count| {
+            Arc::new(Histogram {
+                count,
+                zero_count: count,
+                ..Histogram::default()
+            })
+        };
+        let chunk_of = |times: &[i64], first: f64| {
+            let histograms: Vec<_> = (0u32..)
+                .zip(times)
+                .map(|(i, _)| histogram(first + f64::from(i)))
+                .collect();
+            let chunks = encode_histograms(Counts::Whole, times, &histograms, Some(&[5; 3]));
+            as_slice(chunks.unwrap().remove(0))
+        };
+        // The second chunk was filled by another replica; at 30 the first one's histogram stays.
+        let chunks = vec![
+            chunk_of(&[10, 30, 50], 1.0),
+            chunk_of(&[20, 30, 60], 11.0),
+            chunk(&[(40, 4.0)]),
+        ];
+        let joined = join_chunks(chunks, Interval { min: 10, max: 50 }).unwrap();
+        let (mut times, mut histograms, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        let (t, h, st) = (&mut times, &mut histograms, &mut starts);
+        for chunk in &joined {
+            if chunk.encoding != Encoding::Xor {
+                assert_eq!(chunk.encoding, Encoding::HistogramSt);
+                decode_histograms_with_starts(chunk.encoding, &chunk.data, t, h, st).unwrap();
+            }
+        }
+        assert_eq!((times, starts), (vec![10, 20, 30, 50], vec![5; 4]));
+        let found: Vec<_> = histograms.iter().map(|h| (h.count, h.reset_hint)).collect();
+        let (unknown, not_reset) = (ResetHint::Unknown, ResetHint::NotReset);
+        assert_eq!(
+            found,
+            [
+                (1.0, unknown),
+                (11.0, not_reset),
+                (2.0, unknown),
+                (3.0, unknown)
+            ],
+            "each fall begins a chunk, and so does each float"
+        );
+        assert!(joined.is_sorted_by(|left, right| left.max_t < right.min_t));
+        let mut plain = (Vec::new(), Vec::new());
+        let first = &joined[0];
+        decode_histograms(first.encoding, &first.data, &mut plain.0, &mut plain.1).unwrap();
+        assert_eq!(plain.0, [10, 20]);
     }
 
     proptest! {

@@ -6,9 +6,9 @@ use crate::block::error::BlockError;
 use crate::block::meta::{BlockMeta, BlockStats};
 use crate::block::read::{Block, CHUNKS_DIR, INDEX_FILE};
 use crate::block::tombstones::Tombstones;
-use crate::chunk::{ChunkError, SegmentReader, decode_floats, n_samples};
+use crate::chunk::{ChunkError, SegmentReader, decode_times, n_samples};
 use crate::index::{ChunkMeta, IndexReader, SeriesEntry};
-use crate::model::{Encoding, Labels, TimeRange};
+use crate::model::{Labels, TimeRange};
 
 /// So many problems are spelt out; the rest are counted.
 const PROBLEMS_MAX: usize = 100;
@@ -95,18 +95,13 @@ fn verify_chunk(
     if range.is_some_and(|range| meta.min_t < range.min || range.max <= meta.max_t) {
         return Err(format!("{place} lies outside of the block"));
     }
-    match chunk.encoding {
-        Encoding::Xor | Encoding::Xor2 => stats.num_float_samples += n,
-        Encoding::Histogram
-        | Encoding::FloatHistogram
-        | Encoding::HistogramSt
-        | Encoding::FloatHistogramSt => {
-            stats.num_histogram_samples += n;
-            return Ok(());
-        }
+    if chunk.encoding.has_histograms() {
+        stats.num_histogram_samples += n;
+    } else {
+        stats.num_float_samples += n;
     }
-    let (mut times, mut values) = (Vec::new(), Vec::new());
-    decode_floats(chunk.encoding, &chunk.data, &mut times, &mut values)
+    let mut times = Vec::new();
+    decode_times(chunk.encoding, &chunk.data, &mut times)
         .map_err(|error| format!("{place}: {error}"))?;
     if (times.first(), times.last()) != (Some(&meta.min_t), Some(&meta.max_t)) {
         return Err(format!("{place} holds other times"));

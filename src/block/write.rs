@@ -17,7 +17,7 @@ use crate::foundation::durable::{rename_durably, sync_dir};
 use crate::foundation::mmap::map_file;
 use crate::foundation::{Cursor, ShortRead};
 use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
-use crate::model::{BlockId, Encoding, Interval, Labels, TimeRange};
+use crate::model::{BlockId, Interval, Labels, TimeRange};
 use crate::storage::{
     ChunkSeries, Queryable, SelectHints, SeriesSet, StorageError, merge_series_sets,
 };
@@ -230,12 +230,10 @@ impl Parts {
             });
             let n = n_samples(chunk.encoding, &chunk.data)? as u64;
             self.stats.num_samples += n;
-            match chunk.encoding {
-                Encoding::Xor | Encoding::Xor2 => self.stats.num_float_samples += n,
-                Encoding::Histogram
-                | Encoding::FloatHistogram
-                | Encoding::HistogramSt
-                | Encoding::FloatHistogramSt => self.stats.num_histogram_samples += n,
+            if chunk.encoding.has_histograms() {
+                self.stats.num_histogram_samples += n;
+            } else {
+                self.stats.num_float_samples += n;
             }
         }
         self.stats.num_series += 1;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use crate::chunk::{XorAppender, decode_floats, with_n_samples};
+use crate::chunk::{XorAppender, decode_times, with_n_samples};
 use crate::head::chunk_files::ChunkFiles;
 use crate::model::{Encoding, Interval, Labels, SeriesKey, TimestampMs};
 use crate::storage::{AppendError, ChunkSlice};
@@ -339,8 +339,8 @@ fn hide_from(slices: &mut Vec<ChunkSlice>, hidden_from: TimestampMs) {
     let Some(last) = slices.last_mut().filter(|last| last.max_t >= hidden_from) else {
         return;
     };
-    let (mut times, mut values) = (Vec::new(), Vec::new());
-    if decode_floats(last.encoding, &last.data, &mut times, &mut values).is_err() {
+    let mut times = Vec::new();
+    if decode_times(last.encoding, &last.data, &mut times).is_err() {
         return;
     }
     let n_seen = times.partition_point(|t| *t < hidden_from);
@@ -382,6 +382,7 @@ fn predicted_end(start: TimestampMs, now: TimestampMs, next_at: TimestampMs) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::decode_floats;
 
     const AT: CommitPoint = CommitPoint {
         id: 0,

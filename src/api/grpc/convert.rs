@@ -4,7 +4,9 @@ use bytes::Bytes;
 use tonic::Status;
 use xxhash_rust::xxh64::xxh64;
 
-use crate::chunk::{decode_floats, encode_floats};
+use crate::chunk::{
+    ChunkError, Counts, decode_floats, decode_histograms, encode_floats, encode_histograms,
+};
 use crate::model::{Encoding, Labels, MatchType, Matcher};
 use crate::storage::ChunkSlice;
 use crate::wire::thanos::{AggrChunk, Chunk, Label, LabelMatcher, LabelSet, chunk, label_matcher};
@@ -47,35 +49,50 @@ pub(crate) fn label_set(set: &Labels) -> LabelSet {
     }
 }
 
-/// A chunk as raw data; `Err` says why it cannot be carried.
+/// A chunk as raw data; `Err` says why it cannot be read.
 ///
-/// Encodings without a number on the wire are encoded anew where they hold floats.
+/// Encodings with start times have no number on the wire: they are encoded anew without them.
 pub(crate) fn raw_chunks(slice: &ChunkSlice, with_hash: bool) -> Result<Vec<AggrChunk>, String> {
     let encoding = match slice.encoding {
         Encoding::Xor => chunk::Encoding::Xor,
         Encoding::Histogram => chunk::Encoding::Histogram,
         Encoding::FloatHistogram => chunk::Encoding::FloatHistogram,
-        Encoding::Xor2 => return again_as_xor(slice, with_hash),
-        other @ (Encoding::HistogramSt | Encoding::FloatHistogramSt) => {
-            return Err(format!("chunk encoding {other:?} has no place in StoreAPI"));
+        Encoding::Xor2 | Encoding::HistogramSt | Encoding::FloatHistogramSt => {
+            return without_starts(slice, with_hash).map_err(|error| error.to_string());
         }
     };
     let interval = (slice.min_t, slice.max_t);
     Ok(vec![raw(interval, encoding, slice.data.clone(), with_hash)])
 }
 
-fn again_as_xor(slice: &ChunkSlice, with_hash: bool) -> Result<Vec<AggrChunk>, String> {
-    let (mut times, mut values) = (Vec::new(), Vec::new());
-    decode_floats(slice.encoding, &slice.data, &mut times, &mut values)
-        .and_then(|()| encode_floats(&times, &values))
-        .map(|chunks| {
-            let raws = chunks.into_iter().map(|chunk| {
-                let interval = (chunk.min_t, chunk.max_t);
-                raw(interval, chunk::Encoding::Xor, chunk.data.into(), with_hash)
-            });
-            raws.collect()
-        })
-        .map_err(|error| error.to_string())
+fn without_starts(slice: &ChunkSlice, with_hash: bool) -> Result<Vec<AggrChunk>, ChunkError> {
+    let mut times = Vec::new();
+    let chunks = if slice.encoding.has_histograms() {
+        let mut histograms = Vec::new();
+        decode_histograms(slice.encoding, &slice.data, &mut times, &mut histograms)?;
+        let counts = if slice.encoding == Encoding::HistogramSt {
+            Counts::Whole
+        } else {
+            Counts::Float
+        };
+        encode_histograms(counts, &times, &histograms, None)?
+    } else {
+        let mut values = Vec::new();
+        decode_floats(slice.encoding, &slice.data, &mut times, &mut values)?;
+        encode_floats(&times, &values)?
+    };
+    let raws = chunks.into_iter().map(|chunk| {
+        let interval = (chunk.min_t, chunk.max_t);
+        let encoding = match chunk.encoding {
+            Encoding::Histogram | Encoding::HistogramSt => chunk::Encoding::Histogram,
+            Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+                chunk::Encoding::FloatHistogram
+            }
+            Encoding::Xor | Encoding::Xor2 => chunk::Encoding::Xor,
+        };
+        raw(interval, encoding, chunk.data.into(), with_hash)
+    });
+    Ok(raws.collect())
 }
 
 fn raw(interval: (i64, i64), encoding: chunk::Encoding, data: Bytes, with_hash: bool) -> AggrChunk {
@@ -94,7 +111,10 @@ fn raw(interval: (i64, i64), encoding: chunk::Encoding, data: Bytes, with_hash: 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::model::Histogram;
 
     fn slice(encoding: Encoding, data: &[u8]) -> ChunkSlice {
         ChunkSlice {
@@ -146,9 +166,27 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_carried_or_read_says_so() {
-        let why = raw_chunks(&slice(Encoding::HistogramSt, b"x"), false).unwrap_err();
-        assert_eq!(why, "chunk encoding HistogramSt has no place in StoreAPI");
+    fn histograms_with_start_times_are_encoded_anew_without_them() {
+        let histogram = Arc::new(Histogram {
+            count: 3.0,
+            zero_count: 3.0,
+            ..Histogram::default()
+        });
+        let histograms = [Arc::clone(&histogram), histogram];
+        for (counts, number) in [(Counts::Whole, 1), (Counts::Float, 2)] {
+            let chunks = encode_histograms(counts, &[1_000, 1_015], &histograms, Some(&[7, 7]));
+            let with_starts = chunks.unwrap().remove(0);
+            let slice = slice(with_starts.encoding, &with_starts.data);
+            let chunks = raw_chunks(&slice, false).unwrap();
+            let raw = chunks[0].raw.as_ref().unwrap();
+            assert_eq!((chunks.len(), raw.r#type), (1, number));
+            let plain = encode_histograms(counts, &[1_000, 1_015], &histograms, None).unwrap();
+            assert_eq!(raw.data, plain[0].data);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_so() {
         for len in 0..xor2().len() {
             let cut = slice(Encoding::Xor2, &xor2()[..len]);
             assert!(raw_chunks(&cut, false).is_err(), "len {len}");
