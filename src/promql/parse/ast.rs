@@ -179,8 +179,6 @@ pub struct BinaryExpr {
     pub return_bool: bool,
     /// How vectors pair up; `None` unless both operands are instant vectors.
     pub matching: Option<VectorMatching>,
-    /// Where the operator itself stands.
-    pub op_span: Span,
 }
 
 /// How many series of one side may meet how many of the other.

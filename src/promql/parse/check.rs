@@ -24,6 +24,18 @@ impl Checker<'_> {
         Err(ParseError::at(self.query, span, message.into()))
     }
 
+    /// What stands between two sides of an operator, without the blanks around it. The end is the place of the last byte,
+    /// as Prometheus reports it here, not the one behind.
+    fn between(&self, lhs: &Expr, rhs: &Expr) -> Span {
+        let (from, to) = (lhs.span.end, rhs.span.start);
+        let text = self.query.get(from..to).unwrap_or_default();
+        let is_blank = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r');
+        Span {
+            start: to - text.trim_start_matches(is_blank).len(),
+            end: (from + text.trim_end_matches(is_blank).len()).saturating_sub(1),
+        }
+    }
+
     fn expr(&self, expr: &mut Expr) -> Checked<ValueType> {
         let span = expr.span;
         match &mut expr.kind {
@@ -95,14 +107,14 @@ impl Checker<'_> {
         let op = binary.op;
         if binary.return_bool && !op.is_comparison() {
             return self.fail(
-                binary.op_span,
+                self.between(&binary.lhs, &binary.rhs),
                 "bool modifier can only be used on comparison operators",
             );
         }
         let both_scalars = lhs == ValueType::Scalar && rhs == ValueType::Scalar;
         if op.is_comparison() && !binary.return_bool && both_scalars {
             return self.fail(
-                binary.op_span,
+                self.between(&binary.lhs, &binary.rhs),
                 "comparisons between scalars must use BOOL modifier",
             );
         }
@@ -119,7 +131,7 @@ impl Checker<'_> {
                     "label {} must not occur in ON and GROUP clause at once",
                     go_quote(label)
                 );
-                return self.fail(binary.op_span, message);
+                return self.fail(self.between(&binary.lhs, &binary.rhs), message);
             }
         }
         for (found, operand) in [(lhs, &binary.lhs), (rhs, &binary.rhs)] {

@@ -49,6 +49,10 @@ impl DurationExpr {
     reason = "the caller has checked the range, and float casts saturate"
 )]
 fn seconds_to_ms(seconds: f64) -> i64 {
+    if seconds.is_nan() {
+        // What is not a number of seconds is as long ago as can be said, as it is in Prometheus.
+        return i64::MIN / 1_000_000;
+    }
     (seconds * 1e9).round() as i64 / 1_000_000
 }
 
@@ -57,6 +61,7 @@ impl Parser<'_> {
     pub(super) fn positive_duration(&mut self) -> Parse<DurationExpr> {
         let mut terms = 0;
         let duration = self.duration_expr(0, &mut terms)?;
+        self.look()?;
         if let DurationExpr::Number(number, span) = &duration
             && (number.value <= 0.0 || number.value.is_nan())
         {
@@ -71,7 +76,9 @@ impl Parser<'_> {
         let mut terms = 0;
         let kind = self.kind();
         if kind == TokenKind::LeftParen {
-            return self.duration_expr(0, &mut terms);
+            let duration = self.duration_expr(0, &mut terms)?;
+            self.look()?;
+            return Ok(duration);
         }
         let Some(op) = sign(kind) else {
             return self.duration_operand(&mut terms);
@@ -83,7 +90,12 @@ impl Parser<'_> {
             let signed = self.signed_duration(op, start, inner)?;
             return self.duration_operators(signed, 0, &mut terms);
         }
-        let operand = self.duration_operand(&mut terms)?;
+        let operand = if matches!(operand_kind, TokenKind::Number | TokenKind::Duration) {
+            let span = self.span();
+            DurationExpr::Number(self.number()?, span)
+        } else {
+            self.duration_operand(&mut terms)?
+        };
         let is_function = matches!(operand_kind, TokenKind::Preprocessor(_));
         if is_function && op == UnaryOp::Plus {
             let span = Span {
@@ -122,6 +134,7 @@ impl Parser<'_> {
             let op_span = self.take()?.span;
             let is_right_associative = op == BinaryOp::Pow;
             let rhs = self.duration_expr(op_binding + u8::from(!is_right_associative), terms)?;
+            self.look()?;
             if is_zero(&rhs) && op == BinaryOp::Div {
                 return self.fail(op_span, "division by zero");
             }

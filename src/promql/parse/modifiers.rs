@@ -16,6 +16,7 @@ impl Parser<'_> {
             end: self.last_end(),
         };
         if grouping.is_none() {
+            self.look()?;
             grouping = self.grouping()?;
             span.end = self.last_end();
         }
@@ -76,12 +77,18 @@ impl Parser<'_> {
             } else if self.accept(TokenKind::Keyword(Keyword::GroupRight))? {
                 matching.card = Cardinality::OneToMany;
             }
-            if matching.card != Cardinality::OneToOne && self.kind() == TokenKind::LeftParen {
+            if matching.card != Cardinality::OneToOne && !self.is_behind_grouping() {
                 matching.include = self.grouping_labels()?;
             }
         }
         self.fills(&mut matching)?;
         Ok((return_bool, matching))
+    }
+
+    /// Can the next token stand where the labels of `group_left` are left out?
+    fn is_behind_grouping(&self) -> bool {
+        let kind = self.kind();
+        kind != TokenKind::LeftParen && kind.starts_expr()
     }
 
     /// `fill (x)`, or `fill_left (x)` and `fill_right (x)` in any order.

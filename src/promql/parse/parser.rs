@@ -1,7 +1,8 @@
 //! Tokens to syntax tree, by precedence.
 //!
 //! The first error ends the parse. A token that fits nowhere is reported by the innermost construct that has a name
-//! for what it expected; see [`Fail`].
+//! for what it expected; see [`Fail`]. What the lexer has to say comes when its token would be used: a construct that is
+//! complete without it goes first.
 
 use crate::promql::parse::ast::{
     AtModifier, BinaryExpr, BinaryOp, Call, Expr, ExprKind, Extend, NumberLiteral, Span, UnaryOp,
@@ -43,6 +44,8 @@ pub(super) struct Parser<'a> {
     text: &'a str,
     lexer: Lexer<'a>,
     next: Token,
+    /// What is wrong with the next token, when it is broken.
+    broken: Option<ParseError>,
     /// End of the last token taken.
     last_end: usize,
     /// How many constructs are open around the next token.
@@ -58,6 +61,7 @@ impl<'a> Parser<'a> {
             text,
             lexer,
             next,
+            broken: None,
             last_end: 0,
             depth: 0,
         })
@@ -109,6 +113,9 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected(&self, context: &str, expected: &str) -> ParseError {
+        if let Some(error) = &self.broken {
+            return error.clone();
+        }
         let mut message = format!("unexpected {}", self.next.describe(self.text_of(self.next)));
         if !context.is_empty() {
             message.push_str(" in ");
@@ -123,6 +130,14 @@ impl<'a> Parser<'a> {
 
     pub(super) fn fail<T>(&self, span: Span, message: impl Into<String>) -> Parse<T> {
         Err(Fail::Error(ParseError::at(self.text, span, message.into())))
+    }
+
+    /// Fails when the next token is broken: for constructs that are complete only when it is known what follows.
+    pub(super) fn look(&self) -> Parse<()> {
+        if self.broken.is_some() {
+            return Err(Fail::Unexpected);
+        }
+        Ok(())
     }
 
     pub(super) fn kind(&self) -> TokenKind {
@@ -147,7 +162,12 @@ impl<'a> Parser<'a> {
     pub(super) fn take(&mut self) -> Parse<Token> {
         let token = self.next;
         self.last_end = token.span.end;
-        self.next = self.lexer.next_token().map_err(Fail::Error)?;
+        self.next = self.lexer.next_token().unwrap_or_else(|error| {
+            let span = error.span;
+            self.broken = Some(error);
+            let kind = TokenKind::Broken;
+            Token { kind, span }
+        });
         Ok(token)
     }
 
@@ -217,7 +237,6 @@ impl<'a> Parser<'a> {
             rhs: rhs.expr,
             return_bool,
             matching: Some(matching),
-            op_span,
         };
         Ok(Sub {
             expr: Expr {
@@ -352,6 +371,7 @@ impl<'a> Parser<'a> {
                 return Ok((args, height));
             }
             self.expect(TokenKind::Comma)?;
+            self.look()?;
             if !self.kind().starts_expr() {
                 return self.fail(
                     separator,

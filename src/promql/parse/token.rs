@@ -10,6 +10,8 @@ const SHOWN_CHARS_MAX: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenKind {
     Eof,
+    /// What is no token; it fits nowhere, and the lexer has said why.
+    Broken,
     Comma,
     Colon,
     LeftParen,
@@ -101,6 +103,7 @@ impl TokenKind {
             ),
             Self::Op(_)
             | Self::Eof
+            | Self::Broken
             | Self::Comma
             | Self::Colon
             | Self::LeftParen
@@ -130,6 +133,7 @@ impl TokenKind {
             | Self::Aggregate(_)
             | Self::Preprocessor(_)
             | Self::Eof
+            | Self::Broken
             | Self::Comma
             | Self::Colon
             | Self::LeftParen
@@ -179,6 +183,7 @@ impl Token {
                 format!("<op:{text}>")
             }
             TokenKind::Preprocessor(_)
+            | TokenKind::Broken
             | TokenKind::Comma
             | TokenKind::Colon
             | TokenKind::LeftParen

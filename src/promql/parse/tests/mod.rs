@@ -1,5 +1,6 @@
 //! Inputs with their prints and errors, round trips, and everything that must not panic.
 
+mod current;
 mod invalid;
 mod promtool;
 mod random;
@@ -8,6 +9,7 @@ mod valid;
 use std::thread;
 
 use crate::promql::parse::ast::{Expr, ExprKind, Span};
+use crate::promql::parse::tests::current::INVALID_CURRENT;
 use crate::promql::parse::tests::invalid::INVALID;
 use crate::promql::parse::tests::valid::VALID;
 use crate::promql::parse::{
@@ -25,7 +27,7 @@ fn every_valid_input_prints_canonically() {
 
 #[test]
 fn every_invalid_input_names_its_fault_and_place() {
-    for (input, message) in INVALID {
+    for (input, message) in INVALID.iter().chain(INVALID_CURRENT) {
         let error = match parse_expr(input) {
             Ok(expr) => panic!("{input} parses as {expr}"),
             Err(error) => error,
@@ -45,6 +47,12 @@ fn only_selectors_are_anchored_or_smoothed() {
         );
         assert_eq!(error.to_string(), expect);
     }
+}
+
+#[test]
+fn an_offset_that_is_no_number_is_the_earliest() {
+    let printed = parse_expr("foo offset NaN").unwrap().to_string();
+    assert_eq!(printed, "foo offset -106751d23h47m16s854ms");
 }
 
 #[test]

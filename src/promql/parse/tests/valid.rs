@@ -175,4 +175,7 @@ pub(super) const VALID: &[(&str, &str)] = &[
     ("foo * on() group_left bar", "foo * on () group_left () bar"),
     ("foo * ignoring() bar", "foo * bar"),
     (r#"foo{a!~"b",c!="d"}"#, r#"foo{a!~"b",c!="d"}"#),
+    ("a / on(x) group_left by", "a / on (x) group_left () by"),
+    ("a </ on(x) b", "a </ on (x) b"),
+    ("a anchored[5m]", "a[5m] anchored"),
 ];
