@@ -1,22 +1,30 @@
 //! Runs PromQL scripts: the shared ones, those in `GAUNTLET_PROMQL_TESTDATA`, and our own under `tests/promql`.
 //!
+//! Each script also runs against a block, a bucket and, as far as a head keeps what it loads, a head; and once more for
+//! each kind of expectation with one of them changed, which has to be seen.
+//!
 //! Every question has to pass but those in `tests/promql/not-yet.txt`, which have to be about native histograms or start
 //! times; `GAUNTLET_PROMQL_SHOW_NOT_YET=1` shows why they fail.
 
+mod mutate;
 mod not_yet;
+mod stores;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use gauntlet::promql::parse::{parse_expr, pretty};
 use gauntlet::promql::testing::{
-    Answer, CaseResult, Evaluator, Times, open_memory_store, run_script,
+    Answer, CaseResult, Evaluator, LoadedData, Times, open_memory_store, run_script,
 };
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
 use gauntlet::storage::Queryable;
 
+use crate::mutate::check_mutations;
 use crate::not_yet::NotYet;
+use crate::stores::{open_block, open_gateway, open_head};
 
 /// The engine as scripts expect it.
 struct ScriptEngine(Engine);
@@ -82,6 +90,10 @@ struct Tally {
     passed: usize,
     not_yet: usize,
     failed: usize,
+    /// Expectations that were changed and seen to fail.
+    changed: usize,
+    /// By store other than memory: cases that were answered from it.
+    elsewhere: BTreeMap<&'static str, usize>,
 }
 
 /// The scripts of a directory, by name.
@@ -100,34 +112,54 @@ fn scripts(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// Where scripts run besides memory, and whether a store can hold what a script loads.
+type OtherStore = (
+    &'static str,
+    fn(&LoadedData) -> Result<Arc<dyn Queryable>, String>,
+    fn(&LoadedData) -> bool,
+);
+
+/// Keeps neither histograms nor start times: what loads them runs in memory instead.
+const HEAD: &str = "head";
+
+const OTHER_STORES: [OtherStore; 3] = [
+    ("block", open_block, |_| true),
+    ("gateway", open_gateway, |_| true),
+    (HEAD, open_head, |data| {
+        !data.has_histograms() && !data.has_start_times()
+    }),
+];
+
 fn run_file(path: &Path, engine: &ScriptEngine, not_yet: &mut NotYet, tally: &mut Tally) {
     let file = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let results = std::fs::read_to_string(path)
+    let ran = std::fs::read_to_string(path)
         .map_err(|error| error.to_string())
         .and_then(|text| {
-            run_script(&text, engine, &open_memory_store).map_err(|error| error.to_string())
+            let results = run_script(&text, engine, &open_memory_store);
+            Ok((results.map_err(|error| error.to_string())?, text))
         });
-    let results = match results {
-        Ok(results) => results,
+    let (results, text) = match ran {
+        Ok(ran) => ran,
         Err(error) => {
             say(&format!("{file}: {error}"));
             tally.failed += 1;
             return;
         }
     };
-    let (mut passed, mut waiting, mut failed) = (0, 0, 0);
+    let (mut waiting, mut failed) = (0, 0);
+    let mut passing = BTreeSet::new();
     for result in &results {
         if let Err(why) = round_trip(&result.expr) {
             failed += 1;
             say(&format!("{file}:{}: {}: {why}", result.line, result.expr));
         }
-    }
-    for result in &results {
         match verdict(&file, result, not_yet) {
-            Ok(true) => passed += 1,
+            Ok(true) => {
+                passing.insert(result.line);
+            }
             Ok(false) => waiting += 1,
             Err(why) => {
                 failed += 1;
@@ -135,6 +167,17 @@ fn run_file(path: &Path, engine: &ScriptEngine, not_yet: &mut NotYet, tally: &mu
             }
         }
     }
+    match check_mutations(&text, &passing, engine) {
+        Ok(n_changed) => tally.changed += n_changed,
+        Err(why) => {
+            failed += 1;
+            say(&format!("{file}: {why}"));
+        }
+    }
+    for store in OTHER_STORES {
+        failed += run_elsewhere(store, (&file, &text), &passing, (engine, tally));
+    }
+    let passed = passing.len();
     say(&format!(
         "{}: {passed} passed, {failed} failed, {waiting} not yet",
         path.display()
@@ -142,6 +185,45 @@ fn run_file(path: &Path, engine: &ScriptEngine, not_yet: &mut NotYet, tally: &mu
     tally.passed += passed;
     tally.failed += failed;
     tally.not_yet += waiting;
+}
+
+/// Runs a script against another store and returns how many cases failed there that pass in memory.
+fn run_elsewhere(
+    (name, open, can_hold): OtherStore,
+    (file, text): (&str, &str),
+    passing: &BTreeSet<usize>,
+    (engine, tally): (&ScriptEngine, &mut Tally),
+) -> usize {
+    let open = move |data: &LoadedData| {
+        if can_hold(data) {
+            open(data)
+        } else {
+            open_memory_store(data)
+        }
+    };
+    let results = match run_script(text, engine, &open) {
+        Ok(results) => results,
+        Err(error) => {
+            say(&format!("{file} in a {name}: {error}"));
+            return 1;
+        }
+    };
+    let mut failed = 0;
+    for result in results {
+        if !passing.contains(&result.line) {
+            continue;
+        }
+        let is_plain = !result.has_histograms && !result.has_start_times;
+        if is_plain || name != HEAD {
+            *tally.elsewhere.entry(name).or_default() += 1;
+        }
+        if let Err(why) = result.outcome {
+            failed += 1;
+            let (line, expr) = (result.line, result.expr);
+            say(&format!("{file}:{line} in a {name}: {expr}: {why}"));
+        }
+    }
+    failed
 }
 
 /// What an expression prints, short or pretty, parses to what prints the same.
@@ -234,9 +316,16 @@ fn main() -> ExitCode {
         passed,
         not_yet: waiting,
         failed,
+        changed,
+        elsewhere,
     } = tally;
+    let elsewhere: Vec<String> = elsewhere
+        .iter()
+        .map(|(store, n)| format!("{n} in a {store}"))
+        .collect();
     say(&format!(
-        "promql conformance: {passed} passed, {failed} failed, {waiting} not yet"
+        "promql conformance: {passed} passed ({}), {failed} failed, {waiting} not yet; {changed} changed expectations seen",
+        elsewhere.join(", ")
     ));
     not_yet.report();
     if failed == 0 {
