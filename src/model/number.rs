@@ -5,9 +5,64 @@ pub fn push_f(out: &mut String, v: f64) {
     if push_special(out, v) {
         return;
     }
-    use std::fmt::Write;
-    // Rust's `{}` for floats is the shortest round-trip form without an exponent, as Go's 'f' is.
-    write!(out, "{v}").ok();
+    if v.abs() < WHOLE_MAX && v.fract() == 0.0 {
+        push_whole(out, v);
+        return;
+    }
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(v);
+    match text.split_once('e') {
+        None => out.push_str(text.strip_suffix(".0").unwrap_or(text)),
+        Some((mantissa, exponent)) => {
+            // At most 17 digits and an exponent within ±324: both parse.
+            expand(out, mantissa, exponent.parse().unwrap_or(0));
+        }
+    }
+}
+
+/// Whole numbers below this are exact and have no digits to choose.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "whole and below 2^53, as the caller checked"
+)]
+fn push_whole(out: &mut String, v: f64) {
+    if v == 0.0 && v.is_sign_negative() {
+        out.push('-');
+    }
+    out.push_str(itoa::Buffer::new().format(v as i64));
+}
+
+/// Appends `mantissa` (`-1.25`, `5`) times ten to the `exponent` without an exponent.
+fn expand(out: &mut String, mantissa: &str, exponent: i32) {
+    let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
+    if unsigned.len() < mantissa.len() {
+        out.push('-');
+    }
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let push_zeros = |out: &mut String, n: i32| out.extend((0..n).map(|_| '0'));
+    if exponent < 0 {
+        // The mantissa has one digit before its point.
+        out.push_str("0.");
+        push_zeros(out, -exponent - 1);
+        out.push_str(whole);
+        out.push_str(fraction);
+        return;
+    }
+    out.push_str(whole);
+    let n_digits = i32::try_from(fraction.len()).unwrap_or(i32::MAX);
+    if n_digits <= exponent {
+        out.push_str(fraction);
+        push_zeros(out, exponent - n_digits);
+        return;
+    }
+    let point = usize::try_from(exponent).unwrap_or(0);
+    let (above, below) = fraction.split_at_checked(point).unwrap_or((fraction, ""));
+    out.push_str(above);
+    out.push('.');
+    out.push_str(below);
 }
 
 /// Appends format `'e'`: shortest digits with an exponent of at least two digits, as in `1e-07`.
@@ -15,19 +70,34 @@ pub fn push_e(out: &mut String, v: f64) {
     if push_special(out, v) {
         return;
     }
-    let text = format!("{v:e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, digits) = match exponent.strip_prefix('-') {
-        Some(digits) => ('-', digits),
-        None => ('+', exponent),
-    };
-    out.push_str(mantissa);
-    out.push('e');
-    out.push(sign);
-    if digits.len() < 2 {
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(v);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
+    if unsigned.len() < mantissa.len() {
+        out.push('-');
+    }
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let mut digits = format!("{whole}{fraction}");
+    let n_zeros = digits.len() - digits.trim_start_matches('0').len();
+    let is_zero = n_zeros == digits.len();
+    digits.drain(..if is_zero { digits.len() - 1 } else { n_zeros });
+    let exponent = exponent.parse().unwrap_or(0_i64);
+    let shift = i64::try_from(whole.len()).unwrap_or(0) - i64::try_from(n_zeros).unwrap_or(0) - 1;
+    let exponent = if is_zero { 0 } else { exponent + shift };
+    let (first, rest) = digits.split_at_checked(1).unwrap_or((&digits, ""));
+    out.push_str(first);
+    let rest = rest.trim_end_matches('0');
+    if !rest.is_empty() {
+        out.push('.');
+        out.push_str(rest);
+    }
+    out.push_str(if exponent < 0 { "e-" } else { "e+" });
+    let magnitude = exponent.unsigned_abs();
+    if magnitude < 10 {
         out.push('0');
     }
-    out.push_str(digits);
+    out.push_str(itoa::Buffer::new().format(magnitude));
 }
 
 /// Appends format `'g'`: an exponent when it is below -4 or at least 6, as Go does for the shortest form.
@@ -123,7 +193,34 @@ fn parse_hex_float(text: &str, unsigned: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::Config;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+        #[test]
+        fn a_float_reads_back_and_has_as_few_digits_as_the_standard_library_finds(bits: u64, scale in -30i32..30, digits in 0i64..1_000_000) {
+            let short = 10f64.powi(scale) * f64::from(i32::try_from(digits).unwrap());
+            for v in [f64::from_bits(bits), short, -short, short + 0.5] {
+                if v.is_finite() {
+                    let text = format_f(v);
+                    prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), v.to_bits());
+                    prop_assert_eq!(text.len(), format!("{v}").len());
+                    let mut text = String::new();
+                    push_e(&mut text, v);
+                    prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), v.to_bits());
+                    let (mantissa, exponent) = text.split_once('e').unwrap();
+                    let plain = format!("{v:e}");
+                    let (plain_mantissa, plain_exponent) = plain.split_once('e').unwrap();
+                    prop_assert_eq!(mantissa.len(), plain_mantissa.len());
+                    prop_assert_eq!(exponent.parse::<i32>(), plain_exponent.parse::<i32>());
+                }
+            }
+        }
+    }
 
     #[track_caller]
     fn check(v: f64, f: &str, g: &str) {
@@ -144,6 +241,15 @@ mod tests {
         check(0.0001, "0.0001", "0.0001");
         check(0.00001, "0.00001", "1e-05");
         check(1.5e-7, "0.00000015", "1.5e-07");
+        // Halfway between two texts of equal length Go takes the even digit.
+        assert_eq!(
+            format_f(7_913_677_635_175_533.0 / 4.0),
+            "1978419408793883.2"
+        );
+        assert_eq!(
+            format_f(7_913_677_635_175_535.0 / 4.0),
+            "1978419408793883.8"
+        );
         check(f64::NAN, "NaN", "NaN");
         check(f64::NEG_INFINITY, "-Inf", "-Inf");
         check(-1.25e300, &format!("-125{}", "0".repeat(298)), "-1.25e+300");

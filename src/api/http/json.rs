@@ -106,11 +106,14 @@ pub(super) fn push_timestamp(out: &mut Vec<u8>, t: TimestampMs) {
     if t < 0 {
         out.push(b'-');
     }
-    push_int(out, magnitude / 1000);
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(digits.format(magnitude / 1000).as_bytes());
     let fraction = magnitude % 1000;
     if fraction > 0 {
         out.push(b'.');
-        push_int(out, format_args!("{fraction:03}"));
+        // A thousand more, so that zeros in front are written; its own digit is left out.
+        let text = digits.format(fraction + 1000).as_bytes();
+        out.extend_from_slice(text.get(1..).unwrap_or_default());
     }
 }
 
