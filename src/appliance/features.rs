@@ -1,7 +1,6 @@
 //! What is switched on, for `/api/v1/features`: clients ask before they offer something.
 
-use crate::promql::parse::ast::{AggregateOp, BinaryOp};
-use crate::promql::parse::functions;
+use crate::promql::parse::{functions, keywords, operators};
 
 /// A category and its features.
 type Category = (String, Vec<(String, bool)>);
@@ -21,33 +20,13 @@ pub(crate) fn features() -> Vec<Category> {
                 "label_values_match",
                 "lifecycle",
                 "query_stats",
+                "query_warnings",
                 "remote_write_receiver",
                 "time_range_labels",
                 "time_range_series",
             ]),
         ),
-        (
-            "promql".to_owned(),
-            on(&[
-                "anchored",
-                "at_modifier",
-                "bool",
-                "by",
-                "delayed_name_removal",
-                "duration_expr",
-                "fill",
-                "group_left",
-                "group_right",
-                "ignoring",
-                "negative_offset",
-                "offset",
-                "on",
-                "per_query_lookback_delta",
-                "smoothed",
-                "subqueries",
-                "without",
-            ]),
-        ),
+        ("promql".to_owned(), language()),
         (
             "promql_functions".to_owned(),
             functions()
@@ -55,7 +34,10 @@ pub(crate) fn features() -> Vec<Category> {
                 .map(|f| (f.name.to_owned(), true))
                 .collect(),
         ),
-        ("promql_operators".to_owned(), operators()),
+        (
+            "promql_operators".to_owned(),
+            operators().map(|name| (name.to_owned(), true)).collect(),
+        ),
         ("scrape".to_owned(), on(&["extra_scrape_metrics"])),
         (
             "service_discovery_providers".to_owned(),
@@ -72,50 +54,21 @@ pub(crate) fn features() -> Vec<Category> {
     categories
 }
 
-fn operators() -> Vec<(String, bool)> {
-    use AggregateOp as A;
-    use BinaryOp as B;
-    let binary = [
-        B::Add,
-        B::Sub,
-        B::Mul,
-        B::Div,
-        B::Mod,
-        B::Pow,
-        B::Atan2,
-        B::Eq,
-        B::Ne,
-        B::Gt,
-        B::Lt,
-        B::Ge,
-        B::Le,
-        B::And,
-        B::Or,
-        B::Unless,
+/// The words of the grammar, and what the engine does beyond it.
+fn language() -> Vec<(String, bool)> {
+    let engine = [
+        "at_modifier",
+        "delayed_name_removal",
+        "duration_expr",
+        "negative_offset",
+        "per_query_lookback_delta",
+        "subqueries",
+        "type_and_unit_labels",
     ];
-    let aggregate = [
-        A::Sum,
-        A::Avg,
-        A::Count,
-        A::Min,
-        A::Max,
-        A::Group,
-        A::Stddev,
-        A::Stdvar,
-        A::Topk,
-        A::Bottomk,
-        A::CountValues,
-        A::Quantile,
-        A::Limitk,
-        A::LimitRatio,
-    ];
-    let names = binary
-        .map(B::as_str)
-        .into_iter()
-        .chain(aggregate.map(A::as_str));
-    let mut operators: Vec<_> = names.map(|name| (name.to_owned(), true)).collect();
-    operators.push(("@".to_owned(), true));
-    operators
+    keywords()
+        .chain(engine)
+        .map(|name| (name.to_owned(), true))
+        .collect()
 }
 
 #[cfg(test)]
@@ -132,5 +85,35 @@ mod tests {
                 "{category}: {features:?}"
             );
         }
+    }
+
+    fn names(category: &str) -> Vec<String> {
+        let (_, features) = features()
+            .into_iter()
+            .find(|(name, _)| name == category)
+            .unwrap();
+        assert!(features.iter().all(|(_, is_on)| *is_on), "{features:?}");
+        features.into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn every_function_of_the_parser_is_listed() {
+        let known: Vec<_> = functions().iter().map(|f| f.name.to_owned()).collect();
+        assert_eq!(names("promql_functions"), known);
+    }
+
+    #[test]
+    fn every_operator_and_aggregation_of_prometheus_is_listed() {
+        let expect = "!= !~ % * + - / < </ <= == =~ > >/ >= @ ^ and atan2 avg bottomk count count_values group \
+                      limit_ratio limitk max min or quantile stddev stdvar sum topk unless";
+        assert_eq!(names("promql_operators").join(" "), expect);
+    }
+
+    #[test]
+    fn every_word_of_the_grammar_is_listed() {
+        let expect = "anchored at_modifier bool by delayed_name_removal duration_expr fill fill_left fill_right \
+                      group_left group_right ignoring negative_offset offset on per_query_lookback_delta smoothed \
+                      subqueries type_and_unit_labels without";
+        assert_eq!(names("promql").join(" "), expect);
     }
 }

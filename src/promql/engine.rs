@@ -29,7 +29,7 @@ pub struct EngineSettings {
     pub subquery_step_ms: i64,
     /// Names go when a query is done rather than when a function is, so that functions of labels still see them.
     pub delayed_name_removal: bool,
-    /// `__type__` says what a counter is, rather than the metric's name.
+    /// `__type__`, where a series has it, says what a counter is, rather than the metric's name.
     pub type_and_unit_labels: bool,
     /// Where the deadline is read.
     pub clock: Arc<dyn Clock>,
@@ -43,7 +43,7 @@ impl Default for EngineSettings {
             timeout_ms: 120_000,
             subquery_step_ms: 60_000,
             delayed_name_removal: true,
-            type_and_unit_labels: false,
+            type_and_unit_labels: true,
             clock: Arc::new(SystemClock),
         }
     }

@@ -300,8 +300,9 @@ impl Evaluator {
         if name.is_empty() {
             return;
         }
-        if self.context.type_and_unit_labels {
-            let type_label = labels.value("__type__");
+        let type_label = labels.value("__type__");
+        // Series without the label were written by those who do not know it.
+        if self.context.type_and_unit_labels && !type_label.is_empty() {
             if type_label != "counter" && type_label != "histogram" {
                 self.notes.possible_non_counter_type(name, type_label, span);
             }

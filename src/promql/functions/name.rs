@@ -195,4 +195,11 @@ mod tests {
         assert_eq!(Func::by_name("hour"), Some(Func::Date(DateFn::Hour)));
         assert_eq!(Func::by_name("holt_winters"), None);
     }
+
+    #[test]
+    fn every_function_the_parser_knows_is_computed() {
+        for known in crate::promql::parse::functions() {
+            assert!(Func::by_name(known.name).is_some(), "{}", known.name);
+        }
+    }
 }

@@ -128,6 +128,28 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
+    /// Every one.
+    pub const ALL: [Self; 18] = [
+        Self::Add,
+        Self::Sub,
+        Self::Mul,
+        Self::Div,
+        Self::Mod,
+        Self::Pow,
+        Self::Atan2,
+        Self::Eq,
+        Self::Ne,
+        Self::Gt,
+        Self::Lt,
+        Self::Ge,
+        Self::Le,
+        Self::And,
+        Self::Or,
+        Self::Unless,
+        Self::TrimUpper,
+        Self::TrimLower,
+    ];
+
     /// As written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -232,6 +254,24 @@ pub enum AggregateOp {
 }
 
 impl AggregateOp {
+    /// Every one; the lexer knows no others.
+    pub const ALL: [Self; 14] = [
+        Self::Sum,
+        Self::Avg,
+        Self::Count,
+        Self::Min,
+        Self::Max,
+        Self::Group,
+        Self::Stddev,
+        Self::Stdvar,
+        Self::Topk,
+        Self::Bottomk,
+        Self::CountValues,
+        Self::Quantile,
+        Self::Limitk,
+        Self::LimitRatio,
+    ];
+
     /// As written.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -32,6 +32,7 @@ pub(crate) use literal::number_value;
 pub use literal::unquote;
 pub use parser::{EXPR_HEIGHT_MAX, EXPR_NESTING_MAX};
 pub use pretty::pretty;
+pub use token::{keywords, operators};
 pub use tree::tree_json;
 
 /// Reads a query and checks its types.

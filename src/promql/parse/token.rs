@@ -218,42 +218,42 @@ fn operator_word(lower: &str) -> Option<TokenKind> {
 }
 
 fn aggregate_word(lower: &str) -> Option<AggregateOp> {
-    Some(match lower {
-        "sum" => AggregateOp::Sum,
-        "avg" => AggregateOp::Avg,
-        "count" => AggregateOp::Count,
-        "min" => AggregateOp::Min,
-        "max" => AggregateOp::Max,
-        "group" => AggregateOp::Group,
-        "stddev" => AggregateOp::Stddev,
-        "stdvar" => AggregateOp::Stdvar,
-        "topk" => AggregateOp::Topk,
-        "bottomk" => AggregateOp::Bottomk,
-        "count_values" => AggregateOp::CountValues,
-        "quantile" => AggregateOp::Quantile,
-        "limitk" => AggregateOp::Limitk,
-        "limit_ratio" => AggregateOp::LimitRatio,
-        _ => return None,
-    })
+    AggregateOp::ALL.into_iter().find(|op| op.as_str() == lower)
 }
 
+const KEYWORDS: [(&str, Keyword); 13] = [
+    ("bool", Keyword::Bool),
+    ("by", Keyword::By),
+    ("group_left", Keyword::GroupLeft),
+    ("group_right", Keyword::GroupRight),
+    ("fill", Keyword::Fill),
+    ("fill_left", Keyword::FillLeft),
+    ("fill_right", Keyword::FillRight),
+    ("ignoring", Keyword::Ignoring),
+    ("offset", Keyword::Offset),
+    ("smoothed", Keyword::Smoothed),
+    ("anchored", Keyword::Anchored),
+    ("on", Keyword::On),
+    ("without", Keyword::Without),
+];
+
 fn keyword(lower: &str) -> Option<Keyword> {
-    Some(match lower {
-        "bool" => Keyword::Bool,
-        "by" => Keyword::By,
-        "group_left" => Keyword::GroupLeft,
-        "group_right" => Keyword::GroupRight,
-        "fill" => Keyword::Fill,
-        "fill_left" => Keyword::FillLeft,
-        "fill_right" => Keyword::FillRight,
-        "ignoring" => Keyword::Ignoring,
-        "offset" => Keyword::Offset,
-        "smoothed" => Keyword::Smoothed,
-        "anchored" => Keyword::Anchored,
-        "on" => Keyword::On,
-        "without" => Keyword::Without,
-        _ => return None,
-    })
+    KEYWORDS
+        .into_iter()
+        .find(|(word, _)| *word == lower)
+        .map(|(_, keyword)| keyword)
+}
+
+/// The words that modify what stands beside them.
+pub fn keywords() -> impl Iterator<Item = &'static str> {
+    KEYWORDS.into_iter().map(|(word, _)| word)
+}
+
+/// Operators of expressions and matchers, and aggregations.
+pub fn operators() -> impl Iterator<Item = &'static str> {
+    let binary = BinaryOp::ALL.map(BinaryOp::as_str);
+    let aggregate = AggregateOp::ALL.map(AggregateOp::as_str);
+    ["@", "=~", "!~"].into_iter().chain(binary).chain(aggregate)
 }
 
 /// `start`, `end`, `step`, `range`, `max_of` or `min_of`.
