@@ -7,11 +7,13 @@ use crate::chunk::error::ChunkError;
 use crate::chunk::histogram::append::ResetHeader;
 use crate::chunk::histogram::lane::{FloatLane, WholeLane};
 use crate::chunk::histogram::layout::{Layout, n_buckets};
+use crate::chunk::histogram::sameness::indexes;
 use crate::chunk::start_time::{StartReader, take_varint};
 use crate::chunk::varbit::{varbit_int, varbit_uint};
 use crate::chunk::xor::Flaw;
 use crate::foundation::Cursor;
-use crate::model::{Buckets, Encoding, Histogram, ResetHint, TimestampMs, is_stale};
+use crate::model::histogram::EXPONENTIAL_SCHEMA_MAX;
+use crate::model::{BucketSpan, Buckets, Encoding, Histogram, ResetHint, TimestampMs, is_stale};
 
 /// Bits of the sample count that encodings with start timestamps share with other flags.
 const ST_COUNT_MASK: u16 = 0x3fff;
@@ -127,7 +129,7 @@ impl<'a> HistogramIter<'a> {
             };
         };
         let (count, zero_count, positive, negative) = self.values.counts();
-        Histogram {
+        let mut histogram = Histogram {
             // What the header says of the first sample holds only beside the chunk before, which may be gone.
             reset_hint: if self.header == ResetHeader::Gauge {
                 ResetHint::Gauge
@@ -150,6 +152,40 @@ impl<'a> HistogramIter<'a> {
                 counts: negative,
             },
             custom_bounds: Arc::clone(&layout.custom_bounds),
+        };
+        if EXPONENTIAL_SCHEMA_MAX < histogram.schema {
+            make_coarser(&mut histogram);
+        }
+        histogram
+    }
+}
+
+/// Merges the buckets of a schema finer than ours: those of later versions may be.
+fn make_coarser(histogram: &mut Histogram) {
+    let schemas = histogram.schema.abs_diff(EXPONENTIAL_SCHEMA_MAX);
+    histogram.schema = EXPONENTIAL_SCHEMA_MAX;
+    for buckets in [&mut histogram.positive, &mut histogram.negative] {
+        let fine = std::mem::take(buckets);
+        // Each schema halves the buckets of the finer one; a bucket is named by its upper bound.
+        let coarse = |index: i64| ((index - 1) >> schemas) + 1;
+        let mut next = 0i64;
+        for (index, count) in indexes(&fine.spans).map(coarse).zip(fine.counts) {
+            if let Some(last) = buckets.counts.last_mut()
+                && index < next
+            {
+                *last += count;
+                continue;
+            }
+            match buckets.spans.last_mut() {
+                Some(span) if index == next => span.length += 1,
+                _ => buckets.spans.push(BucketSpan {
+                    // Coarser indexes are no larger than those that fitted.
+                    offset: i32::try_from(index - next).unwrap_or(i32::MAX),
+                    length: 1,
+                }),
+            }
+            buckets.counts.push(count);
+            next = index + 1;
         }
     }
 }

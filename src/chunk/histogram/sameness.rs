@@ -52,7 +52,7 @@ pub(super) fn spans_of(buckets: &[Both]) -> Vec<BucketSpan> {
 }
 
 /// Indexes of the buckets of `spans`.
-fn indexes(spans: &[BucketSpan]) -> impl Iterator<Item = i64> {
+pub(super) fn indexes(spans: &[BucketSpan]) -> impl Iterator<Item = i64> {
     let mut next = 0i64;
     spans.iter().flat_map(move |span| {
         let from = next + i64::from(span.offset);

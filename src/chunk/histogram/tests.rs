@@ -242,6 +242,26 @@ fn a_chunk_ends_where_the_counter_or_its_layout_breaks() {
 }
 
 #[test]
+fn a_finer_schema_than_ours_is_made_coarser() {
+    let fine = Histogram {
+        schema: 10,
+        count: 21.0,
+        // Of four fine buckets each coarse one is: up to 0, 1 to 4, 5 to 8, 13 to 16.
+        positive: buckets(&[(-1, 4), (2, 1), (9, 1)], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+        ..Histogram::default()
+    };
+    let mut appender = HistogramAppender::new(Encoding::Histogram).unwrap();
+    assert!(appender.append(1, 0, &fine).unwrap());
+    let (_, histograms, _) = decode(Encoding::Histogram, appender.bytes()).unwrap();
+    let coarse = Histogram {
+        schema: 8,
+        positive: buckets(&[(0, 3), (1, 1)], &[3.0, 7.0, 5.0, 6.0]),
+        ..fine
+    };
+    assert_eq!(*histograms[0], coarse);
+}
+
+#[test]
 fn a_bucket_that_never_counted_may_be_missing() {
     let [_, base, _] = growing();
     let wide = Histogram {
