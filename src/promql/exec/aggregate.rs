@@ -5,15 +5,18 @@
 )]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::{Labels, METRIC_NAME, SeriesKey};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Frame, Head, Row};
+use crate::promql::exec::frame::{Booking, Frame, Head, Row};
+use crate::promql::exec::parallel::Sink;
+use crate::promql::exec::select::Show;
 use crate::promql::functions::kahan::{Kahan, Mean};
 use crate::promql::functions::quantile::quantile;
-use crate::promql::limits::QueryError;
+use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::AggregateOp;
-use crate::promql::plan::{Aggregate, Grid};
+use crate::promql::plan::{Aggregate, Grid, Node};
 
 /// Which group every series belongs to, and who the groups are.
 #[derive(Debug)]
@@ -77,7 +80,7 @@ impl Grouping {
 }
 
 /// What a group has become at one step.
-trait Fold: Copy {
+trait Fold: Copy + Send + 'static {
     /// The first value.
     fn first(v: f64) -> Self;
     /// One more value.
@@ -219,21 +222,85 @@ impl Fold for Variance {
     }
 }
 
+/// What groups series: made once, used wherever series are computed.
+#[derive(Debug, Clone)]
+struct GroupBy {
+    grouping: Vec<String>,
+    without: bool,
+}
+
+impl GroupBy {
+    fn keeps(&self, name: &str) -> bool {
+        let is_listed = self.grouping.iter().any(|listed| listed == name);
+        if self.without {
+            name != METRIC_NAME && !is_listed
+        } else {
+            is_listed
+        }
+    }
+
+    fn key(&self, labels: &Labels) -> SeriesKey {
+        if !self.without && self.grouping.is_empty() {
+            return SeriesKey(0);
+        }
+        SeriesKey::of(labels.iter().filter(|(name, _)| self.keeps(name)))
+    }
+}
+
+/// Columns and, by series, the key of its group.
+struct Keyed {
+    frame: Frame,
+    keys: Vec<SeriesKey>,
+}
+
+impl Keyed {
+    fn new(frame: Frame, by: &GroupBy) -> Self {
+        let keys = frame.heads().iter().map(|head| by.key(&head.labels));
+        Self {
+            keys: keys.collect(),
+            frame,
+        }
+    }
+}
+
 /// Groups being folded: one slot per group and step, filled in series order.
 struct Folding<F> {
+    by: GroupBy,
     n_steps: usize,
+    budget: Arc<Budget>,
+    booking: Booking,
+    group_of: HashMap<SeriesKey, usize>,
+    heads: Vec<Head>,
     slots: Vec<Option<F>>,
 }
 
 impl<F: Fold> Folding<F> {
-    fn new(n_groups: usize, n_steps: usize) -> Self {
+    fn new(by: GroupBy, n_steps: usize, budget: &Arc<Budget>) -> Self {
         Self {
+            by,
             n_steps,
-            slots: vec![None; n_groups.saturating_mul(n_steps)],
+            budget: Arc::clone(budget),
+            booking: Booking::new(budget),
+            group_of: HashMap::new(),
+            heads: Vec::new(),
+            slots: Vec::new(),
         }
     }
 
-    fn take(&mut self, group: usize, row: Row<'_>) {
+    fn group(&mut self, key: SeriesKey, head: &Head) -> Result<usize, QueryError> {
+        let next = self.heads.len();
+        let group = *self.group_of.entry(key).or_insert(next);
+        if group == next {
+            self.booking.add(self.n_steps)?;
+            let labels = head.labels.filtered(|name| self.by.keeps(name));
+            self.heads.push(Head::new(labels));
+            self.slots.resize(self.slots.len() + self.n_steps, None);
+        }
+        self.heads[group].drop_name |= head.drop_name;
+        Ok(group)
+    }
+
+    fn add(&mut self, group: usize, row: Row<'_>) {
         let slots = &mut self.slots[group * self.n_steps..(group + 1) * self.n_steps];
         for (step, v) in row.iter() {
             match &mut slots[step] {
@@ -241,6 +308,33 @@ impl<F: Fold> Folding<F> {
                 empty => *empty = Some(F::first(v)),
             }
         }
+    }
+
+    fn finish(self) -> Result<Frame, QueryError> {
+        let mut out = Frame::new(self.n_steps, &self.budget);
+        for (group, head) in self.heads.into_iter().enumerate() {
+            let mut row = out.push(head);
+            for step in 0..self.n_steps {
+                if let Some(fold) = &self.slots[group * self.n_steps + step] {
+                    row.set(step, fold.get());
+                }
+            }
+            out.settle_last()?;
+        }
+        Ok(out)
+    }
+}
+
+impl<F: Fold> Sink<Keyed> for Folding<F> {
+    fn take(&mut self, part: Keyed) -> Result<(), QueryError> {
+        for (i, (key, (head, row))) in part.keys.iter().zip(part.frame.rows()).enumerate() {
+            let group = self.group(*key, head)?;
+            self.add(group, row);
+            if i % 256 == 255 {
+                self.budget.check()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -272,25 +366,25 @@ impl Evaluator {
     }
 
     fn fold<F: Fold>(&self, aggregate: &Aggregate, grid: Grid) -> Result<Frame, QueryError> {
-        let input = self.vector(&aggregate.expr, grid)?;
-        let grouping = Grouping::of(input.heads(), aggregate);
-        let mut folding = Folding::<F>::new(grouping.heads.len(), grid.n);
-        for (i, (group, (_, row))) in grouping.group_of.iter().zip(input.rows()).enumerate() {
-            folding.take(*group, row);
-            if i % 256 == 255 {
-                self.budget.check()?;
-            }
+        let by = GroupBy {
+            grouping: aggregate.grouping.clone(),
+            without: aggregate.without,
+        };
+        let mut folding = Folding::<F>::new(by.clone(), grid.n, &self.budget);
+        let prepare = move |frame| Keyed::new(frame, &by);
+        if let Node::Select(leaf) = &aggregate.expr
+            && aggregate.is_fused
+        {
+            folding = self.select_into(*leaf, grid, Show::Value, (prepare, folding))?;
+        } else if let Node::Call(call) = &aggregate.expr
+            && aggregate.is_fused
+            && self.context.delayed_name_removal
+        {
+            folding = self.range_call_into(call, grid, (prepare, folding))?;
+        } else {
+            folding.take(prepare(self.vector(&aggregate.expr, grid)?))?;
         }
-        let mut out = Frame::new(grid.n, &self.budget);
-        for (group, head) in grouping.heads.into_iter().enumerate() {
-            let mut row = out.push(head);
-            for step in 0..grid.n {
-                if let Some(fold) = &folding.slots[group * grid.n + step] {
-                    row.set(step, fold.get());
-                }
-            }
-            out.settle_last()?;
-        }
+        let mut out = folding.finish()?;
         self.settle_names(&mut out)?;
         Ok(out)
     }

@@ -3,6 +3,7 @@
 //! The thread that asks takes part and never waits for work that nobody has begun, so a query may run in the very pool
 //! whose threads help it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -41,48 +42,128 @@ pub(crate) trait SeriesWork: Send + Sync + 'static {
     ) -> Result<(), QueryError>;
 }
 
+/// Takes what comes of the series, part by part, in series order whatever thread a part was made by.
+pub(crate) trait Sink<T>: Send + 'static {
+    /// The next part.
+    fn take(&mut self, part: T) -> Result<(), QueryError>;
+}
+
+impl Sink<Self> for Frame {
+    fn take(&mut self, part: Self) -> Result<(), QueryError> {
+        if self.len() == 0 {
+            *self = part;
+        } else {
+            self.append(part);
+        }
+        Ok(())
+    }
+}
+
 /// A selection being worked on by several threads.
-struct Shared<W> {
+struct Shared<W, P, T, S> {
     evaluator: Evaluator,
     selected: Arc<Selected>,
     work: W,
+    prepare: P,
     n_steps: usize,
     n_parts: usize,
     next_part: AtomicUsize,
-    done: Mutex<Done>,
+    done: Mutex<Done<T, S>>,
     all_done: Condvar,
 }
 
-#[derive(Default)]
-struct Done {
-    parts: Vec<(usize, Result<Frame, QueryError>)>,
+struct Done<T, S> {
+    /// Away while somebody hands it parts.
+    sink: Option<S>,
+    /// Parts made before their turn.
+    waiting: BTreeMap<usize, T>,
+    /// The part whose turn it is.
+    turn: usize,
+    /// Parts nobody has finished making.
     n_left: usize,
+    /// The error of the earliest part that has one.
+    failed: Option<(usize, QueryError)>,
 }
 
-/// Counts a part as done even when it panics, so that nobody waits for it for ever.
-struct Part<'a, W> {
-    shared: &'a Shared<W>,
+/// Counts a part as done even when making it panics, so that nobody waits for it for ever.
+struct Part<'a, W, P, T, S> {
+    shared: &'a Shared<W, P, T, S>,
     number: usize,
-    result: Option<Result<Frame, QueryError>>,
+    result: Option<Result<T, QueryError>>,
 }
 
-impl<W> Drop for Part<'_, W> {
+impl<W, P, T, S> Drop for Part<'_, W, P, T, S> {
     fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| {
-            Err(QueryError::execution(
-                "evaluation of a part of the series panicked",
-            ))
-        });
+        let result = self.result.take().unwrap_or_else(|| Err(panicked()));
         let mut done = self.shared.done.lock();
-        done.parts.push((self.number, result));
+        match result {
+            Ok(part) => {
+                done.waiting.insert(self.number, part);
+            }
+            Err(error) => done.fail(self.number, error),
+        }
         done.n_left = done.n_left.saturating_sub(1);
-        if done.n_left == 0 {
-            self.shared.all_done.notify_all();
+        self.shared.notify(&done);
+    }
+}
+
+fn panicked() -> QueryError {
+    QueryError::execution("evaluation of a part of the series panicked")
+}
+
+impl<T, S> Done<T, S> {
+    fn fail(&mut self, number: usize, error: QueryError) {
+        if self
+            .failed
+            .as_ref()
+            .is_none_or(|(first, _)| number < *first)
+        {
+            self.failed = Some((number, error));
+        }
+        self.waiting.clear();
+    }
+
+    /// Is every part made, and handed over unless one failed?
+    fn is_over(&self) -> bool {
+        self.n_left == 0
+            && (self.failed.is_some() || (self.sink.is_some() && self.waiting.is_empty()))
+    }
+}
+
+/// Brings the sink back, or says that it is gone for good.
+struct Borrowed<'a, W, P, T, S> {
+    shared: &'a Shared<W, P, T, S>,
+    sink: Option<S>,
+    number: usize,
+    result: Option<Result<(), QueryError>>,
+}
+
+impl<W, P, T, S> Drop for Borrowed<'_, W, P, T, S> {
+    fn drop(&mut self) {
+        let mut done = self.shared.done.lock();
+        let result = self.result.take().unwrap_or_else(|| Err(panicked()));
+        match result {
+            Ok(()) => done.sink = self.sink.take(),
+            Err(error) => done.fail(self.number, error),
+        }
+        self.shared.notify(&done);
+    }
+}
+
+impl<W, P, T, S> Shared<W, P, T, S> {
+    fn notify(&self, done: &Done<T, S>) {
+        if done.is_over() {
+            self.all_done.notify_all();
         }
     }
 }
 
-impl<W: SeriesWork> Shared<W> {
+impl<W, P, T, S> Shared<W, P, T, S>
+where
+    W: SeriesWork,
+    P: Fn(Frame) -> T,
+    S: Sink<T>,
+{
     /// Takes parts until there are none.
     fn help(&self) {
         loop {
@@ -96,12 +177,44 @@ impl<W: SeriesWork> Shared<W> {
                 result: None,
             };
             let from = number * SERIES_PER_PART;
-            part.result = Some(self.evaluator.series_part(
-                &self.selected,
-                from..from + SERIES_PER_PART,
-                &self.work,
-                self.n_steps,
-            ));
+            let failed = self.done.lock().failed.clone();
+            part.result = Some(match failed {
+                Some((_, error)) => Err(error),
+                None => {
+                    let made = self.evaluator.series_part(
+                        &self.selected,
+                        from..from + SERIES_PER_PART,
+                        &self.work,
+                        self.n_steps,
+                    );
+                    made.map(&self.prepare)
+                }
+            });
+            drop(part);
+            self.hand_over();
+        }
+    }
+
+    /// Hands parts whose turn it is to the sink, unless another thread is about it.
+    fn hand_over(&self) {
+        loop {
+            let mut done = self.done.lock();
+            let turn = done.turn;
+            if done.failed.is_some() || done.sink.is_none() || !done.waiting.contains_key(&turn) {
+                return;
+            }
+            let (Some(part), sink) = (done.waiting.remove(&turn), done.sink.take()) else {
+                return;
+            };
+            done.turn += 1;
+            drop(done);
+            let mut borrowed = Borrowed {
+                shared: self,
+                sink,
+                number: turn,
+                result: None,
+            };
+            borrowed.result = borrowed.sink.as_mut().map(|sink| sink.take(part));
         }
     }
 }
@@ -114,6 +227,25 @@ impl Evaluator {
         work: W,
         n_steps: usize,
     ) -> Result<Frame, QueryError> {
+        let whole = Frame::new(n_steps, &self.budget);
+        self.over_series_into(selected, work, n_steps, (|frame| frame, whole))
+    }
+
+    /// `work` over every series of `selected`; its columns go through `prepare` on the thread that made them, and then
+    /// to `sink` in series order, a few series at a time.
+    pub(crate) fn over_series_into<W, P, T, S>(
+        &self,
+        selected: &Arc<Selected>,
+        work: W,
+        n_steps: usize,
+        (prepare, mut sink): (P, S),
+    ) -> Result<S, QueryError>
+    where
+        W: SeriesWork,
+        P: Fn(Frame) -> T + Send + Sync + 'static,
+        T: Send + 'static,
+        S: Sink<T>,
+    {
         let n_series = selected.series.len();
         let n_parts = n_series.div_ceil(SERIES_PER_PART);
         let helpers = match &self.pool {
@@ -123,18 +255,26 @@ impl Evaluator {
             _ => 0,
         };
         if helpers == 0 {
-            return self.series_part(selected, 0..n_series, &work, n_steps);
+            for from in (0..n_series).step_by(SERIES_PER_PART) {
+                let range = from..from + SERIES_PER_PART;
+                sink.take(prepare(self.series_part(selected, range, &work, n_steps)?))?;
+            }
+            return Ok(sink);
         }
         let shared = Arc::new(Shared {
             evaluator: self.clone(),
             selected: Arc::clone(selected),
             work,
+            prepare,
             n_steps,
             n_parts,
             next_part: AtomicUsize::new(0),
             done: Mutex::new(Done {
-                parts: Vec::with_capacity(n_parts),
+                sink: Some(sink),
+                waiting: BTreeMap::new(),
+                turn: 0,
                 n_left: n_parts,
+                failed: None,
             }),
             all_done: Condvar::new(),
         });
@@ -150,17 +290,13 @@ impl Evaluator {
         }
         shared.help();
         let mut done = shared.done.lock();
-        while done.n_left > 0 {
+        while !done.is_over() {
             shared.all_done.wait(&mut done);
         }
-        let mut parts = std::mem::take(&mut done.parts);
-        drop(done);
-        parts.sort_unstable_by_key(|(number, _)| *number);
-        let mut whole = Frame::new(n_steps, &self.budget);
-        for (_, part) in parts {
-            whole.append(part?);
+        if let Some((_, error)) = done.failed.take() {
+            return Err(error);
         }
-        Ok(whole)
+        done.sink.take().ok_or_else(panicked)
     }
 
     /// `work` over some series, on this thread.

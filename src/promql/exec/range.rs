@@ -12,12 +12,14 @@ use crate::model::{Interval, Sample};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::finish::{sort_matrix, without_metric};
 use crate::promql::exec::frame::{Booking, Frame, Head, RowMut};
-use crate::promql::exec::parallel::SeriesWork;
+use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::rate::Falls;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::xrate::Extended;
-use crate::promql::functions::{RangeFn, extended, over_time, quantile, rate, regression, xrate};
+use crate::promql::functions::{
+    Func, RangeFn, extended, over_time, quantile, rate, regression, xrate,
+};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Extend, Span};
 use crate::promql::plan::{Call, Grid, Node, Range, RangeSource, Subquery};
@@ -139,6 +141,43 @@ impl Evaluator {
         func: RangeFn,
         grid: Grid,
     ) -> Result<Frame, QueryError> {
+        let (range, job) = self.range_job(call, func, grid)?;
+        let mut frame = self.run(range, grid, job)?;
+        self.settle_names(&mut frame)?;
+        Ok(frame)
+    }
+
+    /// A call of a range function over stored series, handed over a few series at a time, names not settled; see
+    /// [`Evaluator::over_series_into`].
+    pub(crate) fn range_call_into<T, S>(
+        &self,
+        call: &Call,
+        grid: Grid,
+        (prepare, sink): (impl Fn(Frame) -> T + Send + Sync + 'static, S),
+    ) -> Result<S, QueryError>
+    where
+        T: Send + 'static,
+        S: Sink<T>,
+    {
+        let Func::Range(func) = call.func else {
+            return Err(QueryError::execution("expected a range function"));
+        };
+        let (range, job) = self.range_job(call, func, grid)?;
+        let RangeSource::Samples(leaf) = &range.source else {
+            return Err(QueryError::execution("expected stored series"));
+        };
+        match self.selected.get(leaf.selector) {
+            Some(selected) => self.over_series_into(selected, job, grid.n, (prepare, sink)),
+            None => Ok(sink),
+        }
+    }
+
+    fn range_job<'a>(
+        &self,
+        call: &'a Call,
+        func: RangeFn,
+        grid: Grid,
+    ) -> Result<(&'a Range, Job), QueryError> {
         let mut scalars = Vec::new();
         let mut found = None;
         for (arg, span) in call.args.iter().zip(&call.arg_spans) {
@@ -161,9 +200,7 @@ impl Evaluator {
             params: [0, 1].map(|_| scalars.next().unwrap_or_default()),
             span: range_span,
         };
-        let mut frame = self.run(range, grid, job)?;
-        self.settle_names(&mut frame)?;
-        Ok(frame)
+        Ok((range, job))
     }
 
     fn slide(&self, range: &Range, grid: Grid, func: RangeFn) -> Slide {

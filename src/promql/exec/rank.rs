@@ -137,6 +137,7 @@ impl Evaluator {
             expr: crate::promql::plan::Node::Number(0.0),
             param: None,
             without: aggregate.without,
+            is_fused: false,
             span: aggregate.span,
         };
         if !by_value.without && !by_value.grouping.iter().any(|name| **name == *label) {

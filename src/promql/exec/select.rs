@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::model::{Interval, is_stale};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head, RowMut};
-use crate::promql::exec::parallel::SeriesWork;
+use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::extended;
 use crate::promql::functions::window::Window;
@@ -48,16 +48,32 @@ impl Look {
 impl Evaluator {
     /// A selector at every step.
     pub(crate) fn select(&self, leaf: Leaf, grid: Grid, show: Show) -> Result<Frame, QueryError> {
+        let whole = Frame::new(grid.n, &self.budget);
+        self.select_into(leaf, grid, show, (|frame| frame, whole))
+    }
+
+    /// The same, handed over a few series at a time; see [`Evaluator::over_series_into`].
+    pub(crate) fn select_into<T, S>(
+        &self,
+        leaf: Leaf,
+        grid: Grid,
+        show: Show,
+        (prepare, sink): (impl Fn(Frame) -> T + Send + Sync + 'static, S),
+    ) -> Result<S, QueryError>
+    where
+        T: Send + 'static,
+        S: Sink<T>,
+    {
         let look = Look {
             grid,
             leaf,
             lookback_ms: self.context.lookback_ms,
             show,
         };
-        let Some(selected) = self.selected.get(leaf.selector) else {
-            return Ok(Frame::new(grid.n, &self.budget));
-        };
-        self.over_series(selected, look, grid.n)
+        match self.selected.get(leaf.selector) {
+            Some(selected) => self.over_series_into(selected, look, grid.n, (prepare, sink)),
+            None => Ok(sink),
+        }
     }
 }
 

@@ -374,3 +374,43 @@ fn long_ranges_over_many_series_are_computed_in_slices_without_seams() {
         assert_eq!(single[0].value.as_float(), Some(point.v), "at {}", point.t);
     }
 }
+
+#[test]
+fn rewrites_change_no_bit_of_an_answer() {
+    let many: Vec<ChunkSeries> = (0..300u32)
+        .map(|i| {
+            let values: Vec<f64> = (0..60u32)
+                .map(|step| f64::from((step * i) % 97) * 0.1 + f64::from(step % 7))
+                .collect();
+            let job = (i % 3).to_string();
+            series(
+                &[("__name__", "m"), ("job", &job), ("i", &i.to_string())],
+                &values,
+            )
+        })
+        .collect();
+    let many: Arc<dyn Queryable> = Arc::new(Memory(many));
+    for op in [
+        "sum", "avg", "count", "group", "min", "max", "stddev", "stdvar",
+    ] {
+        for inner in [
+            "m",
+            "rate(m[1m])",
+            "last_over_time(m[1m])",
+            "m @ 100 offset 10s",
+        ] {
+            let query =
+                format!("{op} by (job) ({inner}) or {op} without (job, i) ({inner}) + 2 * 3");
+            let ask = |plain_plan| {
+                let options = QueryOptions {
+                    plain_plan,
+                    ..QueryOptions::default()
+                };
+                let source = Arc::clone(&many);
+                let output = engine().range(source, &query, 0, 700_000, 15_000, &options);
+                output.unwrap().value
+            };
+            assert_eq!(ask(true), ask(false), "{query}");
+        }
+    }
+}

@@ -138,6 +138,7 @@ impl Builder<'_> {
             param,
             grouping,
             without: aggregate.without,
+            is_fused: false,
             span,
         })))
     }

@@ -11,6 +11,7 @@ mod build;
 mod common;
 mod duration;
 mod fold;
+mod fuse;
 pub(crate) mod grid;
 mod hints;
 mod invariant;
@@ -180,6 +181,8 @@ pub(crate) struct Aggregate {
     pub(crate) grouping: Vec<String>,
     /// `grouping` goes instead of staying.
     pub(crate) without: bool,
+    /// Series are folded into their groups as they are computed, a few at a time.
+    pub(crate) is_fused: bool,
     /// Where the expression stands.
     pub(crate) span: Span,
 }
@@ -248,6 +251,13 @@ impl Node {
     }
 }
 
+/// The plan of an expression as it stands: nothing is done but what the answer needs.
+pub(crate) fn plain_plan(expr: &Expr, context: &PlanContext) -> Result<Plan, QueryError> {
+    let mut plan = build::build(expr, context)?;
+    hints::bound_selectors(&mut plan, context);
+    Ok(plan)
+}
+
 /// The plan of an expression, rewritten by every pass in turn.
 pub(crate) fn plan(expr: &Expr, context: &PlanContext) -> Result<Plan, QueryError> {
     let mut plan = build::build(expr, context)?;
@@ -255,5 +265,6 @@ pub(crate) fn plan(expr: &Expr, context: &PlanContext) -> Result<Plan, QueryErro
     invariant::pin_invariants(&mut plan.root);
     hints::bound_selectors(&mut plan, context);
     common::share_selectors(&mut plan);
+    fuse::fuse_aggregations(&mut plan.root);
     Ok(plan)
 }

@@ -62,7 +62,8 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &Node, depth: usize) -> fmt::Res
             write_node(f, &binary.rhs, depth + 1)
         }
         Node::Aggregate(aggregate) => {
-            write!(f, "aggregate {}", aggregate.op.as_str())?;
+            let fused = if aggregate.is_fused { "fused " } else { "" };
+            write!(f, "{fused}aggregate {}", aggregate.op.as_str())?;
             if aggregate.without || !aggregate.grouping.is_empty() {
                 let word = if aggregate.without { "without" } else { "by" };
                 write!(f, " {word} ({})", aggregate.grouping.join(", "))?;

@@ -1,7 +1,9 @@
 //! Plans as printed.
 
 use crate::promql::parse::parse_expr;
-use crate::promql::plan::{Grid, Plan, PlanContext, build, common, fold, hints, invariant, plan};
+use crate::promql::plan::{
+    Grid, Plan, PlanContext, build, common, fold, fuse, hints, invariant, plan,
+};
 
 fn context() -> PlanContext {
     PlanContext {
@@ -33,7 +35,7 @@ fn a_plan_prints_operators_types_and_selectors() {
         &planned("sum by (job) (rate(c_total{i=\"0\"}[5m] offset 1m)) > bool 2"),
         &[
             "binary > bool: vector",
-            "  aggregate sum by (job): vector",
+            "  fused aggregate sum by (job): vector",
             "    call rate: vector",
             "      range 5m of #0 offset 1m: matrix",
             "  number 2: scalar",
@@ -137,4 +139,26 @@ fn selectors_for_the_same_series_at_the_same_time_are_one() {
         ]
     );
     assert!(text.contains("select #2 offset 1w: vector"), "{text}");
+}
+
+#[test]
+fn aggregations_of_series_as_they_are_computed_are_fused() {
+    let mut plan =
+        built("sum by (job) (rate(g[5m])) + topk(1, count(g)) / max(sum_over_time(g[1m:]) + g)");
+    fuse::fuse_aggregations(&mut plan.root);
+    let text = plan.to_string();
+    let aggregates: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.contains("aggregate"))
+        .collect();
+    assert_eq!(
+        aggregates,
+        [
+            "fused aggregate sum by (job): vector",
+            "aggregate topk: vector",
+            "fused aggregate count: vector",
+            "aggregate max: vector",
+        ]
+    );
 }
