@@ -15,74 +15,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use gauntlet::promql::Engine;
 use gauntlet::promql::parse::{parse_expr, pretty};
 use gauntlet::promql::testing::{
-    Answer, CaseResult, Evaluator, LoadedData, Times, open_memory_store, run_script,
+    CaseResult, LoadedData, open_memory_store, run_script, script_settings,
 };
-use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
 use gauntlet::storage::Queryable;
 
 use crate::mutate::check_mutations;
 use crate::not_yet::NotYet;
 use crate::stores::{open_block, open_gateway, open_head};
-
-/// The engine as scripts expect it.
-struct ScriptEngine(Engine);
-
-impl ScriptEngine {
-    fn new() -> Self {
-        let settings = EngineSettings {
-            lookback_ms: 300_000,
-            samples_max: 10_000,
-            timeout_ms: 100_000,
-            subquery_step_ms: 60_000,
-            delayed_name_removal: true,
-            ..EngineSettings::default()
-        };
-        Self(Engine::new(settings, None))
-    }
-}
-
-fn answer(output: QueryOutput) -> Answer {
-    Answer {
-        value: output.value,
-        warnings: output.warnings,
-        infos: output.infos,
-    }
-}
-
-impl Evaluator for ScriptEngine {
-    fn instant(&self, store: &Arc<dyn Queryable>, query: &str, t: i64) -> Result<Answer, String> {
-        self.0
-            .instant(Arc::clone(store), query, t, &QueryOptions::default())
-            .map(answer)
-            .map_err(|error| error.to_string())
-    }
-
-    fn range(
-        &self,
-        store: &Arc<dyn Queryable>,
-        query: &str,
-        times: Times,
-    ) -> Result<Answer, String> {
-        let Times {
-            start,
-            end,
-            step_ms,
-        } = times;
-        self.0
-            .range(
-                Arc::clone(store),
-                query,
-                start,
-                end,
-                step_ms,
-                &QueryOptions::default(),
-            )
-            .map(answer)
-            .map_err(|error| error.to_string())
-    }
-}
 
 /// What all files together came to.
 #[derive(Default)]
@@ -130,7 +72,7 @@ const OTHER_STORES: [OtherStore; 3] = [
     }),
 ];
 
-fn run_file(path: &Path, engine: &ScriptEngine, not_yet: &mut NotYet, tally: &mut Tally) {
+fn run_file(path: &Path, engine: &Engine, not_yet: &mut NotYet, tally: &mut Tally) {
     let file = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
@@ -192,7 +134,7 @@ fn run_elsewhere(
     (name, open, can_hold): OtherStore,
     (file, text): (&str, &str),
     passing: &BTreeSet<usize>,
-    (engine, tally): (&ScriptEngine, &mut Tally),
+    (engine, tally): (&Engine, &mut Tally),
 ) -> usize {
     let open = move |data: &LoadedData| {
         if can_hold(data) {
@@ -300,7 +242,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let engine = ScriptEngine::new();
+    let engine = Engine::new(script_settings(), None);
     let mut tally = Tally::default();
     for dir in dirs {
         let paths = scripts(&dir);

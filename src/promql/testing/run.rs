@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::TimestampMs;
+use crate::promql::engine::{Engine, EngineSettings, QueryOptions};
 use crate::promql::testing::compare::compare;
 use crate::promql::testing::script::{
     Annotations, Command, EvalCase, EvalTime, Expected, ScriptError, Times, parse_script,
@@ -10,7 +11,7 @@ use crate::promql::testing::script::{
 use crate::promql::testing::series::SequenceValue;
 use crate::promql::testing::store::{LoadedData, OpenStore};
 use crate::promql::testing::variants::{names_its_bounds, pinned};
-use crate::promql::value::{PointValue, QueryValue, VectorSample};
+use crate::promql::value::{PointValue, QueryOutput, QueryValue, VectorSample};
 use crate::storage::Queryable;
 
 /// Half the range, and the step, of the range query an instant query is repeated as.
@@ -45,6 +46,61 @@ pub trait Evaluator {
         query: &str,
         times: Times,
     ) -> Result<Answer, String>;
+}
+
+/// The settings scripts expect, see [`Evaluator`].
+pub fn script_settings() -> EngineSettings {
+    EngineSettings {
+        lookback_ms: 300_000,
+        samples_max: 10_000,
+        timeout_ms: 100_000,
+        subquery_step_ms: 60_000,
+        delayed_name_removal: true,
+        ..EngineSettings::default()
+    }
+}
+
+impl Evaluator for Engine {
+    fn instant(
+        &self,
+        store: &Arc<dyn Queryable>,
+        query: &str,
+        t: TimestampMs,
+    ) -> Result<Answer, String> {
+        Self::instant(self, Arc::clone(store), query, t, &QueryOptions::default())
+            .map(Answer::from)
+            .map_err(|error| error.to_string())
+    }
+
+    fn range(
+        &self,
+        store: &Arc<dyn Queryable>,
+        query: &str,
+        times: Times,
+    ) -> Result<Answer, String> {
+        let (store, options) = (Arc::clone(store), QueryOptions::default());
+        Self::range(
+            self,
+            store,
+            query,
+            times.start,
+            times.end,
+            times.step_ms,
+            &options,
+        )
+        .map(Answer::from)
+        .map_err(|error| error.to_string())
+    }
+}
+
+impl From<QueryOutput> for Answer {
+    fn from(output: QueryOutput) -> Self {
+        Self {
+            value: output.value,
+            warnings: output.warnings,
+            infos: output.infos,
+        }
+    }
 }
 
 /// How one question of a script fared.
