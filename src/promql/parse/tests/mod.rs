@@ -4,6 +4,7 @@ mod current;
 mod invalid;
 mod promtool;
 mod random;
+mod trees;
 mod valid;
 
 use std::thread;
