@@ -1,7 +1,6 @@
 //! Which series have which label.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -96,6 +95,9 @@ impl Postings {
         let mut exact: Vec<&[u64]> = Vec::new();
         let mut costly = Vec::new();
         for matcher in matchers {
+            if matcher.accepts_everything() && !matcher.is_negative() {
+                continue;
+            }
             match (matcher.match_type, matcher.words()) {
                 (MatchType::Equal, _) if !matcher.value.is_empty() => {
                     exact.push(self.list(&matcher.name, &matcher.value));
@@ -128,10 +130,10 @@ impl Postings {
                 continue;
             }
             series = Some(if matcher.matches_empty() {
-                let wrong = self.lists_where(matcher, |value| !matcher.matches(value));
+                let wrong = self.lists_where(matcher, false);
                 subtract(series.as_deref().unwrap_or(&self.all), &wrong)
             } else {
-                let right = self.lists_where(matcher, |value| matcher.matches(value));
+                let right = self.lists_where(matcher, true);
                 match series {
                     None => right,
                     Some(series) => intersect(&series, &right),
@@ -151,23 +153,32 @@ impl Postings {
             .map_or(&[], Vec::as_slice)
     }
 
-    fn lists_where(&self, matcher: &Matcher, pass: impl Fn(&str) -> bool) -> Vec<u64> {
-        let Some(values) = self.names.get(&*matcher.name) else {
+    /// The series with those values of the matcher's label whose match is `wanted`.
+    fn lists_where(&self, matcher: &Matcher, wanted: bool) -> Vec<u64> {
+        let name = &*matcher.name;
+        let Some(values) = self.names.get(name) else {
             return Vec::new();
         };
-        let prefix = matcher.prefix();
-        let narrows = matcher.match_type == MatchType::Regex && !matcher.matches_empty();
-        let range: btree_map::Range<'_, Arc<str>, Vec<u64>> = if narrows && !prefix.is_empty() {
-            values.range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-        } else {
-            values.range::<str, _>(..)
+        // With the negation taken off: what the bare value or pattern must say.
+        let positive = wanted != matcher.is_negative();
+        if positive && matches!(matcher.match_type, MatchType::Equal | MatchType::NotEqual) {
+            return self.list(name, &matcher.value).to_vec();
+        }
+        if positive && let Some(words) = matcher.words() {
+            return union(words.iter().map(|word| self.list(name, word)));
+        }
+        let anything = [String::new()];
+        let prefixes = match matcher.prefixes() {
+            known if positive && !known.is_empty() => known,
+            _ => &anything,
         };
-        let in_range = range.take_while(|(value, _)| !narrows || value.starts_with(prefix));
-        union(
-            in_range
-                .filter(|(value, _)| pass(value))
-                .map(|(_, list)| list.as_slice()),
-        )
+        let in_ranges = prefixes.iter().flat_map(|prefix| {
+            values
+                .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
+                .take_while(move |(value, _)| value.starts_with(prefix.as_str()))
+        });
+        let hits = in_ranges.filter(|(value, _)| matcher.matches(value) == wanted);
+        union(hits.map(|(_, list)| list.as_slice()))
     }
 }
 
@@ -263,7 +274,19 @@ mod tests {
         let mut matchers = Vec::new();
         for name in ["n", "odd", "some", "none"] {
             for value in [
-                "", "1", "x", "1|2|33", "1.*", ".*", ".+", "(|x)", "[13]", "z",
+                "",
+                "1",
+                "x",
+                "1|2|33",
+                "1.*",
+                ".*",
+                ".+",
+                "(|x)",
+                "[13]",
+                "z",
+                "(1|2).*|33",
+                ".*1",
+                "1.+|x.*|",
             ] {
                 for match_type in [
                     MatchType::Equal,

@@ -110,7 +110,7 @@ impl PostingsPlan {
 
 /// `=~".*"` and the like, which every value and its absence match.
 fn is_everything(matcher: &Matcher) -> bool {
-    matcher.match_type == MatchType::Regex && matcher.value.as_ref() == ".*"
+    matcher.accepts_everything() && !matcher.is_negative()
 }
 
 /// The lists of those values of the matcher's label whose match is `wanted`; the empty value has none.
@@ -132,26 +132,24 @@ fn lists(
         }
         return Ok(found);
     }
-    // `.*` accepts and `.+` accepts whatever is there: no automaton is asked.
-    let is_any = matches!(matcher.match_type, MatchType::Regex | MatchType::NotRegex)
-        && matches!(matcher.value.as_ref(), ".*" | ".+");
-    let prefix = if positive { matcher.prefix() } else { "" };
+    let anything = [String::new()];
+    let prefixes = match matcher.prefixes() {
+        known if positive && !known.is_empty() => known,
+        _ => &anything,
+    };
     let mut found = Vec::new();
-    for item in table.values(name, prefix)? {
-        let (value, range) = item?;
-        if !value.starts_with(prefix) {
-            if prefix < value {
-                break;
+    for prefix in prefixes {
+        for item in table.values(name, prefix)? {
+            let (value, range) = item?;
+            if !value.starts_with(prefix.as_str()) {
+                if prefix.as_str() < value {
+                    break;
+                }
+                continue;
             }
-            continue;
-        }
-        let hit = if is_any {
-            positive
-        } else {
-            matcher.matches(value) == wanted
-        };
-        if hit && !value.is_empty() {
-            found.push(range);
+            if !value.is_empty() && matcher.matches(value) == wanted {
+                found.push(range);
+            }
         }
     }
     Ok(found)
