@@ -16,7 +16,10 @@ pub mod sample;
 pub mod time;
 
 pub use encoding::Encoding;
-pub use histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHint};
+pub use histogram::{
+    Bucket, BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Histogram, IncompatibleSchemas,
+    KahanHistogram, Merged, ResetHint, Slot,
+};
 pub use id::BlockId;
 pub use labels::{
     ExternalLabels, Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, SeriesKey,

@@ -2,9 +2,21 @@
 //!
 //! Counts are floats, as in every query; integer histograms become floats where chunks are decoded.
 
+mod arith;
+#[cfg(test)]
+mod arithmetic_tests;
+mod bounds;
+mod layout;
+mod merge;
+mod reset;
+mod text;
+
 use std::sync::{Arc, LazyLock};
 
 use crate::model::{STALE_NAN_BITS, is_stale};
+pub use arith::KahanHistogram;
+pub use layout::Slot;
+pub use merge::{IncompatibleSchemas, Merged};
 
 /// The schema of histograms whose bucket bounds are listed (`NHCB`).
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -45,6 +57,21 @@ pub struct Buckets {
     pub spans: Vec<BucketSpan>,
     /// As many as the lengths of the spans add up to.
     pub counts: Vec<f64>,
+}
+
+/// One bucket with its bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Bucket {
+    /// Where it begins.
+    pub lower: f64,
+    /// Where it ends.
+    pub upper: f64,
+    /// Is an observation of exactly `lower` counted here?
+    pub includes_lower: bool,
+    /// Is an observation of exactly `upper` counted here?
+    pub includes_upper: bool,
+    /// Observations.
+    pub count: f64,
 }
 
 /// A native histogram with float counts.

@@ -1,0 +1,155 @@
+//! Buckets as pairs of index and count, and back to spans.
+
+use crate::model::histogram::merge::same_bounds;
+use crate::model::histogram::{Bucket, BucketSpan, Buckets, Histogram};
+
+impl Buckets {
+    /// Index and count of every bucket, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, f64)> + '_ {
+        self.indices().zip(self.counts.iter().copied())
+    }
+
+    /// The index of every bucket, in ascending order.
+    fn indices(&self) -> impl Iterator<Item = i32> + '_ {
+        let mut next = 0_i32;
+        self.spans.iter().flat_map(move |span| {
+            let from = next.wrapping_add(span.offset);
+            next = from.wrapping_add(span.length.cast_signed());
+            (0..span.length).map(move |i| from.wrapping_add(i.cast_signed()))
+        })
+    }
+
+    /// As few spans as hold these pairs, which ascend.
+    pub(super) fn from_pairs(pairs: impl Iterator<Item = (i32, f64)>) -> Self {
+        let mut buckets = Self::default();
+        let mut next = 0_i32;
+        for (index, count) in pairs {
+            buckets.counts.push(count);
+            match buckets.spans.last_mut() {
+                Some(span) if index == next => span.length += 1,
+                _ => buckets.spans.push(BucketSpan {
+                    offset: index.wrapping_sub(next),
+                    length: 1,
+                }),
+            }
+            next = index.wrapping_add(1);
+        }
+        buckets
+    }
+
+    /// Lets go of empty buckets and of spans that need not be.
+    pub fn compact(&mut self) {
+        let mut later_spans = self.spans.iter().skip(1);
+        let is_compact = self.counts.iter().all(|count| *count != 0.0)
+            && self.spans.iter().all(|span| span.length > 0)
+            && later_spans.all(|span| span.offset > 0);
+        if !is_compact {
+            let kept = Self::from_pairs(self.iter().filter(|(_, count)| *count != 0.0));
+            *self = kept;
+        }
+    }
+
+    /// The same buckets with the same counts, bit for bit, however spans cut them.
+    fn equals(&self, other: &Self) -> bool {
+        self.counts.len() == other.counts.len()
+            && self
+                .iter()
+                .zip(other.iter())
+                .all(|(a, b)| a.0 == b.0 && a.1.to_bits() == b.1.to_bits())
+    }
+}
+
+/// The index, in a schema that is coarser by `by`, of the bucket that bucket `index` lies in.
+pub(super) fn coarser_index(index: i32, by: u32) -> i32 {
+    (index.wrapping_sub(1) >> by.min(i32::BITS - 1)).wrapping_add(1)
+}
+
+/// Where a bucket stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Negative(i32),
+    Zero,
+    Positive(i32),
+}
+
+/// A bucket without bounds: they cost more than counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slot {
+    place: Place,
+    /// Observations.
+    pub count: f64,
+}
+
+impl Histogram {
+    /// All buckets from the lowest to the highest; the zero bucket only with observations.
+    pub fn slots(&self) -> Vec<Slot> {
+        let negative = self.negative.iter().map(|(index, count)| Slot {
+            place: Place::Negative(index),
+            count,
+        });
+        let mut slots: Vec<Slot> = negative.collect();
+        slots.reverse();
+        if self.zero_count > 0.0 {
+            slots.push(Slot {
+                place: Place::Zero,
+                count: self.zero_count,
+            });
+        }
+        slots.extend(self.positive.iter().map(|(index, count)| Slot {
+            place: Place::Positive(index),
+            count,
+        }));
+        slots
+    }
+
+    /// The bucket of a slot. What the zero bucket covers is no part of its neighbours.
+    pub fn bucket(&self, slot: Slot) -> Bucket {
+        let threshold = self.zero_threshold;
+        match slot.place {
+            Place::Zero => self.zero_bucket(),
+            Place::Negative(index) => {
+                let mut bucket = self.negative_bucket(index, slot.count);
+                if bucket.upper < 0.0 && bucket.upper > -threshold {
+                    bucket.upper = -threshold;
+                }
+                bucket
+            }
+            Place::Positive(index) => {
+                let mut bucket = self.positive_bucket(index, slot.count);
+                if bucket.lower > 0.0 && bucket.lower < threshold {
+                    bucket.lower = threshold;
+                }
+                bucket
+            }
+        }
+    }
+
+    /// All buckets from the lowest to the highest; the zero bucket only with observations.
+    pub fn buckets(&self) -> impl Iterator<Item = Bucket> + '_ {
+        self.slots().into_iter().map(|slot| self.bucket(slot))
+    }
+
+    /// Lets go of empty buckets and of spans that need not be.
+    pub fn compact(&mut self) {
+        self.positive.compact();
+        self.negative.compact();
+    }
+
+    /// Equal bit for bit but for what is known about resets.
+    #[expect(
+        clippy::float_cmp,
+        reason = "thresholds and bounds are the same or not"
+    )]
+    pub fn equals(&self, other: &Self) -> bool {
+        let is_same = |a: f64, b: f64| a.to_bits() == b.to_bits();
+        self.schema == other.schema
+            && is_same(self.count, other.count)
+            && is_same(self.sum, other.sum)
+            && is_same(self.zero_count, other.zero_count)
+            && self.zero_threshold == other.zero_threshold
+            && (!self.has_custom_buckets()
+                || same_bounds(&self.custom_bounds, &other.custom_bounds))
+            && self.negative.equals(&other.negative)
+            && self.positive.equals(&other.positive)
+    }
+}
