@@ -6,10 +6,13 @@
 pub(crate) mod date;
 pub(crate) mod extended;
 pub(crate) mod histogram;
+pub(crate) mod histogram_mean;
 pub(crate) mod kahan;
 pub(crate) mod label;
 pub(crate) mod math;
 pub(crate) mod name;
+pub(crate) mod native;
+pub(crate) mod native_trim;
 pub(crate) mod over_time;
 pub(crate) mod quantile;
 pub(crate) mod rate;
@@ -18,4 +21,4 @@ pub(crate) mod sort;
 pub(crate) mod window;
 pub(crate) mod xrate;
 
-pub(crate) use name::{Func, RangeFn};
+pub(crate) use name::{Func, NativeFn, RangeFn};

@@ -37,8 +37,20 @@ pub(crate) enum Func {
     HistogramQuantiles,
     HistogramFraction,
     Info,
-    /// Has a result only for native histograms or samples with a start time, so none for floats.
-    NoFloats,
+    /// One native histogram to one float.
+    Native(NativeFn),
+    /// When the counter behind a sample began to count.
+    StartTimestamp,
+}
+
+/// Functions of one native histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NativeFn {
+    Count,
+    Sum,
+    Avg,
+    Stddev,
+    Stdvar,
 }
 
 /// Functions of the samples in a range.
@@ -161,8 +173,12 @@ impl Func {
             "histogram_quantile" => Self::HistogramQuantile,
             "histogram_quantiles" => Self::HistogramQuantiles,
             "histogram_fraction" => Self::HistogramFraction,
-            "histogram_count" | "histogram_sum" | "histogram_avg" | "histogram_stddev"
-            | "histogram_stdvar" | "start_timestamp" => Self::NoFloats,
+            "histogram_count" => Self::Native(NativeFn::Count),
+            "histogram_sum" => Self::Native(NativeFn::Sum),
+            "histogram_avg" => Self::Native(NativeFn::Avg),
+            "histogram_stddev" => Self::Native(NativeFn::Stddev),
+            "histogram_stdvar" => Self::Native(NativeFn::Stdvar),
+            "start_timestamp" => Self::StartTimestamp,
             "info" => Self::Info,
             _ => return None,
         })
