@@ -135,12 +135,37 @@ fn push_quoted_number(out: &mut Vec<u8>, v: f64, scratch: &mut String) {
     out.push(b'"');
 }
 
-/// Appends `{"count":…,"sum":…}`.
+/// Appends `{"count":…,"sum":…,"buckets":[[rule,lower,upper,count],…]}`; empty buckets are left out, and the key where
+/// there are no others.
 fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut String) {
     out.extend_from_slice(b"{\"count\":");
     push_quoted_number(out, histogram.count, scratch);
     out.extend_from_slice(b",\"sum\":");
     push_quoted_number(out, histogram.sum, scratch);
+    let populated = histogram.buckets().filter(|bucket| bucket.count != 0.0);
+    let mut has_buckets = false;
+    for bucket in populated {
+        out.extend_from_slice(if has_buckets {
+            b",["
+        } else {
+            b",\"buckets\":[["
+        });
+        has_buckets = true;
+        out.push(match (bucket.includes_lower, bucket.includes_upper) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        });
+        for number in [bucket.lower, bucket.upper, bucket.count] {
+            out.push(b',');
+            push_quoted_number(out, number, scratch);
+        }
+        out.push(b']');
+    }
+    if has_buckets {
+        out.push(b']');
+    }
     out.push(b'}');
 }
 
@@ -292,9 +317,11 @@ pub(super) fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::model::{Labels, Sample};
-    use crate::promql::VectorSample;
+    use crate::model::{BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Labels, Sample};
+    use crate::promql::{HistogramPoint, VectorSample};
 
     #[track_caller]
     fn check(push: impl FnOnce(&mut Vec<u8>), expect: &str) {
@@ -395,6 +422,65 @@ mod tests {
             result(&QueryValue::Matrix(Vec::new())),
             "\"resultType\":\"matrix\",\"result\":[]"
         );
+    }
+
+    #[test]
+    fn histograms_list_populated_buckets_and_which_bounds_they_include() {
+        let histogram = Histogram {
+            schema: 1,
+            zero_threshold: 0.001,
+            zero_count: 2.0,
+            count: 7.5,
+            sum: -1e-7,
+            positive: buckets(&[1.0, 0.0, 2.5]),
+            negative: buckets(&[2.0]),
+            ..Histogram::default()
+        };
+        let vector = QueryValue::Vector(vec![VectorSample {
+            labels: Labels::empty(),
+            t: 1000,
+            value: PointValue::Histogram(Arc::new(histogram)),
+        }]);
+        assert_eq!(
+            result(&vector),
+            "\"resultType\":\"vector\",\"result\":[{\"metric\":{},\"histogram\":[1,{\"count\":\"7.5\",\"sum\":\"-1e-07\",\"buckets\":[\
+             [1,\"-1\",\"-0.7071067811865475\",\"2\"],[3,\"-0.001\",\"0.001\",\"2\"],\
+             [0,\"0.7071067811865475\",\"1\",\"1\"],[0,\"1.414213562373095\",\"2\",\"2.5\"]]}]}]"
+        );
+        let custom = Histogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            count: 3.0,
+            sum: 4.0,
+            positive: buckets(&[1.0, 2.0]),
+            custom_bounds: [5.0].into(),
+            ..Histogram::default()
+        };
+        let matrix = QueryValue::Matrix(vec![MatrixSeries {
+            labels: Labels::empty(),
+            floats: vec![Sample { t: 1000, v: 1.0 }],
+            histograms: [custom, Histogram::default()]
+                .map(|histogram| HistogramPoint {
+                    t: 2000,
+                    histogram: Arc::new(histogram),
+                })
+                .into(),
+        }]);
+        assert_eq!(
+            result(&matrix),
+            "\"resultType\":\"matrix\",\"result\":[{\"metric\":{},\"values\":[[1,\"1\"]],\"histograms\":[\
+             [2,{\"count\":\"3\",\"sum\":\"4\",\"buckets\":[[3,\"-Inf\",\"5\",\"1\"],[0,\"5\",\"+Inf\",\"2\"]]}],\
+             [2,{\"count\":\"0\",\"sum\":\"0\"}]]}]"
+        );
+    }
+
+    fn buckets(counts: &[f64]) -> Buckets {
+        Buckets {
+            spans: vec![BucketSpan {
+                offset: 0,
+                length: u32::try_from(counts.len()).unwrap(),
+            }],
+            counts: counts.to_vec(),
+        }
     }
 
     #[test]

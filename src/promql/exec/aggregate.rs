@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::model::{Labels, METRIC_NAME, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Booking, Frame, Head, Row};
+use crate::promql::exec::histogram_aggregate::Beside;
 use crate::promql::exec::parallel::Sink;
 use crate::promql::exec::select::Show;
 use crate::promql::functions::kahan::{Kahan, Mean};
@@ -80,7 +81,7 @@ impl Grouping {
 }
 
 /// What a group has become at one step.
-trait Fold: Copy + Send + 'static {
+pub(crate) trait Fold: Copy + Send + 'static {
     /// The first value.
     fn first(v: f64) -> Self;
     /// One more value.
@@ -272,10 +273,11 @@ struct Folding<F> {
     group_of: HashMap<SeriesKey, usize>,
     heads: Vec<Head>,
     slots: Vec<Option<F>>,
+    histograms: Beside,
 }
 
 impl<F: Fold> Folding<F> {
-    fn new(by: GroupBy, n_steps: usize, budget: &Arc<Budget>) -> Self {
+    fn new(by: GroupBy, n_steps: usize, budget: &Arc<Budget>, histograms: Beside) -> Self {
         Self {
             by,
             n_steps,
@@ -284,6 +286,7 @@ impl<F: Fold> Folding<F> {
             group_of: HashMap::new(),
             heads: Vec::new(),
             slots: Vec::new(),
+            histograms,
         }
     }
 
@@ -300,8 +303,13 @@ impl<F: Fold> Folding<F> {
         Ok(group)
     }
 
-    fn add(&mut self, group: usize, row: Row<'_>) {
-        let slots = &mut self.slots[group * self.n_steps..(group + 1) * self.n_steps];
+    fn add(&mut self, group: usize, head: &Head, row: Row<'_>) {
+        let from = group * self.n_steps;
+        let slots = &mut self.slots[from..from + self.n_steps];
+        if row.has_histograms() || !self.histograms.is_empty() {
+            self.histograms.add(slots, from, &head.labels, row);
+            return;
+        }
         for (step, v) in row.iter() {
             match &mut slots[step] {
                 Some(fold) => fold.add(v),
@@ -310,13 +318,19 @@ impl<F: Fold> Folding<F> {
         }
     }
 
-    fn finish(self) -> Result<Frame, QueryError> {
+    fn finish(mut self) -> Result<Frame, QueryError> {
         let mut out = Frame::new(self.n_steps, &self.budget);
         for (group, head) in self.heads.into_iter().enumerate() {
             let mut row = out.push(head);
             for step in 0..self.n_steps {
-                if let Some(fold) = &self.slots[group * self.n_steps + step] {
-                    row.set(step, fold.get());
+                let place = group * self.n_steps + step;
+                let floats = self.slots[place].as_ref();
+                if !self.histograms.is_empty() {
+                    if let Some(point) = self.histograms.result(place, floats) {
+                        row.set_point(step, point);
+                    }
+                } else if let Some(floats) = floats {
+                    row.set(step, floats.get());
                 }
             }
             out.settle_last()?;
@@ -329,7 +343,7 @@ impl<F: Fold> Sink<Keyed> for Folding<F> {
     fn take(&mut self, part: Keyed) -> Result<(), QueryError> {
         for (i, (key, (head, row))) in part.keys.iter().zip(part.frame.rows()).enumerate() {
             let group = self.group(*key, head)?;
-            self.add(group, row);
+            self.add(group, head, row);
             if i % 256 == 255 {
                 self.budget.check()?;
             }
@@ -370,7 +384,12 @@ impl Evaluator {
             grouping: aggregate.grouping.clone(),
             without: aggregate.without,
         };
-        let mut folding = Folding::<F>::new(by.clone(), grid.n, &self.budget);
+        let mut folding = Folding::<F>::new(
+            by.clone(),
+            grid.n,
+            &self.budget,
+            Beside::new(aggregate, &self.notes),
+        );
         let prepare = move |frame| Keyed::new(frame, &by);
         if let Node::Select(leaf) = &aggregate.expr
             && aggregate.is_fused
@@ -399,7 +418,7 @@ impl Evaluator {
 
     fn quantile_of_groups(&self, aggregate: &Aggregate, grid: Grid) -> Result<Frame, QueryError> {
         let qs = self.param(aggregate, grid)?;
-        let input = self.vector(&aggregate.expr, grid)?;
+        let mut input = self.vector(&aggregate.expr, grid)?;
         let span = aggregate.param.as_ref().map(|(_, span)| *span);
         let span = span.unwrap_or(aggregate.span);
         if input.len() > 0 {
@@ -413,6 +432,9 @@ impl Evaluator {
             if bounds.min < 0.0 {
                 self.notes.invalid_quantile(bounds.min, span);
             }
+        }
+        if input.has_histograms() {
+            self.ignore_histograms(aggregate, &mut input)?;
         }
         let grouping = Grouping::of(input.heads(), aggregate);
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); grouping.heads.len()];

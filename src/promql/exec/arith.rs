@@ -53,11 +53,6 @@ pub(crate) fn changes_metric(op: BinaryOp) -> bool {
     matches!(kernel(op), Some(Kernel::Compute(_)))
 }
 
-/// Operators that only histograms have.
-pub(crate) fn is_trim(op: BinaryOp) -> bool {
-    matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
 //! Operators with a scalar on one side, and which operator goes where.
 
-use crate::promql::exec::arith::{Kernel, changes_metric, is_trim, kernel, scalar_binary};
-use crate::promql::exec::frame::Frame;
+use crate::promql::exec::arith::{Kernel, changes_metric, kernel, scalar_binary};
+use crate::promql::exec::frame::{Frame, RowMut};
+use crate::promql::exec::histogram_binary::WithScalar;
 use crate::promql::exec::{Evaluator, Value};
 use crate::promql::limits::QueryError;
 use crate::promql::plan::{Binary, Grid};
@@ -49,51 +50,61 @@ impl Evaluator {
         scalar: &[f64],
         is_swapped: bool,
     ) -> Result<Frame, QueryError> {
-        let Some(kernel) = kernel(binary.op) else {
-            return self.trim_floats(binary, &frame);
-        };
+        let kernel = kernel(binary.op);
+        let may_empty_rows = kernel.is_none() || frame.has_histograms();
+        let mut cells = WithScalar::new(binary, scalar, is_swapped);
         for i in 0..frame.len() {
             let mut row = frame.row_mut(i);
             match kernel {
-                Kernel::Compute(compute) if is_swapped => {
-                    for (v, s) in row.values.iter_mut().zip(scalar) {
-                        *v = compute(*s, *v);
-                    }
+                Some(kernel) if !row.has_histograms() => {
+                    floats_with_scalar(kernel, &mut row, (scalar, is_swapped), binary.return_bool);
                 }
-                Kernel::Compute(compute) => {
-                    for (v, s) in row.values.iter_mut().zip(scalar) {
-                        *v = compute(*v, *s);
-                    }
-                }
-                Kernel::Keep(keep) => {
-                    for (step, s) in scalar.iter().enumerate() {
-                        let v = row.values.get(step).copied().unwrap_or(f64::NAN);
-                        let holds = if is_swapped { keep(*s, v) } else { keep(v, *s) };
-                        if binary.return_bool {
-                            if let Some(v) = row.values.get_mut(step) {
-                                *v = f64::from(u8::from(holds));
-                            }
-                        } else if !holds {
-                            row.unset(step);
-                        }
-                    }
-                }
+                _ => cells.apply(&mut row),
             }
         }
+        cells.tell(&self.notes);
         if changes_metric(binary.op) || binary.return_bool {
+            if may_empty_rows {
+                frame.settle(&self.budget)?;
+            }
             self.drop_names(&mut frame)?;
         } else {
             frame.settle(&self.budget)?;
         }
         Ok(frame)
     }
+}
 
-    /// Trimming is for histograms: floats go, with a remark.
-    pub(crate) fn trim_floats(&self, binary: &Binary, frame: &Frame) -> Result<Frame, QueryError> {
-        if is_trim(binary.op) && frame.len() > 0 {
-            self.notes
-                .incompatible_types("float", binary.op.as_str(), "float", binary.span);
+/// `row op scalar`, or `scalar op row` when swapped, for rows without histograms.
+fn floats_with_scalar(
+    kernel: Kernel,
+    row: &mut RowMut<'_>,
+    (scalar, is_swapped): (&[f64], bool),
+    return_bool: bool,
+) {
+    match kernel {
+        Kernel::Compute(compute) if is_swapped => {
+            for (v, s) in row.values.iter_mut().zip(scalar) {
+                *v = compute(*s, *v);
+            }
         }
-        Ok(Frame::new(frame.n_steps(), &self.budget))
+        Kernel::Compute(compute) => {
+            for (v, s) in row.values.iter_mut().zip(scalar) {
+                *v = compute(*v, *s);
+            }
+        }
+        Kernel::Keep(keep) => {
+            for (step, s) in scalar.iter().enumerate() {
+                let v = row.values.get(step).copied().unwrap_or(f64::NAN);
+                let holds = if is_swapped { keep(*s, v) } else { keep(v, *s) };
+                if return_bool {
+                    if let Some(v) = row.values.get_mut(step) {
+                        *v = f64::from(u8::from(holds));
+                    }
+                } else if !holds {
+                    row.unset(step);
+                }
+            }
+        }
     }
 }

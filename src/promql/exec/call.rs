@@ -8,15 +8,17 @@
     reason = "scalars have a value per step, as rows have"
 )]
 
-use crate::promql::exec::frame::{Frame, Head};
+use crate::promql::exec::frame::{Cell, Frame, Head};
 use crate::promql::exec::select::{Show, seconds};
 use crate::promql::exec::{Evaluator, Value};
-use crate::promql::functions::Func;
 use crate::promql::functions::date::DateFn;
 use crate::promql::functions::math::{clamp, go_max, go_min, round};
+use crate::promql::functions::native;
 use crate::promql::functions::sort::{ascending, by_labels, descending};
+use crate::promql::functions::{Func, NativeFn};
 use crate::promql::limits::QueryError;
-use crate::promql::plan::{Call, Grid, Node};
+use crate::promql::plan::{Call, Grid, Leaf, Node};
+use crate::promql::value::PointValue;
 
 impl Evaluator {
     /// A call at every step.
@@ -73,10 +75,8 @@ impl Evaluator {
             Func::Absent => self.absent(call, grid),
             Func::AbsentOverTime => self.absent_over_time(call, grid),
             Func::Info => self.info(call, grid),
-            Func::NoFloats => {
-                self.vector(arg(call, 0)?, grid)?;
-                Ok(Frame::new(grid.n, &self.budget))
-            }
+            Func::Native(func) => self.native(call, func, grid),
+            Func::StartTimestamp => self.start_timestamp(call, grid),
             Func::Time
             | Func::Pi
             | Func::Start
@@ -97,10 +97,7 @@ impl Evaluator {
         f: impl Fn(usize, f64) -> f64,
     ) -> Result<Frame, QueryError> {
         let mut frame = self.vector(arg(call, 0)?, grid)?;
-        if frame.has_histograms() {
-            frame.drop_histograms();
-            frame.settle(&self.budget)?;
-        }
+        self.keep_floats(&mut frame)?;
         for i in 0..frame.len() {
             for (step, v) in frame.row_mut(i).values.iter_mut().enumerate() {
                 *v = f(step, *v);
@@ -108,6 +105,15 @@ impl Evaluator {
         }
         self.drop_names(&mut frame)?;
         Ok(frame)
+    }
+
+    /// Takes every histogram away, and series that had nothing else.
+    pub(crate) fn keep_floats(&self, frame: &mut Frame) -> Result<(), QueryError> {
+        if !frame.has_histograms() {
+            return Ok(());
+        }
+        frame.drop_histograms();
+        frame.settle(&self.budget)
     }
 
     fn clamp_between(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
@@ -182,18 +188,42 @@ impl Evaluator {
         self.map(call, grid, |_, v| date.apply(v))
     }
 
+    /// A float of every histogram; floats go.
+    fn native(&self, call: &Call, func: NativeFn, grid: Grid) -> Result<Frame, QueryError> {
+        let mut frame = self.vector(arg(call, 0)?, grid)?;
+        for i in 0..frame.len() {
+            frame.row_mut(i).map_cells(|_, cell| match cell {
+                Cell::Histogram(histogram) => Some(PointValue::Float(match func {
+                    NativeFn::Count => histogram.count,
+                    NativeFn::Sum => histogram.sum,
+                    NativeFn::Avg => native::avg(histogram),
+                    NativeFn::Stddev => native::stddev(histogram),
+                    NativeFn::Stdvar => native::stdvar(histogram),
+                })),
+                Cell::Float(_) => None,
+            });
+        }
+        frame.settle(&self.budget)?;
+        self.drop_names(&mut frame)?;
+        Ok(frame)
+    }
+
+    /// When the counter behind each sample of a selector began to count; anything else has no such time.
+    fn start_timestamp(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
+        self.vector(arg(call, 0)?, grid)?;
+        Ok(Frame::new(grid.n, &self.budget))
+    }
+
     /// When the sample was taken for a selector, when it is evaluated for anything else.
     fn timestamp(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
-        let mut node = arg(call, 0)?;
-        while let Node::Pinned(inner) = node {
-            node = inner;
-        }
-        let mut frame = match node {
-            Node::Select(leaf) => self.select(*leaf, grid, Show::Seconds)?,
-            _ => {
+        let mut frame = match selector(arg(call, 0)?) {
+            Some(leaf) => self.select(leaf, grid, Show::Seconds)?,
+            None => {
                 let mut frame = self.vector(arg(call, 0)?, grid)?;
                 for i in 0..frame.len() {
-                    for (step, v) in frame.row_mut(i).values.iter_mut().enumerate() {
+                    let mut row = frame.row_mut(i);
+                    row.forget_histograms();
+                    for (step, v) in row.values.iter_mut().enumerate() {
                         *v = seconds(grid.time(step));
                     }
                 }
@@ -205,7 +235,10 @@ impl Evaluator {
     }
 
     fn sort(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
-        let frame = self.vector(arg(call, 0)?, grid)?;
+        let mut frame = self.vector(arg(call, 0)?, grid)?;
+        if matches!(call.func, Func::Sort | Func::SortDesc) {
+            self.keep_floats(&mut frame)?;
+        }
         if self.context.is_range {
             self.notes.ineffective_sort(call.span);
             return Ok(frame);
@@ -246,6 +279,15 @@ impl Evaluator {
             Some(node) => self.scalar(node, grid),
             None => Ok(vec![default; grid.n]),
         }
+    }
+}
+
+/// The selector that `node` is.
+fn selector(node: &Node) -> Option<Leaf> {
+    match node {
+        Node::Select(leaf) => Some(*leaf),
+        Node::Pinned(inner) => selector(inner),
+        _ => None,
     }
 }
 

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use crate::model::{Labels, Sample, SeriesKey};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Booking, Cell, Frame};
+use crate::promql::exec::frame::{Booking, Frame};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::plan::Grid;
-use crate::promql::value::{HistogramPoint, MatrixSeries, PointValue, VectorSample};
+use crate::promql::value::{HistogramPoint, MatrixSeries, VectorSample};
 
 /// What Prometheus says when two results would have the same labels.
 pub(crate) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
@@ -112,10 +112,7 @@ pub(crate) fn to_vector(frame: &Frame, t: i64) -> Vec<VectorSample> {
             Some(VectorSample {
                 labels: head.labels.clone(),
                 t,
-                value: match row.cell(0)? {
-                    Cell::Float(v) => PointValue::Float(v),
-                    Cell::Histogram(histogram) => PointValue::Histogram(Arc::clone(histogram)),
-                },
+                value: row.cell(0)?.to_point(),
             })
         })
         .collect()

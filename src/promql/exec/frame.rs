@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::model::{Histogram, Labels};
 use crate::promql::limits::{Budget, QueryError};
+use crate::promql::value::PointValue;
 
 /// Bits of one word of a presence bitmap.
 const WORD_BITS: usize = u64::BITS as usize;
@@ -95,6 +96,16 @@ pub(crate) enum Cell<'a> {
     Float(f64),
     /// A native histogram.
     Histogram(&'a Arc<Histogram>),
+}
+
+impl Cell<'_> {
+    /// The same as a value of its own.
+    pub(crate) fn to_point(self) -> PointValue {
+        match self {
+            Self::Float(v) => PointValue::Float(v),
+            Self::Histogram(histogram) => PointValue::Histogram(Arc::clone(histogram)),
+        }
+    }
 }
 
 /// One series of a frame.
@@ -208,6 +219,35 @@ impl RowMut<'_> {
         }
     }
 
+    /// May there be histograms? False is certain.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.histograms.is_some()
+    }
+
+    /// Gives step `i` a value.
+    pub(crate) fn set_point(&mut self, i: usize, point: PointValue) {
+        match point {
+            PointValue::Float(v) => self.set(i, v),
+            PointValue::Histogram(histogram) => self.set_histogram(i, histogram),
+        }
+    }
+
+    /// Puts what `f` makes of a cell in its place, or nothing.
+    pub(crate) fn map_cells(&mut self, mut f: impl FnMut(usize, Cell<'_>) -> Option<PointValue>) {
+        let before = self.histograms.take();
+        for i in 0..self.values.len() {
+            if self.present[i / WORD_BITS] >> (i % WORD_BITS) & 1 == 0 {
+                continue;
+            }
+            let histogram = before.as_ref().and_then(|column| column[i].as_ref());
+            let cell = histogram.map_or_else(|| Cell::Float(self.values[i]), Cell::Histogram);
+            match f(i, cell) {
+                Some(point) => self.set_point(i, point),
+                None => self.unset(i),
+            }
+        }
+    }
+
     /// Takes every histogram away.
     pub(crate) fn drop_histograms(&mut self) {
         if let Some(column) = self.histograms.take() {
@@ -217,6 +257,11 @@ impl RowMut<'_> {
                 }
             }
         }
+    }
+
+    /// Lets a float stand wherever a histogram stood.
+    pub(crate) fn forget_histograms(&mut self) {
+        *self.histograms = None;
     }
 
     /// Takes whatever stands at step `i` away.

@@ -92,6 +92,7 @@ impl Evaluator {
         let base = self.vector(base_node, grid)?;
         let (at, offset_ms) = reference(base_node).unwrap_or((None, 0));
         let times = self.info_times(&wanted, &base, grid, (at, offset_ms))?;
+        refuse_histograms(&base, &times)?;
         let mut by_key: ByKey<'_> = HashMap::new();
         for (i, head) in times.heads().iter().enumerate() {
             by_key
@@ -169,9 +170,10 @@ impl Evaluator {
                 offset_ms,
                 at,
                 extend: None,
+                only_stats: false,
             },
             lookback_ms,
-            show: Show::Seconds,
+            show: Show::SecondsOfFloats,
         };
         self.over_series(&Arc::new(selected), look, grid.n)
     }
@@ -211,6 +213,22 @@ impl Evaluator {
         }
         Ok(())
     }
+}
+
+/// Info series are floats, at least where there is anything for them to join.
+fn refuse_histograms(base: &Frame, times: &Frame) -> Result<(), QueryError> {
+    if !times.has_histograms() {
+        return Ok(());
+    }
+    let any = base.any_present();
+    let is_met = times
+        .rows()
+        .flat_map(|(_, row)| row.histograms())
+        .any(|(step, _)| any[step / 64] >> (step % 64) & 1 == 1);
+    if is_met {
+        return Err(QueryError::execution("info sample should be float"));
+    }
+    Ok(())
 }
 
 /// Of info series that identify the same, the one with the newest sample.

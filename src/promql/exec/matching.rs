@@ -16,26 +16,49 @@ use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::{Cardinality, VectorMatching};
 use crate::promql::plan::Binary;
 
+/// What Prometheus says when a series has several partners and nothing allows for it.
+pub(crate) const MANY_TO_ONE: &str =
+    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
+
 /// Series of both sides with the same matching labels.
 #[derive(Debug, Default)]
-struct Group {
+pub(crate) struct Group {
     many: Vec<usize>,
-    one: Vec<usize>,
+    /// Series of the side that has one at a time.
+    pub(crate) one: Vec<usize>,
     /// Steps at which a series of the many side met a partner or a fill value.
-    matched: Vec<u64>,
+    pub(crate) matched: Vec<u64>,
 }
 
 /// One operation between all series of two frames.
-struct Meeting<'a> {
-    binary: &'a Binary,
-    matching: &'a VectorMatching,
-    kernel: Kernel,
+pub(crate) struct Meeting<'a> {
+    /// The operation.
+    pub(crate) binary: &'a Binary,
+    /// How series pair up.
+    pub(crate) matching: &'a VectorMatching,
     /// The side that may have many series per group: left unless `group_right`.
-    many: &'a Frame,
-    one: &'a Frame,
-    is_swapped: bool,
+    pub(crate) many: &'a Frame,
+    /// The other side.
+    pub(crate) one: &'a Frame,
+    /// Is the many side the right one?
+    pub(crate) is_swapped: bool,
     /// Steps at which there is anything to do.
-    mask: Vec<u64>,
+    pub(crate) mask: Vec<u64>,
+}
+
+/// Results so far: a frame, and the group that each of its rows belongs to.
+#[derive(Debug)]
+pub(crate) struct Results {
+    /// Rows with the same labels become one in the end.
+    pub(crate) frame: Frame,
+    group_of_row: Vec<usize>,
+}
+
+impl Results {
+    /// Says that the rows pushed since the last call belong to `group`.
+    pub(crate) fn belong_to(&mut self, group: usize) {
+        self.group_of_row.resize(self.frame.len(), group);
+    }
 }
 
 impl Evaluator {
@@ -63,42 +86,37 @@ impl Evaluator {
                 *word & other
             };
         }
-        let Some(kernel) = kernel(binary.op) else {
-            let meets = ones(&mask).next().is_some();
-            return if meets {
-                self.trim_floats(binary, &many)
-            } else {
-                Ok(Frame::new(n_steps, &self.budget))
-            };
-        };
         let meeting = Meeting {
             binary,
             matching,
-            kernel,
             many: &many,
             one: &one,
             is_swapped,
             mask,
         };
-        let mut out = Frame::new(n_steps, &self.budget);
+        let mut results = Results {
+            frame: Frame::new(n_steps, &self.budget),
+            group_of_row: Vec::new(),
+        };
         let (mut groups, group_of_many) = meeting.groups();
         meeting.check_one_side(&groups)?;
-        meeting.check_many_side(&groups)?;
-        let mut group_of_row = Vec::with_capacity(group_of_many.len());
-        for (i, group) in group_of_many.iter().enumerate() {
-            if i % 256 == 0 {
-                self.budget.check()?;
+        let has_histograms = many.has_histograms() || one.has_histograms();
+        match kernel(binary.op) {
+            Some(kernel) if !has_histograms => {
+                meeting.check_many_side(&groups)?;
+                let floats = Floats {
+                    meeting: &meeting,
+                    kernel,
+                };
+                self.meet_floats(&floats, &mut groups, &group_of_many, &mut results)?;
             }
-            meeting.meet(i, &mut groups[*group], &mut out);
-            group_of_row.resize(out.len(), *group);
+            _ => self.meet_cells(&meeting, &mut groups, &group_of_many, &mut results)?,
         }
-        if let Some(fill) = meeting.fill_for_many() {
-            for (position, group) in groups.iter().enumerate() {
-                meeting.fill_unmatched(group, fill, &mut out);
-                group_of_row.resize(out.len(), position);
-            }
-        }
-        let mut out = self.join_rows(out, |first, second| {
+        let Results {
+            frame,
+            group_of_row,
+        } = results;
+        let mut out = self.join_rows(frame, |first, second| {
             if group_of_row.get(first) == group_of_row.get(second) {
                 "multiple matches for labels: grouping labels must ensure unique matches"
             } else {
@@ -108,6 +126,29 @@ impl Evaluator {
         out.settle(&self.budget)?;
         self.settle_names(&mut out)?;
         Ok(out)
+    }
+
+    fn meet_floats(
+        &self,
+        floats: &Floats<'_>,
+        groups: &mut [Group],
+        group_of_many: &[usize],
+        results: &mut Results,
+    ) -> Result<(), QueryError> {
+        for (i, group) in group_of_many.iter().enumerate() {
+            if i % 256 == 0 {
+                self.budget.check()?;
+            }
+            floats.meet(i, &mut groups[*group], &mut results.frame);
+            results.belong_to(*group);
+        }
+        if let Some(fill) = floats.meeting.fill_for_many() {
+            for (position, group) in groups.iter().enumerate() {
+                floats.fill_unmatched(group, fill, &mut results.frame);
+                results.belong_to(position);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -185,7 +226,7 @@ impl Meeting<'_> {
         let mut there = members
             .iter()
             .copied()
-            .filter(|i| frame.row(*i).get(step).is_some());
+            .filter(|i| frame.row(*i).is_present(step));
         Some((step, there.next()?, there.next()?))
     }
 
@@ -221,9 +262,7 @@ impl Meeting<'_> {
                 }
             }
             if self.first_clash(self.many, &group.many, &meets).is_some() {
-                return Err(QueryError::execution(
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                ));
+                return Err(QueryError::execution(MANY_TO_ONE));
             }
         }
         Ok(())
@@ -231,87 +270,17 @@ impl Meeting<'_> {
 
     /// The value that stands for a missing series of the one side: `fill_right`, also when `group_right` makes that the
     /// left operand.
-    fn fill_one(&self) -> Option<f64> {
+    pub(crate) fn fill_one(&self) -> Option<f64> {
         self.matching.fill_right
     }
 
     /// The value that stands for a missing series of the many side.
-    fn fill_for_many(&self) -> Option<f64> {
+    pub(crate) fn fill_for_many(&self) -> Option<f64> {
         self.matching.fill_left
     }
 
-    /// What the operator makes of one pair: a value, or nothing.
-    #[inline]
-    fn apply(&self, many: f64, one: f64) -> Option<f64> {
-        let (left, right) = if self.is_swapped {
-            (one, many)
-        } else {
-            (many, one)
-        };
-        match self.kernel {
-            Kernel::Compute(compute) => Some(compute(left, right)),
-            Kernel::Keep(keep) if self.binary.return_bool => {
-                Some(f64::from(u8::from(keep(left, right))))
-            }
-            Kernel::Keep(keep) => keep(left, right).then_some(left),
-        }
-    }
-
-    /// Series `i` of the many side with whomever it meets: one result per partner, who never overlap.
-    fn meet(&self, i: usize, group: &mut Group, out: &mut Frame) {
-        let (head, row) = (self.many.head(i), self.many.row(i));
-        let mut rest: Vec<u64> = self
-            .mask
-            .iter()
-            .zip(row.present)
-            .map(|(mask, here)| mask & here)
-            .collect();
-        for position in 0..group.one.len() {
-            let one = group.one[position];
-            let result = self.result(head, &self.one.head(one).labels);
-            let one = self.one.row(one);
-            self.pair((row, one), result, &mut group.matched, out);
-            for (word, here) in rest.iter_mut().zip(one.present) {
-                *word &= !here;
-            }
-        }
-        let Some(fill) = self.fill_one() else {
-            return;
-        };
-        for (word, here) in group.matched.iter_mut().zip(&rest) {
-            *word |= here;
-        }
-        let mut filled = out.push(self.result(head, &self.match_labels(&head.labels)));
-        for step in ones(&rest) {
-            if let Some(v) = self.apply(row.values[step], fill) {
-                filled.set(step, v);
-            }
-        }
-    }
-
-    /// Series of the one side that met nobody, with the value that stands for the many side.
-    fn fill_unmatched(&self, group: &Group, fill: f64, out: &mut Frame) {
-        for one in &group.one {
-            let (head, row) = (self.one.head(*one), self.one.row(*one));
-            let stand_in = Head {
-                labels: self.match_labels(&head.labels),
-                drop_name: head.drop_name,
-            };
-            let mut filled = out.push(self.result(&stand_in, &head.labels));
-            for (step, v) in row.iter() {
-                let (w, bit) = (step / 64, step % 64);
-                if (self.mask[w] & !group.matched[w]) >> bit & 1 == 0 {
-                    continue;
-                }
-                if let Some(v) = self.apply(fill, v) {
-                    filled.set(step, v);
-                }
-            }
-        }
-    }
-
     /// Who the result of a pair is.
-    fn result(&self, many: &Head, one: &Labels) -> Head {
+    pub(crate) fn result(&self, many: &Head, one: &Labels) -> Head {
         let mut labels = if changes_metric(self.binary.op) {
             without_metric(&many.labels)
         } else {
@@ -336,7 +305,7 @@ impl Meeting<'_> {
     }
 
     /// The labels that a group is known by.
-    fn match_labels(&self, labels: &Labels) -> Labels {
+    pub(crate) fn match_labels(&self, labels: &Labels) -> Labels {
         labels.filtered(|name| {
             let is_listed = self.matching.labels.iter().any(|listed| listed == name);
             if self.matching.on {
@@ -345,6 +314,86 @@ impl Meeting<'_> {
                 name != METRIC_NAME && !is_listed
             }
         })
+    }
+}
+
+/// A meeting of floats alone.
+struct Floats<'a> {
+    meeting: &'a Meeting<'a>,
+    kernel: Kernel,
+}
+
+impl Floats<'_> {
+    /// What the operator makes of one pair: a value, or nothing.
+    #[inline]
+    fn apply(&self, many: f64, one: f64) -> Option<f64> {
+        let (left, right) = if self.meeting.is_swapped {
+            (one, many)
+        } else {
+            (many, one)
+        };
+        match self.kernel {
+            Kernel::Compute(compute) => Some(compute(left, right)),
+            Kernel::Keep(keep) if self.meeting.binary.return_bool => {
+                Some(f64::from(u8::from(keep(left, right))))
+            }
+            Kernel::Keep(keep) => keep(left, right).then_some(left),
+        }
+    }
+
+    /// Series `i` of the many side with whomever it meets: one result per partner, who never overlap.
+    fn meet(&self, i: usize, group: &mut Group, out: &mut Frame) {
+        let meeting = self.meeting;
+        let (head, row) = (meeting.many.head(i), meeting.many.row(i));
+        let mut rest: Vec<u64> = meeting
+            .mask
+            .iter()
+            .zip(row.present)
+            .map(|(mask, here)| mask & here)
+            .collect();
+        for position in 0..group.one.len() {
+            let one = group.one[position];
+            let result = meeting.result(head, &meeting.one.head(one).labels);
+            let one = meeting.one.row(one);
+            self.pair((row, one), result, &mut group.matched, out);
+            for (word, here) in rest.iter_mut().zip(one.present) {
+                *word &= !here;
+            }
+        }
+        let Some(fill) = meeting.fill_one() else {
+            return;
+        };
+        for (word, here) in group.matched.iter_mut().zip(&rest) {
+            *word |= here;
+        }
+        let mut filled = out.push(meeting.result(head, &meeting.match_labels(&head.labels)));
+        for step in ones(&rest) {
+            if let Some(v) = self.apply(row.values[step], fill) {
+                filled.set(step, v);
+            }
+        }
+    }
+
+    /// Series of the one side that met nobody, with the value that stands for the many side.
+    fn fill_unmatched(&self, group: &Group, fill: f64, out: &mut Frame) {
+        let meeting = self.meeting;
+        for one in &group.one {
+            let (head, row) = (meeting.one.head(*one), meeting.one.row(*one));
+            let stand_in = Head {
+                labels: meeting.match_labels(&head.labels),
+                drop_name: head.drop_name,
+            };
+            let mut filled = out.push(meeting.result(&stand_in, &head.labels));
+            for (step, v) in row.iter() {
+                let (w, bit) = (step / 64, step % 64);
+                if (meeting.mask[w] & !group.matched[w]) >> bit & 1 == 0 {
+                    continue;
+                }
+                if let Some(v) = self.apply(fill, v) {
+                    filled.set(step, v);
+                }
+            }
+        }
     }
 
     fn pair(
@@ -355,7 +404,7 @@ impl Meeting<'_> {
         out: &mut Frame,
     ) {
         let mut row = out.push(result);
-        for (w, mask) in self.mask.iter().enumerate() {
+        for (w, mask) in self.meeting.mask.iter().enumerate() {
             let both = many.present[w] & one.present[w] & mask;
             matched[w] |= both;
             for step in ones(&[both]) {

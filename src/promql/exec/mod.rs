@@ -10,6 +10,9 @@ mod binary;
 mod call;
 pub(crate) mod finish;
 pub(crate) mod frame;
+mod histogram_aggregate;
+mod histogram_binary;
+mod histogram_stats;
 mod info;
 mod label;
 mod matching;
@@ -31,9 +34,10 @@ use crate::model::TimestampMs;
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::plan::{Grid, Node};
+use crate::promql::value::PointValue;
 use crate::storage::Queryable;
 pub(crate) use arith::scalar_binary;
-use frame::Frame;
+use frame::{Cell, Frame};
 use source::Selected;
 
 /// The value of an expression at every step.
@@ -161,6 +165,16 @@ impl Evaluator {
             Value::Vector(mut frame) => {
                 for v in frame.values_mut() {
                     *v = -*v;
+                }
+                if frame.has_histograms() {
+                    for i in 0..frame.len() {
+                        frame.row_mut(i).map_cells(|_, cell| {
+                            Some(match cell {
+                                Cell::Float(v) => PointValue::Float(v),
+                                Cell::Histogram(h) => PointValue::Histogram(Arc::new(h.negated())),
+                            })
+                        });
+                    }
                 }
                 self.drop_names(&mut frame)?;
                 Value::Vector(frame)

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use crate::model::SeriesKey;
 use crate::model::number::{format_f, format_g};
 use crate::promql::exec::aggregate::{Bounds, Grouping, group_key, group_labels};
-use crate::promql::exec::frame::{Frame, Head};
+use crate::promql::exec::frame::{Cell, Frame, Head};
 use crate::promql::exec::{Evaluator, Value};
 use crate::promql::functions::label::is_label_name;
 use crate::promql::functions::sort::{ascending, descending};
@@ -34,14 +34,17 @@ impl Evaluator {
         if input.len() == 0 || !self.check_pick(aggregate, &params)? {
             return Ok(out);
         }
+        if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk) {
+            self.note_unranked(aggregate, &params, &input);
+        }
         let grouping = Grouping::of(input.heads(), aggregate);
         if aggregate.op == AggregateOp::LimitRatio {
             for (head, row) in input.rows() {
                 let part = share_of_hashes(head);
                 let mut picked = out.push(head.clone());
-                for (step, v) in row.iter() {
+                for (step, cell) in row.cells() {
                     if is_in_ratio(params[step], part) {
-                        picked.set(step, v);
+                        picked.set_cell(step, cell);
                     }
                 }
                 out.settle_last()?;
@@ -62,20 +65,33 @@ impl Evaluator {
             }
             return Ok(out);
         }
-        for (head, row) in input.rows() {
-            out.push(head.clone()).values.copy_from_slice(row.values);
+        for head in input.heads() {
+            out.push(head.clone());
         }
         for members in &members {
             self.budget.check()?;
             for (step, k) in params.iter().enumerate() {
                 for i in rank(aggregate.op, *k, members, step, &input) {
-                    let v = input.row(i).values[step];
-                    out.row_mut(i).set(step, v);
+                    if let Some(cell) = input.row(i).cell(step) {
+                        out.row_mut(i).set_cell(step, cell);
+                    }
                 }
             }
         }
         out.settle(&self.budget)?;
         Ok(out)
+    }
+
+    /// Histograms have no rank; where anything is picked, that is told.
+    fn note_unranked(&self, aggregate: &Aggregate, params: &[f64], input: &Frame) {
+        let is_met = input
+            .rows()
+            .flat_map(|(_, row)| row.histograms())
+            .any(|(step, _)| params[step] >= 1.0);
+        if is_met {
+            self.notes
+                .histogram_ignored_in_aggregation(aggregate.op.as_str(), aggregate.span);
+        }
     }
 
     /// Is there anything to pick? Parameters that are none are errors.
@@ -135,6 +151,7 @@ impl Evaluator {
             grouping: aggregate.grouping.clone(),
             op: aggregate.op,
             expr: crate::promql::plan::Node::Number(0.0),
+            expr_span: aggregate.expr_span,
             param: None,
             without: aggregate.without,
             is_fused: false,
@@ -149,12 +166,21 @@ impl Evaluator {
         for (head, row) in input.rows() {
             self.budget.check()?;
             let mut last: Option<(u64, usize)> = None;
-            for (step, v) in row.iter() {
+            for (step, cell) in row.cells() {
+                let bits = match cell {
+                    Cell::Float(v) => Some(v.to_bits()),
+                    Cell::Histogram(_) => None,
+                };
                 let place = match last {
-                    Some((bits, place)) if bits == v.to_bits() => place,
+                    Some((known, place)) if bits == Some(known) => place,
                     _ => {
                         let mut builder = head.labels.to_builder();
-                        builder.set(&label, &format_f(v));
+                        match cell {
+                            Cell::Float(v) => builder.set(&label, &format_f(v)),
+                            Cell::Histogram(histogram) => {
+                                builder.set(&label, &histogram.to_string())
+                            }
+                        };
                         let labels = builder
                             .build()
                             .map_err(|error| QueryError::Execution(error.to_string()))?;
@@ -166,7 +192,7 @@ impl Evaluator {
                             })
                     }
                 };
-                last = Some((v.to_bits(), place));
+                last = bits.map(|bits| (bits, place));
                 let count = out.row(place).get(step).unwrap_or(0.0);
                 out.row_mut(place).set(step, count + 1.0);
             }
@@ -187,13 +213,15 @@ fn rank(op: AggregateOp, k: f64, members: &[usize], step: usize, input: &Frame) 
         return Vec::new();
     }
     let k = k.min(input.len() as u32 as f64) as usize;
+    if op == AggregateOp::Limitk {
+        let there = members.iter().copied();
+        let there = there.filter(|i| input.row(*i).is_present(step));
+        return there.take(k).collect();
+    }
     let mut there: Vec<(usize, f64)> = Vec::new();
     for i in members {
         if let Some(v) = input.row(*i).get(step) {
             there.push((*i, v));
-            if op == AggregateOp::Limitk && there.len() == k {
-                break;
-            }
         }
     }
     let by_value: fn(f64, f64) -> Ordering = match op {

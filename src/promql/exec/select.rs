@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::model::{Interval, is_stale};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head, RowMut};
+use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::extended;
@@ -24,6 +25,8 @@ pub(crate) enum Show {
     Value,
     /// Its time, in seconds.
     Seconds,
+    /// The time of a float, in seconds; a histogram itself.
+    SecondsOfFloats,
 }
 
 /// When each step looks.
@@ -100,6 +103,14 @@ impl SeriesWork for Look {
         (): &mut (),
         out: &mut Frame,
     ) -> Result<(), QueryError> {
+        let stripped;
+        let samples = if self.leaf.only_stats && !samples.ht.is_empty() {
+            let times = (0..self.grid.n).map(|i| self.time(i));
+            stripped = without_buckets(samples, times, self.lookback_ms - 1);
+            &stripped
+        } else {
+            samples
+        };
         let mut row = out.push(head);
         if self.leaf.extend == Some(Extend::Smoothed) {
             smooth(samples, self, &mut row);
@@ -130,7 +141,9 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
             if t > oldest && !histogram.is_stale() {
                 n += histogram.n_samples() as u64;
                 match look.show {
-                    Show::Value => row.set_histogram(i, Arc::clone(histogram)),
+                    Show::Value | Show::SecondsOfFloats => {
+                        row.set_histogram(i, Arc::clone(histogram));
+                    }
                     Show::Seconds => row.set(i, seconds(t)),
                 }
             }
@@ -146,7 +159,7 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
                 i,
                 match look.show {
                     Show::Value => v,
-                    Show::Seconds => seconds(t),
+                    Show::Seconds | Show::SecondsOfFloats => seconds(t),
                 },
             );
         }

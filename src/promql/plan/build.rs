@@ -77,6 +77,7 @@ impl Builder<'_> {
             offset_ms,
             at: self.at(selector.at),
             extend: selector.extend,
+            only_stats: false,
         })
     }
 
@@ -126,7 +127,7 @@ impl Builder<'_> {
 
     fn aggregate(&mut self, aggregate: &AggregateExpr, span: Span) -> Result<Node, QueryError> {
         let param = match &aggregate.param {
-            Some(param) => Some((self.node(param)?, param.span)),
+            Some(param) => Some((self.node(param)?, param.unparen().span)),
             None => None,
         };
         let mut grouping = aggregate.grouping.clone();
@@ -135,6 +136,7 @@ impl Builder<'_> {
         Ok(Node::Aggregate(Box::new(Aggregate {
             op: aggregate.op,
             expr: self.node(&aggregate.expr)?,
+            expr_span: aggregate.expr.unparen().span,
             param,
             grouping,
             without: aggregate.without,

@@ -16,6 +16,7 @@ pub(crate) mod grid;
 mod hints;
 mod invariant;
 mod print;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -79,6 +80,8 @@ pub(crate) struct Leaf {
     pub(crate) at: Option<TimestampMs>,
     /// How the edges of a range are treated.
     pub(crate) extend: Option<Extend>,
+    /// Of native histograms only count and sum are looked at, and whether counters were reset.
+    pub(crate) only_stats: bool,
 }
 
 /// A range vector.
@@ -175,6 +178,8 @@ pub(crate) struct Aggregate {
     pub(crate) op: AggregateOp,
     /// Over what.
     pub(crate) expr: Node,
+    /// Where that stands.
+    pub(crate) expr_span: Span,
     /// Parameter and where it stands.
     pub(crate) param: Option<(Node, Span)>,
     /// Labels, sorted and unique.
@@ -263,6 +268,7 @@ pub(crate) fn plan(expr: &Expr, context: &PlanContext) -> Result<Plan, QueryErro
     let mut plan = build::build(expr, context)?;
     fold::fold_constants(&mut plan.root);
     invariant::pin_invariants(&mut plan.root);
+    stats::leave_buckets_out(&mut plan.root);
     hints::bound_selectors(&mut plan, context);
     common::share_selectors(&mut plan);
     fuse::fuse_aggregations(&mut plan.root);

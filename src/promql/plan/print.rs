@@ -91,6 +91,9 @@ fn write_leaf(f: &mut fmt::Formatter<'_>, leaf: &Leaf) -> fmt::Result {
         Some(Extend::Smoothed) => write!(f, " smoothed")?,
         None => (),
     }
+    if leaf.only_stats {
+        write!(f, " without buckets")?;
+    }
     write_shift(f, leaf.offset_ms, leaf.at)
 }
 

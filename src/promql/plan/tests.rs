@@ -162,3 +162,34 @@ fn aggregations_of_series_as_they_are_computed_are_fused() {
         ]
     );
 }
+
+#[test]
+fn selectors_below_counts_and_sums_of_histograms_need_no_buckets() {
+    let leaf = |query: &str| {
+        let plan = planned(query);
+        let line = plan.lines().find(|line| line.contains("#0"));
+        line.unwrap().trim().to_owned()
+    };
+    for query in [
+        "histogram_count(h)",
+        "histogram_sum(-sum(h))",
+        "abs(histogram_avg(h offset 0s))",
+    ] {
+        assert_eq!(leaf(query), "select #0 without buckets: vector", "{query}");
+    }
+    assert_eq!(
+        leaf("histogram_count(rate(h[5m]))"),
+        "range 5m of #0 without buckets: matrix"
+    );
+    for query in [
+        "h",
+        "histogram_stddev(h)",
+        "histogram_quantile(0.5, h)",
+        "histogram_count(h </ 5)",
+        "histogram_quantile(0.5, histogram_count(h))",
+        "histogram_count(last_over_time(h[5m:1m]))",
+        "last_over_time(histogram_count(h)[5m:1m])",
+    ] {
+        assert_eq!(leaf(query), "select #0: vector", "{query}");
+    }
+}
