@@ -20,7 +20,8 @@ impl Evaluator {
 
     /// `absent_over_time(m)`.
     pub(crate) fn absent_over_time(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
-        let frame = self.range_call(call, RangeFn::PresentOverTime, grid)?;
+        // One that keeps names: without them series may have the same labels, which is no matter here.
+        let frame = self.range_call(call, RangeFn::LastOverTime, grid)?;
         self.where_nothing(call, grid, &frame.any_present())
     }
 

@@ -119,16 +119,20 @@ impl Evaluator {
     fn clamp_between(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
         let min = self.scalar(arg(call, 1)?, grid)?;
         let max = self.scalar(arg(call, 2)?, grid)?;
-        let mut frame = self.map(call, grid, |step, v| clamp(v, min[step], max[step]))?;
+        let mut frame = self.vector(arg(call, 0)?, grid)?;
+        frame.drop_histograms();
         for i in 0..frame.len() {
             let mut row = frame.row_mut(i);
             for step in 0..grid.n {
+                row.values[step] = clamp(row.values[step], min[step], max[step]);
                 if max[step] < min[step] {
                     row.unset(step);
                 }
             }
         }
+        // Nothing has a name where nothing is left.
         frame.settle(&self.budget)?;
+        self.drop_names(&mut frame)?;
         Ok(frame)
     }
 

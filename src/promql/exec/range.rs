@@ -192,7 +192,7 @@ impl Evaluator {
                 call.name
             )));
         };
-        self.check_params(func, &scalars)?;
+        self.note_params(func, &scalars);
         let mut scalars = scalars.into_iter().map(|(values, _)| values);
         let job = Job {
             func,
@@ -264,8 +264,9 @@ impl Evaluator {
             let mut floats = Vec::new();
             let n = slide.each(&living, &self.budget, |_, w| {
                 let (mut t, mut v) = (w.t, w.v);
-                if slide.extend.is_some() {
-                    extended::anchor(w, &mut anchored_t, &mut anchored_v);
+                if let Some(extend) = slide.extend {
+                    let is_smoothed = extend == Extend::Smoothed;
+                    extended::anchor(w, is_smoothed, &mut anchored_t, &mut anchored_v);
                     (t, v) = (&anchored_t, &anchored_v);
                 }
                 floats.extend(t.iter().zip(v).map(|(t, v)| Sample { t: *t, v: *v }));
@@ -351,35 +352,16 @@ impl Evaluator {
         }
     }
 
-    fn check_params(&self, func: RangeFn, scalars: &[(Vec<f64>, Span)]) -> Result<(), QueryError> {
-        let param = |i: usize| scalars.get(i).map(|(values, _)| &values[..]);
-        let params = [0, 1].map(|i| param(i).unwrap_or_default());
-        let first_span = scalars.first().map(|(_, span)| *span);
-        match func {
-            RangeFn::QuantileOverTime => {
-                for q in params[0] {
-                    if q.is_nan() || *q < 0.0 || *q > 1.0 {
-                        self.notes
-                            .invalid_quantile(*q, first_span.unwrap_or_default());
-                    }
-                }
+    fn note_params(&self, func: RangeFn, scalars: &[(Vec<f64>, Span)]) {
+        let Some((values, span)) = scalars.first() else {
+            return;
+        };
+        for q in values {
+            let is_quantile = (0.0..=1.0).contains(q);
+            if func == RangeFn::QuantileOverTime && !is_quantile {
+                self.notes.invalid_quantile(*q, *span);
             }
-            RangeFn::DoubleExponentialSmoothing => {
-                let is_bad = |v: &&f64| **v <= 0.0 || **v >= 1.0;
-                if let Some(sf) = params[0].iter().find(is_bad) {
-                    return Err(QueryError::execution(format!(
-                        "invalid smoothing factor. Expected: 0 < sf < 1, got: {sf:.6}"
-                    )));
-                }
-                if let Some(tf) = params[1].iter().find(is_bad) {
-                    return Err(QueryError::execution(format!(
-                        "invalid trend factor. Expected: 0 < tf < 1, got: {tf:.6}"
-                    )));
-                }
-            }
-            _ => (),
         }
-        Ok(())
     }
 }
 
@@ -463,7 +445,9 @@ impl Job {
             return Ok((n, widest));
         }
         let appeared_t = samples.t.first().copied().unwrap_or_default();
+        let mut refused = None;
         let n = slide.each(samples, budget, |i, w| {
+            refused = refused.take().or_else(|| self.refusal(i));
             widest = widest.max(w.t.len());
             let v = match slide.extend {
                 Some(extend) => self.extended(w, extend, scratch),
@@ -473,7 +457,28 @@ impl Job {
                 row.set(i, v);
             }
         })?;
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
         Ok((n, widest))
+    }
+
+    /// Factors of a smoothing lie between 0 and 1, at least where there is anything to smooth.
+    fn refusal(&self, i: usize) -> Option<QueryError> {
+        if self.func != RangeFn::DoubleExponentialSmoothing {
+            return None;
+        }
+        [("smoothing", "sf"), ("trend", "tf")]
+            .into_iter()
+            .zip(&self.params)
+            .find_map(|((kind, sign), values)| {
+                let factor = values
+                    .get(i)
+                    .filter(|factor| **factor <= 0.0 || **factor >= 1.0)?;
+                Some(QueryError::execution(format!(
+                    "invalid {kind} factor. Expected: 0 < {sign} < 1, got: {factor:.6}"
+                )))
+            })
     }
 
     fn general(
@@ -513,7 +518,7 @@ impl Job {
             RangeFn::Increase => extended::change(w, is_smoothed, true, false),
             RangeFn::Delta => extended::change(w, is_smoothed, false, false),
             other => {
-                extended::anchor(w, &mut scratch.t, &mut scratch.v);
+                extended::anchor(w, is_smoothed, &mut scratch.t, &mut scratch.v);
                 let anchored = Window {
                     t: &scratch.t,
                     v: &scratch.v,

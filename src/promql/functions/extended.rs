@@ -93,11 +93,11 @@ pub(crate) fn change(
     Some(value)
 }
 
-/// The samples of an anchored range: the value at its left edge, what lies inside, the value at its right edge.
-pub(crate) fn anchor(w: &Window<'_>, t: &mut Vec<i64>, v: &mut Vec<f64>) {
+/// The samples of an extended range: the value at its left edge, what lies inside, the value at its right edge.
+pub(crate) fn anchor(w: &Window<'_>, is_smoothed: bool, t: &mut Vec<i64>, v: &mut Vec<f64>) {
     t.clear();
     v.clear();
-    let Some(edges) = edges(w, false, false) else {
+    let Some(edges) = edges(w, is_smoothed, false) else {
         return;
     };
     let (from, to) = edges.inside(w);
@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn anchoring_puts_samples_on_both_edges() {
         let (mut t, mut v) = (Vec::new(), Vec::new());
-        anchor(&window(&[1.0, 2.0, 3.0], 30_000, 130_000), &mut t, &mut v);
+        let w = window(&[1.0, 2.0, 3.0], 30_000, 130_000);
+        anchor(&w, false, &mut t, &mut v);
         assert_eq!(t, [30_000, 60_000, 120_000, 130_000]);
         assert_eq!(v, [1.0, 2.0, 3.0, 3.0]);
     }

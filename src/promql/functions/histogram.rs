@@ -120,7 +120,8 @@ fn cumulative_quantile(q: f64, buckets: &[Bucket]) -> Option<f64> {
         if bucket.bound <= 0.0 {
             return Some(bucket.bound);
         }
-        return Some(bucket.bound * (rank / bucket.count));
+        // From a start of 0, which also takes the sign of a zero away.
+        return Some(0.0 + bucket.bound * (rank / bucket.count));
     };
     let (count, rank) = (bucket.count - below.count, rank - below.count);
     Some(below.bound + (bucket.bound - below.bound) * (rank / count))

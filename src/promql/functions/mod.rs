@@ -5,6 +5,7 @@
 //! Tested by: the tests beside each family and the conformance scripts.
 pub(crate) mod date;
 pub(crate) mod extended;
+pub(crate) mod heap;
 pub(crate) mod histogram;
 pub(crate) mod histogram_mean;
 pub(crate) mod kahan;
