@@ -298,14 +298,19 @@ mod tests {
                 }
             }
         }
-        for left in &matchers {
-            for right in &matchers {
+        let series: Vec<Labels> = (0..100).map(labels).collect();
+        let hits = |m: &Matcher| -> Vec<bool> {
+            let matches = |labels: &Labels| m.matches(labels.value(&m.name));
+            series.iter().map(matches).collect()
+        };
+        let hits: Vec<Vec<bool>> = matchers.iter().map(hits).collect();
+        for (left, in_left) in matchers.iter().zip(&hits) {
+            for (right, in_right) in matchers.iter().zip(&hits) {
                 let pair = [left.clone(), right.clone()];
-                let scan: Vec<u64> = (0..100)
-                    .filter(|n| {
-                        let labels = labels(*n);
-                        pair.iter().all(|m| m.matches(labels.value(&m.name)))
-                    })
+                let both = in_left.iter().zip(in_right).map(|(l, r)| *l && *r);
+                let scan: Vec<u64> = (0..)
+                    .zip(both)
+                    .filter_map(|(n, hit)| hit.then_some(n))
                     .collect();
                 assert_eq!(found(&postings, &pair), scan, "{pair:?}");
             }
