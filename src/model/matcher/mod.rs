@@ -213,6 +213,60 @@ mod tests {
         assert!(regex(r"[[:alpha:]&&]+").matches("a&"));
         assert!(regex(r"[]a]+").matches("]a"));
         assert!(Matcher::new(MatchType::Regex, "a", "(").is_err());
+        assert!(regex(r"a{01}").matches("a{01}"));
+        assert!(regex(r"\<\p{^Lu}").matches("<a"));
+    }
+
+    #[test]
+    fn classes_and_boundaries_are_those_of_ascii() {
+        for (pattern, value, is_match) in [
+            (r"\w", "a", true),
+            (r"\w", "é", false),
+            (r"\W", "é", true),
+            (r"[\w-]", "é", false),
+            (r"[^\W]", "é", false),
+            (r"\d", "٣", false),
+            (r"[\d]+", "12", true),
+            (r"\s", "\u{a0}", false),
+            (r"\s", "\u{b}", false),
+            (r"é\b", "é", false),
+            (r"\Bé", "é", true),
+            (r"a\b.*", "aé", true),
+        ] {
+            assert_eq!(
+                regex(pattern).matches(value),
+                is_match,
+                "{pattern} on {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_go_refuses_is_refused_in_its_words() {
+        for (pattern, fault) in [
+            ("x**", "invalid nested repetition operator: `**`"),
+            ("ax+*?b", "invalid nested repetition operator: `+*?`"),
+            ("a{2}{3}", "invalid nested repetition operator: `{2}{3}`"),
+            ("a{1001}", "invalid repeat count: `{1001}`"),
+            ("a{3,2}", "invalid repeat count: `{3,2}`"),
+            ("(?x) a", "invalid or unsupported Perl syntax: `(?x`"),
+            ("a(?=b)", "invalid or unsupported Perl syntax: `(?=`"),
+            ("(?", "invalid or unsupported Perl syntax: `(?`"),
+            (r"\u0041", r"invalid escape sequence: `\u`"),
+            (r"(a)\1", r"invalid escape sequence: `\1`"),
+            ("a\\", "trailing backslash at end of expression: ``"),
+            ("[c-a]", "invalid character class range: `c-a`"),
+            ("[a--b]", "invalid character class range: `a--`"),
+            ("x[a", "missing closing ]: `[a`"),
+        ] {
+            let error = Matcher::new(MatchType::Regex, "a", pattern).unwrap_err();
+            assert_eq!(error.reason, fault, "{pattern}");
+        }
+        for fine in [
+            "x*?", "(?i)a", "(?i-s:a)", "(?P<n>a)", "[a-c-e]", "[]-a]", r"\Q**", r"\01",
+        ] {
+            assert!(Matcher::new(MatchType::Regex, "a", fine).is_ok(), "{fine}");
+        }
     }
 
     #[test]

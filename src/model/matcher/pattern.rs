@@ -5,7 +5,7 @@ use regex::Regex;
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
 use crate::model::matcher::MatcherError;
-use crate::model::matcher::dialect::translate_go_pattern;
+use crate::model::matcher::dialect::{fault, translate_go_pattern};
 use crate::model::matcher::glob::{Gap, Glob};
 
 /// A compiled pattern may take this much memory; Prometheus has no such limit but runs on RE2, which does.
@@ -49,6 +49,9 @@ enum Accepts {
 
 /// Compiles a pattern in Go's dialect, anchored on both ends, with `.` matching newlines: for matchers and relabelling.
 pub fn compile_anchored(go_pattern: &str) -> Result<Regex, MatcherError> {
+    if let Some(fault) = fault(go_pattern) {
+        return Err(refused(go_pattern, &fault));
+    }
     let translated = anchored(go_pattern);
     regex::RegexBuilder::new(&translated)
         .size_limit(REGEX_BYTES_MAX)

@@ -157,7 +157,10 @@ fn is_open_range(pattern: &str) -> bool {
 /// Says the common faults of patterns in the words of Go's `regexp`, which clients know.
 fn describe_pattern_error(error: &MatcherError) -> String {
     let MatcherError { pattern, reason } = error;
-    let said = if reason.contains("repetition operator missing expression") {
+    let said = if reason.ends_with('`') {
+        // Found by the rules of Go itself.
+        reason.clone()
+    } else if reason.contains("repetition operator missing expression") {
         let operator = pattern
             .chars()
             .find(|c| matches!(c, '*' | '+' | '?'))
