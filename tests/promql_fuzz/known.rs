@@ -1,0 +1,201 @@
+//! Where two versions of Prometheus mean different things, and why.
+//!
+//! Each difference is judged on the smallest query that still shows it, so that a list of a few names does not excuse
+//! what merely stands beside one.
+
+use gauntlet::promql::parse::ast::{AggregateOp, BinaryOp, Expr, ExprKind};
+use gauntlet::promql::parse::parse_expr;
+
+use crate::answer::{Answer, Value};
+use crate::case::Case;
+use crate::leaves::Dialect;
+use crate::shrink::children;
+
+/// A difference that is known.
+struct Known {
+    /// Why the versions differ.
+    reason: &'static str,
+    /// In which shrunk queries, and in which answers to them.
+    holds: fn(&Expr, &Answer, &Answer) -> bool,
+}
+
+/// What 3.14 does that we do not repeat.
+const NEWEST: &[Known] = &[Known {
+    reason: "3.14 loses the samples of a subquery with @ when another argument of the function stands beside it",
+    holds: |expr, _, _| any(expr, &is_pinned_beside_others),
+}];
+
+/// What means one thing in 2.42 and another in 3.14.
+const BOTH: &[Known] = &[
+    Known {
+        reason: "2.42 limits extrapolation to the counter's zero before it looks for a gap at the start, 3.14 after it",
+        holds: |expr, ours, theirs| {
+            any(expr, &|expr| calls(expr, &["rate", "increase"]))
+                && all_values(ours, theirs, is_less_extrapolated)
+        },
+    },
+    Known {
+        reason: "2.42 keeps the metric name through atan2",
+        holds: |expr, _, _| any(expr, &|expr| is_binary(expr, |op| op == BinaryOp::Atan2)),
+    },
+    Known {
+        reason: "2.42 refuses a k that is no 64-bit integer even where it picks nothing",
+        holds: |expr, _, theirs| any(expr, &is_ranking) && is_error(theirs, "flows int64"),
+    },
+    Known {
+        reason: "2.42 takes the worst out of a full heap and puts the new one in, 3.14 replaces it: equals differ",
+        holds: |expr, ours, theirs| any(expr, &is_ranking) && has_same_values(ours, theirs),
+    },
+    Known {
+        reason: "2.42 shifts samples pinned by @ with every step when another argument of the function stands beside them",
+        holds: |expr, _, _| any(expr, &is_pinned_beside_others),
+    },
+    Known {
+        reason: "2.42 has no deviation of one infinity or NaN, and NaN where a deviation overflows",
+        holds: |expr, ours, theirs| {
+            any(expr, &is_deviation)
+                && all_values(ours, theirs, |ours, theirs| {
+                    !ours.is_finite() && (theirs.is_nan() || theirs == 0.0)
+                })
+        },
+    },
+    Known {
+        reason: "3.14 looks for partners before it compares, 2.42 only for those that compare",
+        holds: |expr, ours, _| {
+            any(expr, &|expr| is_binary(expr, BinaryOp::is_comparison))
+                && is_error(ours, "multiple matches for labels")
+        },
+    },
+    Known {
+        reason: "2.42 adds the label of count_values to those it groups by at every step anew, out of order",
+        holds: |expr, _, _| any(expr, &is_grouped_count_values),
+    },
+    Known {
+        reason: "3.14 adds up with compensation where 2.42 does not, which shows in labels made of values",
+        holds: |expr, _, _| any(expr, &is_count_values) && any(expr, &is_sum),
+    },
+];
+
+/// The reason why a shrunk case differs; `None` for what must not.
+pub(crate) fn reason(
+    case: &Case,
+    ours: &Answer,
+    theirs: &Answer,
+    dialect: Dialect,
+) -> Option<&'static str> {
+    let expr = parse_expr(&case.query).ok()?;
+    let known = match dialect {
+        Dialect::Both => BOTH,
+        Dialect::Newest => NEWEST,
+    };
+    known
+        .iter()
+        .find(|known| (known.holds)(&expr, ours, theirs))
+        .map(|known| known.reason)
+}
+
+/// Does `holds` for an expression or one inside it?
+fn any(expr: &Expr, holds: &dyn Fn(&Expr) -> bool) -> bool {
+    holds(expr) || children(expr).into_iter().any(|child| any(child, holds))
+}
+
+fn calls(expr: &Expr, names: &[&str]) -> bool {
+    matches!(&expr.kind, ExprKind::Call(call) if names.contains(&call.func.name))
+}
+
+fn is_binary(expr: &Expr, is_op: fn(BinaryOp) -> bool) -> bool {
+    matches!(&expr.kind, ExprKind::Binary(binary) if is_op(binary.op))
+}
+
+fn aggregates(expr: &Expr, ops: &[AggregateOp]) -> bool {
+    matches!(&expr.kind, ExprKind::Aggregate(aggregate) if ops.contains(&aggregate.op))
+}
+
+fn is_ranking(expr: &Expr) -> bool {
+    aggregates(expr, &[AggregateOp::Topk, AggregateOp::Bottomk])
+}
+
+fn is_count_values(expr: &Expr) -> bool {
+    aggregates(expr, &[AggregateOp::CountValues])
+}
+
+fn is_grouped_count_values(expr: &Expr) -> bool {
+    is_count_values(expr)
+        && matches!(&expr.kind, ExprKind::Aggregate(aggregate) if !aggregate.without && !aggregate.grouping.is_empty())
+}
+
+fn is_sum(expr: &Expr) -> bool {
+    aggregates(expr, &[AggregateOp::Sum, AggregateOp::Avg])
+}
+
+fn is_deviation(expr: &Expr) -> bool {
+    aggregates(expr, &[AggregateOp::Stddev, AggregateOp::Stdvar])
+        || calls(expr, &["stddev_over_time", "stdvar_over_time"])
+}
+
+/// A range vector with `@` as one of several arguments.
+fn is_pinned_beside_others(expr: &Expr) -> bool {
+    let ExprKind::Call(call) = &expr.kind else {
+        return false;
+    };
+    1 < call.args.len()
+        && call.args.iter().any(|arg| match &arg.kind {
+            ExprKind::Subquery(subquery) => subquery.at.is_some(),
+            ExprKind::Matrix(matrix) => matrix.selector.at.is_some(),
+            _ => false,
+        })
+}
+
+fn is_error(answer: &Answer, part: &str) -> bool {
+    matches!(answer, Answer::Error(error) if error.contains(part))
+}
+
+/// Half of the mean distance of samples against up to 1.1 of it, of two samples or more.
+fn is_less_extrapolated(ours: f64, theirs: f64) -> bool {
+    ours < theirs && theirs < 1.41 * ours
+}
+
+/// Do all values of two answers that differ differ so?
+fn all_values(ours: &Answer, theirs: &Answer, differ_so: fn(f64, f64) -> bool) -> bool {
+    let (Answer::Series(_, ours), Answer::Series(_, theirs)) = (ours, theirs) else {
+        return false;
+    };
+    ours.len() == theirs.len()
+        && ours.iter().zip(theirs).all(|(ours, theirs)| {
+            ours.labels == theirs.labels
+                && ours.points.len() == theirs.points.len()
+                && ours
+                    .points
+                    .iter()
+                    .zip(&theirs.points)
+                    .all(|(ours, theirs)| match (&ours.1, &theirs.1) {
+                        (Value::Float(ours), Value::Float(theirs)) => {
+                            ours.to_bits() == theirs.to_bits()
+                                || (ours.is_nan() && theirs.is_nan())
+                                || differ_so(*ours, *theirs)
+                        }
+                        _ => false,
+                    })
+        })
+}
+
+/// The same values under other labels?
+fn has_same_values(ours: &Answer, theirs: &Answer) -> bool {
+    let values = |answer: &Answer| match answer {
+        Answer::Series(_, series) => {
+            let mut bits: Vec<u64> = series
+                .iter()
+                .flat_map(|series| &series.points)
+                .map(|(_, value)| match value {
+                    Value::Float(v) if v.is_nan() => f64::NAN.to_bits(),
+                    Value::Float(v) => v.to_bits(),
+                    Value::Histogram(_) => 0,
+                })
+                .collect();
+            bits.sort_unstable();
+            Some(bits)
+        }
+        Answer::Error(_) | Answer::Text(_) => None,
+    };
+    values(ours).is_some() && values(ours) == values(theirs)
+}
