@@ -159,6 +159,7 @@ fn open_rim(
         query: query.clone(),
         bulk: bulk.clone(),
         gate: opening.gate,
+        memory: ports.settings.engine.memory.clone(),
         writes: ports.writes.clone(),
         bucket: opening.bucket,
     };

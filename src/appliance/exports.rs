@@ -15,6 +15,7 @@ use crate::foundation::pool::Pool;
 use crate::foundation::process::register_process_metrics;
 use crate::gateway::Gateway;
 use crate::model::TimestampMs;
+use crate::promql::MemoryPool;
 use crate::scrape::ScrapeManager;
 use crate::tsdb::{HeadStats, Tsdb};
 
@@ -23,6 +24,7 @@ pub(crate) struct Exported {
     pub(crate) query: Pool,
     pub(crate) bulk: Pool,
     pub(crate) gate: Gate,
+    pub(crate) memory: MemoryPool,
     pub(crate) writes: Gate,
     pub(crate) bucket: Arc<MeteredBucket>,
 }
@@ -39,7 +41,10 @@ pub(crate) fn export(metrics: &Metrics, opened: &Opened, actors: &Actors, more: 
     metrics.read(move |readings| read_gateway(readings, &gateway));
     let scrape = Arc::clone(&opened.scrape);
     metrics.read(move |readings| read_scrape(readings, &scrape));
-    metrics.read(move |readings| read_bounds(readings, &more));
+    metrics.read(move |readings| {
+        read_bounds(readings, &more);
+        read_memory(readings, &more.memory);
+    });
 }
 
 /// Lets the ports' metrics tell what is known before the database is open.
@@ -418,6 +423,29 @@ fn read_scrape(r: &mut Readings<'_, '_>, scrape: &ScrapeManager) {
     for (name, help, value) in scrape.counters().all() {
         r.counter(name, help, value);
     }
+}
+
+fn read_memory(r: &mut Readings<'_, '_>, memory: &MemoryPool) {
+    r.gauge_of(
+        "gauntlet_query_memory_bytes",
+        "Memory that queries have booked.",
+        memory.used(),
+    );
+    r.gauge_of(
+        "gauntlet_query_memory_peak_bytes",
+        "The most memory that queries had booked at one time.",
+        memory.peak(),
+    );
+    r.gauge_of(
+        "gauntlet_query_memory_max_bytes",
+        "Memory that queries may book together.",
+        memory.max(),
+    );
+    r.counter(
+        "gauntlet_query_memory_refused_total",
+        "Times a query was refused memory, which ended it.",
+        memory.n_refused(),
+    );
 }
 
 fn read_bounds(r: &mut Readings<'_, '_>, more: &Exported) {

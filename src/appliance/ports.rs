@@ -175,6 +175,7 @@ fn class(error: &AskError) -> ErrorType {
             ErrorKind::Canceled => ErrorType::Canceled,
             ErrorKind::Timeout => ErrorType::Timeout,
             ErrorKind::Internal => ErrorType::Internal,
+            ErrorKind::Unavailable => ErrorType::Unavailable,
         },
         // 503, which clients repeat: a full queue is a wait that would not have ended in time.
         AskError::NoTurn | AskError::Full(_) => ErrorType::Timeout,

@@ -12,10 +12,11 @@ use crate::api::grpc::GrpcSettings;
 use crate::api::http::HttpSettings;
 use crate::bucket::{BucketKind, BucketSettings};
 use crate::config::appliance as typed;
-use crate::config::appliance::{GrpcKeys, HttpKeys, WalSync};
+use crate::config::appliance::{GrpcKeys, HttpKeys, QueryKeys, WalSync};
+use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
 use crate::model::{ExternalLabels, TimestampMs};
-use crate::promql::EngineSettings;
+use crate::promql::{EngineSettings, MemoryPool};
 use crate::tsdb::{RetentionSettings, TsdbSettings};
 
 /// Every room's settings, checked.
@@ -135,7 +136,10 @@ impl Settings {
             },
             prefix: String::new(),
         });
+        let (memory_max, memory_per_query_max) = memory_bounds(&query, memory_bytes());
         let engine = EngineSettings {
+            memory_per_query_max,
+            memory: MemoryPool::new(memory_max),
             lookback_ms: millis(query.lookback),
             samples_max: query.samples_max,
             timeout_ms: millis(query.timeout),
@@ -179,6 +183,13 @@ impl Settings {
             started_ms,
         }
     }
+}
+
+/// Bytes that all queries may hold, and one.
+fn memory_bounds(query: &QueryKeys, machine_bytes: u64) -> (u64, u64) {
+    let all = query.memory_max.map_or(machine_bytes / 2, NonZeroU64::get);
+    let one = query.memory_per_query_max.map_or(all / 2, NonZeroU64::get);
+    (all, one.min(all))
 }
 
 fn grpc_settings(grpc: &GrpcKeys) -> GrpcSettings {

@@ -12,6 +12,7 @@ use crate::appliance::features::features;
 use crate::appliance::ports::Ports;
 use crate::appliance::reload::reload;
 use crate::foundation::metrics::Form;
+use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
 
 use crate::scrape::{Health, ScrapeManager};
@@ -67,7 +68,7 @@ impl StatusPort for Status {
                 .get()
                 .map_or(0, |opened| opened.actors.records.len() as u64),
             n_threads: (ports.settings.query_threads + ports.settings.bulk_threads) as u64,
-            memory_limit_bytes: 0,
+            memory_limit_bytes: memory_bytes(),
             storage_retention: ports.settings.retention_text.clone(),
         }
     }

@@ -41,6 +41,27 @@ pub fn process_facts() -> ProcessFacts {
     facts
 }
 
+/// Where control groups say how much memory their members may have: version 2, and version 1.
+const CGROUP_LIMITS: [&str; 2] = [
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+];
+
+/// Bytes of memory this process may have: the machine's, or what its control group allows if that is less.
+pub fn memory_bytes() -> u64 {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    memory_limit(&read("/proc/meminfo"), &CGROUP_LIMITS.map(read))
+}
+
+fn memory_limit(meminfo: &str, cgroups: &[String; 2]) -> u64 {
+    let machine = match number_after(meminfo, "MemTotal:") {
+        0 => u64::MAX,
+        kib => kib.saturating_mul(1024),
+    };
+    let limits = cgroups.iter().filter_map(|text| text.trim().parse().ok());
+    limits.chain([machine]).min().unwrap_or(machine)
+}
+
 /// Adds the `process_*` metrics that every client library exposes.
 pub fn register_process_metrics(metrics: &Metrics) {
     metrics.read(|readings| {
@@ -139,6 +160,20 @@ mod tests {
             start_seconds: 1042.0,
         };
         assert_eq!(facts, expect);
+    }
+
+    #[test]
+    fn memory_is_the_machines_unless_a_control_group_allows_less() {
+        let limit = |version_2: &str, version_1: &str| {
+            let cgroups = [version_2.to_owned(), version_1.to_owned()];
+            memory_limit("MemFree: 1 kB\nMemTotal:       2048 kB\n", &cgroups)
+        };
+        assert_eq!(limit("", ""), 2 << 20);
+        assert_eq!(limit("max\n", ""), 2 << 20);
+        assert_eq!(limit("1048576\n", ""), 1 << 20);
+        assert_eq!(limit("", "9223372036854771712\n"), 2 << 20);
+        assert_eq!(memory_limit("", &[String::new(), String::new()]), u64::MAX);
+        assert!((1 << 20) < memory_bytes());
     }
 
     #[test]

@@ -10,10 +10,11 @@ use crate::promql::annotations::Annotations;
 use crate::promql::exec::source::select_all;
 use crate::promql::exec::{EvalContext, Evaluator, Value, finish};
 use crate::promql::limits::{Budget, QueryError};
+use crate::promql::memory::{Held, Hold, MemoryPool};
 use crate::promql::parse::ast::{Expr, ValueType};
 use crate::promql::parse::parse_expr;
 use crate::promql::plan::{Grid, Node, Plan, PlanContext, plain_plan, plan};
-use crate::promql::value::{QueryOutput, QueryStats, QueryValue};
+use crate::promql::value::{QueryOutput, QueryStats, QueryValue, VectorSample};
 use crate::storage::Queryable;
 
 /// What every query of an engine goes by.
@@ -23,6 +24,10 @@ pub struct EngineSettings {
     pub lookback_ms: i64,
     /// The most samples one query may hold.
     pub samples_max: u64,
+    /// The most bytes one query may hold.
+    pub memory_per_query_max: u64,
+    /// What all queries may hold together.
+    pub memory: MemoryPool,
     /// How long a query may take, unless it says less.
     pub timeout_ms: i64,
     /// Step of subqueries that name none.
@@ -40,6 +45,8 @@ impl Default for EngineSettings {
         Self {
             lookback_ms: 300_000,
             samples_max: 50_000_000,
+            memory_per_query_max: u64::MAX,
+            memory: MemoryPool::default(),
             timeout_ms: 120_000,
             subquery_step_ms: 60_000,
             delayed_name_removal: true,
@@ -175,6 +182,23 @@ impl Engine {
         self.answer(queryable, &question, options)
     }
 
+    fn budget(&self, began_ms: i64, options: &QueryOptions) -> Arc<Budget> {
+        let settings = &self.settings;
+        let timeout_ms = options
+            .timeout_ms
+            .map_or(settings.timeout_ms, |asked| asked.min(settings.timeout_ms));
+        let samples_max = options.samples_max.map_or(settings.samples_max, |asked| {
+            asked.min(settings.samples_max)
+        });
+        let budget = Budget::new(
+            samples_max,
+            options.cancel.clone(),
+            Arc::clone(&settings.clock),
+            began_ms.saturating_add(timeout_ms),
+        );
+        Arc::new(budget.with_memory(settings.memory.clone(), settings.memory_per_query_max))
+    }
+
     fn answer(
         &self,
         queryable: Arc<dyn Queryable>,
@@ -183,18 +207,7 @@ impl Engine {
     ) -> Result<QueryOutput, QueryError> {
         let settings = &self.settings;
         let lookback_ms = options.lookback_ms.unwrap_or(settings.lookback_ms).max(1);
-        let timeout_ms = options
-            .timeout_ms
-            .map_or(settings.timeout_ms, |asked| asked.min(settings.timeout_ms));
-        let samples_max = options.samples_max.map_or(settings.samples_max, |asked| {
-            asked.min(settings.samples_max)
-        });
-        let budget = Arc::new(Budget::new(
-            samples_max,
-            options.cancel.clone(),
-            Arc::clone(&settings.clock),
-            question.began_ms.saturating_add(timeout_ms),
-        ));
+        let budget = self.budget(question.began_ms, options);
         let notes = Arc::new(Annotations::default());
         let make_plan = if options.plain_plan { plain_plan } else { plan };
         let plan = make_plan(
@@ -207,7 +220,13 @@ impl Engine {
                 subquery_step_ms: settings.subquery_step_ms,
             },
         )?;
-        let (selected, cost) = select_all(&plan, &*queryable, question.step_ms, &budget, &notes)?;
+        let (selected, cost) = select_all(
+            &plan,
+            &*queryable,
+            (question.text, question.step_ms),
+            &budget,
+            &notes,
+        )?;
         let prepared_ms = settings.clock.now_ms();
         let evaluator = Evaluator {
             context: EvalContext {
@@ -222,6 +241,7 @@ impl Engine {
             selected: selected.into(),
             queryable,
             budget: Arc::clone(&budget),
+            answer: Arc::new(Hold::new(&budget)),
             notes: Arc::clone(&notes),
             n_queried: Arc::default(),
             n_read: Arc::default(),
@@ -244,7 +264,9 @@ impl Engine {
                 total_queryable_samples: evaluator.n_queried.load(Ordering::Relaxed),
                 samples_read: evaluator.n_read.load(Ordering::Relaxed),
                 peak_samples: budget.peak(),
+                peak_bytes: budget.memory().peak(),
             },
+            held: Held::new(evaluator.answer),
         })
     }
 }
@@ -256,7 +278,8 @@ fn evaluate(
 ) -> Result<QueryValue, QueryError> {
     let grid = question.grid;
     if let Node::Range(range) = &plan.root {
-        return Ok(QueryValue::Matrix(evaluator.whole_range(range, grid)?));
+        let matrix = evaluator.whole_range(range, grid)?;
+        return Ok(QueryValue::Matrix(matrix));
     }
     if question.is_range {
         return evaluate_range(evaluator, plan, grid);
@@ -272,6 +295,9 @@ fn evaluate(
         },
         Value::Vector(frame) => {
             let frame = evaluator.finish(frame)?;
+            evaluator
+                .answer
+                .add(frame.len().saturating_mul(size_of::<VectorSample>()))?;
             QueryValue::Vector(finish::to_vector(&frame, grid.start))
         }
     })
@@ -295,7 +321,7 @@ fn evaluate_range(
         .map(|selected| selected.series.len())
         .sum();
     let steps = (CELLS_PER_SLICE / n_series.max(1)).max(STEPS_PER_SLICE_MIN);
-    let mut matrix = finish::Matrix::new(&evaluator.budget);
+    let mut matrix = finish::Matrix::new(&evaluator.budget, &evaluator.answer);
     for slice in grid.slices(steps) {
         match evaluator.eval(&plan.root, slice)? {
             Value::Scalar(values) => matrix.add_scalar(&values, slice)?,
@@ -303,5 +329,5 @@ fn evaluate_range(
             Value::Text(_) => return Err(QueryError::execution("a string over a range")),
         }
     }
-    Ok(QueryValue::Matrix(matrix.into_sorted()))
+    Ok(QueryValue::Matrix(matrix.into_sorted()?))
 }

@@ -1,12 +1,13 @@
 //! How much a query may hold, and for how long.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
 use crate::foundation::cancel::CancelReason;
 use crate::foundation::{Cancel, Clock};
+use crate::promql::memory::{Ledger, MemoryPool};
 use crate::storage::StorageError;
 
 /// The class of an error, as the HTTP API names it.
@@ -22,6 +23,8 @@ pub enum ErrorKind {
     Timeout,
     /// The storage failed.
     Internal,
+    /// There is no room now; the same query may be answered later.
+    Unavailable,
 }
 
 impl ErrorKind {
@@ -33,11 +36,12 @@ impl ErrorKind {
             Self::Canceled => "canceled",
             Self::Timeout => "timeout",
             Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
         }
     }
 }
 
-/// Why a query has no answer. The texts are Prometheus'.
+/// Why a query has no answer. The texts are Prometheus', but for those of memory, which it does not bound.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum QueryError {
@@ -50,6 +54,12 @@ pub enum QueryError {
     /// More samples than the query may hold.
     #[error("query processing would load too many samples into memory in {0}")]
     TooManySamples(&'static str),
+    /// More memory than one query may hold.
+    #[error("{0}")]
+    MemoryOfQuery(String),
+    /// More memory than all queries together may hold.
+    #[error("{0}")]
+    MemoryOfAll(String),
     /// The flag was raised.
     #[error("query was canceled in {0}")]
     Canceled(&'static str),
@@ -66,7 +76,10 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::BadData(_) => ErrorKind::BadData,
-            Self::Execution(_) | Self::TooManySamples(_) => ErrorKind::Execution,
+            Self::Execution(_) | Self::TooManySamples(_) | Self::MemoryOfQuery(_) => {
+                ErrorKind::Execution
+            }
+            Self::MemoryOfAll(_) => ErrorKind::Unavailable,
             Self::Canceled(_) => ErrorKind::Canceled,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Storage(_) => ErrorKind::Internal,
@@ -79,12 +92,14 @@ impl QueryError {
     }
 }
 
-/// Where the samples a query holds are booked, and where it looks whether to go on.
+/// Where the samples and the memory a query holds are booked, and where it looks whether to go on.
 #[derive(Debug)]
 pub(crate) struct Budget {
     samples_max: u64,
     held: AtomicU64,
     peak: AtomicU64,
+    memory: Ledger,
+    refused: OnceLock<QueryError>,
     cancel: Cancel,
     clock: Arc<dyn Clock>,
     deadline_ms: i64,
@@ -108,10 +123,30 @@ impl Budget {
             samples_max,
             held: AtomicU64::new(0),
             peak: AtomicU64::new(0),
+            memory: Ledger::new(MemoryPool::default(), u64::MAX),
+            refused: OnceLock::new(),
             cancel,
             clock,
             deadline_ms,
         }
+    }
+
+    /// With a bound on memory: `max` bytes, as far as `pool` has them.
+    pub(crate) fn with_memory(self, pool: MemoryPool, max: u64) -> Self {
+        Self {
+            memory: Ledger::new(pool, max),
+            ..self
+        }
+    }
+
+    /// Where memory is booked.
+    pub(crate) fn memory(&self) -> &Ledger {
+        &self.memory
+    }
+
+    /// Ends the query with this error wherever it looks at the budget next; the first error stays.
+    pub(crate) fn refuse(&self, error: QueryError) -> QueryError {
+        self.refused.get_or_init(|| error).clone()
     }
 
     /// Books `n` samples before they are held.
@@ -140,8 +175,11 @@ impl Budget {
         &self.cancel
     }
 
-    /// Is somebody still waiting? Asked between operators and every few thousand samples.
+    /// Is somebody still waiting, and was nothing refused? Asked between operators and every few thousand samples.
     pub(crate) fn check(&self) -> Result<(), QueryError> {
+        if let Some(refused) = self.refused.get() {
+            return Err(refused.clone());
+        }
         match self.cancel.reason() {
             Some(CancelReason::Canceled) => return Err(QueryError::Canceled(EVALUATION)),
             Some(CancelReason::TimedOut) => return Err(QueryError::Timeout(EVALUATION)),

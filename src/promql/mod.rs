@@ -8,6 +8,7 @@ mod engine;
 mod exec;
 mod functions;
 mod limits;
+mod memory;
 pub mod parse;
 mod plan;
 pub mod testing;
@@ -15,6 +16,7 @@ pub mod value;
 
 pub use engine::{Engine, EngineSettings, QueryOptions};
 pub use limits::{ErrorKind, QueryError};
+pub use memory::{Held, MemoryPool};
 pub use value::{
     HistogramPoint, MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
 };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{Histogram, Labels, Sample, TimestampMs};
+use crate::promql::memory::Held;
 
 /// The value of one series at one time.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,6 +111,8 @@ pub struct QueryStats {
     pub samples_read: u64,
     /// The most samples held at one time.
     pub peak_samples: u64,
+    /// The most bytes of memory held at one time.
+    pub peak_bytes: u64,
 }
 
 /// An answer with everything said about it.
@@ -123,4 +126,6 @@ pub struct QueryOutput {
     pub infos: Vec<String>,
     /// What it cost.
     pub stats: QueryStats,
+    /// The memory of the value, booked as long as this lives.
+    pub held: Held,
 }

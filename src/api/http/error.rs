@@ -104,6 +104,7 @@ impl From<QueryError> for ApiError {
             ErrorKind::Canceled => ErrorType::Canceled,
             ErrorKind::Timeout => ErrorType::Timeout,
             ErrorKind::Internal => ErrorType::Internal,
+            ErrorKind::Unavailable => ErrorType::Unavailable,
         };
         Self::new(error_type, error.to_string())
     }

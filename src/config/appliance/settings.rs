@@ -115,6 +115,10 @@ pub struct QueryKeys {
     pub timeout: Duration,
     /// Samples one may hold.
     pub samples_max: u64,
+    /// Bytes one may hold; `None` takes half of what all may.
+    pub memory_per_query_max: Option<NonZeroU64>,
+    /// Bytes all together may hold; `None` takes half of the machine's.
+    pub memory_max: Option<NonZeroU64>,
     /// Age of the oldest sample an instant vector takes.
     pub lookback: Duration,
 }
@@ -183,6 +187,8 @@ fn read(keys: &mut Keys) -> Settings {
             queue_max: keys.count("query.queue"),
             timeout: keys.duration("query.timeout"),
             samples_max: keys.count("query.max_samples") as u64,
+            memory_per_query_max: keys.size_or_none("query.memory_max_per_query"),
+            memory_max: keys.size_or_none("query.memory_max"),
             lookback: keys.duration("query.lookback"),
         },
         pools: PoolKeys {

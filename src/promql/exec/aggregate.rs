@@ -16,6 +16,7 @@ use crate::promql::exec::select::Show;
 use crate::promql::functions::kahan::{Kahan, Mean};
 use crate::promql::functions::quantile::quantile;
 use crate::promql::limits::{Budget, QueryError};
+use crate::promql::memory::Hold;
 use crate::promql::parse::ast::AggregateOp;
 use crate::promql::plan::{Aggregate, Grid, Node};
 
@@ -26,7 +27,14 @@ pub(crate) struct Grouping {
     pub(crate) group_of: Vec<usize>,
     /// By group.
     pub(crate) heads: Vec<Head>,
+    _memory: Hold,
 }
+
+/// What a group takes beside its labels: its head and its place among the others.
+const GROUP_BYTES: usize = size_of::<Head>() + 2 * size_of::<(SeriesKey, usize)>();
+
+/// Series that are placed before somebody asks whether to go on.
+const SERIES_BETWEEN_CHECKS: usize = 1024;
 
 /// The key of the group that `labels` belong to.
 pub(crate) fn group_key(labels: &Labels, aggregate: &Aggregate) -> SeriesKey {
@@ -54,29 +62,42 @@ pub(crate) fn group_labels(labels: &Labels, aggregate: &Aggregate) -> Labels {
 
 impl Grouping {
     /// Places every series.
-    pub(crate) fn of(heads: &[Head], aggregate: &Aggregate) -> Self {
+    pub(crate) fn of(
+        heads: &[Head],
+        aggregate: &Aggregate,
+        budget: &Arc<Budget>,
+    ) -> Result<Self, QueryError> {
+        let memory = Hold::with(budget, heads.len().saturating_mul(size_of::<usize>()))?;
+        let mut n_bytes = 0;
         let mut by_key: HashMap<SeriesKey, usize> = HashMap::new();
         let mut groups: Vec<Head> = Vec::new();
         let is_single = !aggregate.without && aggregate.grouping.is_empty();
         let mut group_of = Vec::with_capacity(heads.len());
-        for head in heads {
+        for (i, head) in heads.iter().enumerate() {
+            if i % SERIES_BETWEEN_CHECKS == SERIES_BETWEEN_CHECKS - 1 {
+                budget.check()?;
+                memory.prepay(n_bytes)?;
+            }
             let group = if is_single && !groups.is_empty() {
                 0
             } else {
                 *by_key
                     .entry(group_key(&head.labels, aggregate))
                     .or_insert_with(|| {
-                        groups.push(Head::new(group_labels(&head.labels, aggregate)));
+                        let labels = group_labels(&head.labels, aggregate);
+                        n_bytes += GROUP_BYTES + labels.n_bytes();
+                        groups.push(Head::new(labels));
                         groups.len() - 1
                     })
             };
             groups[group].drop_name |= head.drop_name;
             group_of.push(group);
         }
-        Self {
+        Ok(Self {
             group_of,
             heads: groups,
-        }
+            _memory: memory,
+        })
     }
 }
 
@@ -271,6 +292,8 @@ struct Folding<F> {
     budget: Arc<Budget>,
     booking: Booking,
     group_of: HashMap<SeriesKey, usize>,
+    /// Groups there is memory for.
+    groups_max: usize,
     heads: Vec<Head>,
     slots: Vec<Option<F>>,
     histograms: Beside,
@@ -284,6 +307,7 @@ impl<F: Fold> Folding<F> {
             budget: Arc::clone(budget),
             booking: Booking::new(budget),
             group_of: HashMap::new(),
+            groups_max: 0,
             heads: Vec::new(),
             slots: Vec::new(),
             histograms,
@@ -296,11 +320,30 @@ impl<F: Fold> Folding<F> {
         if group == next {
             self.booking.add(self.n_steps)?;
             let labels = head.labels.filtered(|name| self.by.keeps(name));
+            self.make_room(labels.n_bytes())?;
             self.heads.push(Head::new(labels));
             self.slots.resize(self.slots.len() + self.n_steps, None);
         }
         self.heads[group].drop_name |= head.drop_name;
         Ok(group)
+    }
+
+    /// Memory for one group more, booked before it is taken: for twice as many if there is room.
+    fn make_room(&mut self, label_bytes: usize) -> Result<(), QueryError> {
+        let memory = &self.booking.memory;
+        memory.add(label_bytes)?;
+        if self.heads.len() < self.groups_max {
+            return Ok(());
+        }
+        let group_bytes = GROUP_BYTES + self.n_steps * size_of::<Option<F>>();
+        let mut more = self.groups_max.max(1);
+        if !memory.try_add(more.saturating_mul(group_bytes)) {
+            memory.add(group_bytes)?;
+            more = 1;
+        }
+        self.groups_max = self.heads.len() + more;
+        self.slots.reserve_exact(more * self.n_steps);
+        Ok(())
     }
 
     fn add(&mut self, group: usize, head: &Head, row: Row<'_>) {
@@ -436,7 +479,7 @@ impl Evaluator {
         if input.has_histograms() {
             self.ignore_histograms(aggregate, &mut input)?;
         }
-        let grouping = Grouping::of(input.heads(), aggregate);
+        let grouping = Grouping::of(input.heads(), aggregate, &self.budget)?;
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); grouping.heads.len()];
         for (i, group) in grouping.group_of.iter().enumerate() {
             members[*group].push(i);

@@ -5,6 +5,7 @@
     reason = "places of series are those they were pushed at"
 )]
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::model::{Labels, Sample, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Booking, Frame};
 use crate::promql::limits::{Budget, QueryError};
+use crate::promql::memory::Hold;
 use crate::promql::plan::Grid;
 use crate::promql::value::{HistogramPoint, MatrixSeries, VectorSample};
 
@@ -120,29 +122,43 @@ pub(crate) fn to_vector(frame: &Frame, t: i64) -> Vec<VectorSample> {
 
 /// The answer of a range query, slice by slice.
 #[derive(Debug)]
-pub(crate) struct Matrix {
+pub(crate) struct Matrix<'a> {
     series: Vec<MatrixSeries>,
     place_of: HashMap<SeriesKey, usize>,
     booking: Booking,
+    budget: &'a Budget,
+    /// What the answer takes.
+    held: &'a Hold,
+    n_bytes: usize,
 }
 
-impl Matrix {
+impl<'a> Matrix<'a> {
     /// No series yet.
-    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+    pub(crate) fn new(budget: &'a Arc<Budget>, held: &'a Hold) -> Self {
         Self {
             series: Vec::new(),
             place_of: HashMap::new(),
             booking: Booking::new(budget),
+            budget,
+            held,
+            n_bytes: 0,
         }
     }
 
     /// Appends a vector at every step of the next slice.
     pub(crate) fn add(&mut self, frame: Frame, slice: Grid) -> Result<(), QueryError> {
         let mut n = 0;
-        for (head, row) in frame.rows() {
+        for (i, (head, row)) in frame.rows().enumerate() {
+            if i % 256 == 255 {
+                self.budget.check()?;
+            }
             let n_points = row.count();
             n += n_points;
-            let series = self.series(&head.labels, n_points);
+            let histograms = row.histograms();
+            self.n_bytes += histograms
+                .map(|(_, h)| size_of::<HistogramPoint>() + h.n_bytes())
+                .sum::<usize>();
+            let series = self.series(&head.labels, n_points)?;
             series.floats.extend(row.iter().map(|(i, v)| Sample {
                 t: slice.time(i),
                 v,
@@ -163,7 +179,7 @@ impl Matrix {
     /// Appends a scalar at every step of the next slice, as a series without labels.
     pub(crate) fn add_scalar(&mut self, values: &[f64], slice: Grid) -> Result<(), QueryError> {
         self.booking.add(values.len())?;
-        let series = self.series(&Labels::empty(), values.len());
+        let series = self.series(&Labels::empty(), values.len())?;
         series
             .floats
             .extend(values.iter().enumerate().map(|(i, v)| Sample {
@@ -173,27 +189,117 @@ impl Matrix {
         Ok(())
     }
 
-    fn series(&mut self, labels: &Labels, n_points: usize) -> &mut MatrixSeries {
+    /// The series with these labels, with room for `n_points` more.
+    fn series(
+        &mut self,
+        labels: &Labels,
+        n_points: usize,
+    ) -> Result<&mut MatrixSeries, QueryError> {
         let next = self.series.len();
         let place = *self.place_of.entry(labels.key()).or_insert(next);
+        self.n_bytes += n_points * size_of::<Sample>();
         if place == next {
+            self.n_bytes += ANSWER_SERIES_BYTES;
+            self.held.prepay(self.n_bytes)?;
             self.series.push(MatrixSeries {
                 labels: labels.clone(),
                 floats: Vec::with_capacity(n_points),
                 histograms: Vec::new(),
             });
+        } else {
+            self.held.prepay(self.n_bytes)?;
+            self.series[place].floats.reserve_exact(n_points);
         }
-        &mut self.series[place]
+        Ok(&mut self.series[place])
     }
 
     /// All series in label order.
-    pub(crate) fn into_sorted(mut self) -> Vec<MatrixSeries> {
-        sort_matrix(&mut self.series);
-        self.series
+    pub(crate) fn into_sorted(self) -> Result<Vec<MatrixSeries>, QueryError> {
+        sort_matrix(self.series, self.budget)
     }
 }
 
+/// What a series of an answer takes beside its points: itself, and its place among the others.
+const ANSWER_SERIES_BYTES: usize =
+    size_of::<MatrixSeries>() + size_of::<(SeriesKey, usize)>() + size_of::<usize>();
+
 /// Label order.
-pub(crate) fn sort_matrix(matrix: &mut [MatrixSeries]) {
-    matrix.sort_by(|left, right| left.labels.cmp(&right.labels));
+pub(crate) fn sort_matrix(
+    matrix: Vec<MatrixSeries>,
+    budget: &Budget,
+) -> Result<Vec<MatrixSeries>, QueryError> {
+    sorted(matrix, budget, |left, right| left.labels.cmp(&right.labels))
+}
+
+/// Elements that are sorted before somebody asks whether to go on.
+const SORTED_BETWEEN_CHECKS: usize = 4096;
+
+/// A stable sort that ends when the query does.
+pub(crate) fn sorted<T>(
+    items: Vec<T>,
+    budget: &Budget,
+    compare: impl Fn(&T, &T) -> Ordering,
+) -> Result<Vec<T>, QueryError> {
+    let mut runs: Vec<Vec<T>> = Vec::new();
+    let mut rest = items.into_iter();
+    loop {
+        let mut run: Vec<T> = rest.by_ref().take(SORTED_BETWEEN_CHECKS).collect();
+        if run.is_empty() && !runs.is_empty() {
+            break;
+        }
+        budget.check()?;
+        run.sort_by(&compare);
+        let is_last = run.len() < SORTED_BETWEEN_CHECKS;
+        match runs.last_mut() {
+            // What comes in order already, as series of a selector do, is only appended.
+            Some(last) if in_order(last, &run, &compare) => last.append(&mut run),
+            _ => runs.push(run),
+        }
+        if is_last {
+            break;
+        }
+    }
+    while runs.len() > 1 {
+        let mut merged = Vec::with_capacity(runs.len().div_ceil(2));
+        let mut pairs = runs.into_iter();
+        while let Some(left) = pairs.next() {
+            merged.push(match pairs.next() {
+                Some(right) => merge(left, right, budget, &compare)?,
+                None => left,
+            });
+        }
+        runs = merged;
+    }
+    Ok(runs.pop().unwrap_or_default())
+}
+
+fn in_order<T>(left: &[T], right: &[T], compare: impl Fn(&T, &T) -> Ordering) -> bool {
+    match (left.last(), right.first()) {
+        (Some(last), Some(first)) => compare(last, first).is_le(),
+        _ => true,
+    }
+}
+
+fn merge<T>(
+    left: Vec<T>,
+    right: Vec<T>,
+    budget: &Budget,
+    compare: impl Fn(&T, &T) -> Ordering,
+) -> Result<Vec<T>, QueryError> {
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+    while let (Some(first), Some(second)) = (left.peek(), right.peek()) {
+        if merged.len() % SORTED_BETWEEN_CHECKS == 0 {
+            budget.check()?;
+        }
+        let next = if compare(first, second).is_le() {
+            left.next()
+        } else {
+            right.next()
+        };
+        merged.extend(next);
+    }
+    merged.extend(left);
+    merged.extend(right);
+    Ok(merged)
 }

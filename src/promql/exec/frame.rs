@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::model::{Histogram, Labels};
 use crate::promql::limits::{Budget, QueryError};
+use crate::promql::memory::{Hold, Share};
 use crate::promql::value::PointValue;
 
 /// Bits of one word of a presence bitmap.
@@ -19,6 +20,9 @@ const WORD_BITS: usize = u64::BITS as usize;
 
 /// Cells of a row that are booked as a sample even when they are empty, for they take memory.
 const CELLS_PER_SAMPLE: usize = 4;
+
+/// About as much memory a frame takes at first.
+const FIRST_BYTES: usize = 4096;
 
 /// Who a row belongs to.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,11 +43,15 @@ impl Head {
     }
 }
 
-/// Samples booked with the query's budget, given back when dropped.
+/// Samples and memory booked with the query's budget, given back when dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Booking {
     budget: Option<Arc<Budget>>,
     n: usize,
+    /// The memory of what is booked.
+    pub(crate) memory: Hold,
+    /// The same, of histograms.
+    histograms: Hold,
 }
 
 impl Booking {
@@ -52,7 +60,18 @@ impl Booking {
         Self {
             budget: Some(Arc::clone(budget)),
             n: 0,
+            memory: Hold::new(budget),
+            histograms: Hold::new(budget),
         }
+    }
+
+    /// Gives samples and histograms back, but not the memory of rows.
+    fn restart(&mut self) {
+        if let Some(budget) = &self.budget {
+            budget.give(self.n);
+        }
+        self.n = 0;
+        self.histograms.release();
     }
 
     /// Books `n` more.
@@ -83,6 +102,8 @@ pub(crate) struct Frame {
     present: Vec<u64>,
     /// By series.
     histograms: Vec<HistogramColumn>,
+    /// Series there is memory for.
+    rows_max: usize,
     booking: Booking,
 }
 
@@ -303,6 +324,84 @@ impl Frame {
         }
     }
 
+    /// The same, for series of the selector whose share this is.
+    pub(crate) fn of_selector(n_steps: usize, budget: &Arc<Budget>, share: &Share) -> Self {
+        let mut frame = Self::new(n_steps, budget);
+        frame.booking.memory = Hold::of(budget, share);
+        frame.booking.histograms = Hold::of(budget, share);
+        frame
+    }
+
+    /// Memory for one series more, booked before it is taken: for twice as many if there is room, else for this one.
+    /// A refusal ends the query where it next looks at its budget.
+    #[inline]
+    fn make_room(&mut self) {
+        if self.rows_max <= self.heads.len() {
+            self.grow();
+        }
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.n_steps * size_of::<f64>()
+            + self.words * size_of::<u64>()
+            + size_of::<Head>()
+            + size_of::<HistogramColumn>()
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let row_bytes = self.row_bytes();
+        let many = self.rows_max.max(FIRST_BYTES / row_bytes).max(1);
+        let memory = &self.booking.memory;
+        if memory.try_add(many.saturating_mul(row_bytes)) {
+            self.reserve_booked(many);
+        } else {
+            memory.add(row_bytes).ok();
+            self.reserve_booked(1);
+        }
+    }
+
+    /// Memory for `n_rows` series more, booked before it is taken: for twice as many as there are if there is room.
+    fn reserve(&mut self, n_rows: usize) -> Result<(), QueryError> {
+        let missing = (self.heads.len() + n_rows).saturating_sub(self.rows_max);
+        if missing == 0 {
+            return Ok(());
+        }
+        let bytes = |rows: usize| rows.saturating_mul(self.row_bytes());
+        let (memory, many) = (&self.booking.memory, missing.max(self.rows_max));
+        if memory.try_add(bytes(many)) {
+            self.reserve_booked(n_rows - missing + many);
+        } else {
+            memory.add(bytes(missing))?;
+            self.reserve_booked(n_rows);
+        }
+        Ok(())
+    }
+
+    fn reserve_booked(&mut self, n_rows: usize) {
+        self.rows_max = self.rows_max.max(self.heads.len() + n_rows);
+        self.heads.reserve_exact(n_rows);
+        self.values.reserve_exact(n_rows * self.n_steps);
+        self.present.reserve_exact(n_rows * self.words);
+        self.histograms.reserve_exact(n_rows);
+    }
+
+    /// Books the histograms of a series: each by its size, one that stands at several steps in a row once.
+    fn hold_histograms(&self, i: usize) -> Result<(), QueryError> {
+        let Some(column) = &self.histograms[i] else {
+            return Ok(());
+        };
+        let mut bytes = column.len() * size_of::<Option<Arc<Histogram>>>();
+        let mut last: Option<&Arc<Histogram>> = None;
+        for histogram in column.iter().flatten() {
+            if last.is_none_or(|last| !Arc::ptr_eq(last, histogram)) {
+                bytes += histogram.n_bytes();
+            }
+            last = Some(histogram);
+        }
+        self.booking.histograms.add(bytes)
+    }
+
     /// How many series.
     pub(crate) fn len(&self) -> usize {
         self.heads.len()
@@ -315,6 +414,7 @@ impl Frame {
 
     /// Adds a series without values and hands out its row.
     pub(crate) fn push(&mut self, head: Head) -> RowMut<'_> {
+        self.make_room();
         self.heads.push(head);
         let (values, words) = (self.values.len(), self.present.len());
         let row = self.histograms.len();
@@ -330,6 +430,7 @@ impl Frame {
 
     /// Adds a copy of `row`.
     pub(crate) fn push_row(&mut self, head: Head, row: Row<'_>) {
+        self.make_room();
         self.heads.push(head);
         self.values.extend_from_slice(row.values);
         self.present.extend_from_slice(row.present);
@@ -349,12 +450,14 @@ impl Frame {
             self.present.truncate(last * self.words);
             return Ok(());
         }
+        self.hold_histograms(last)?;
         self.booking.add(count.max(self.n_steps / CELLS_PER_SAMPLE))
     }
 
     /// Drops series without values and books the rest; for frames that were not settled row by row.
     pub(crate) fn settle(&mut self, budget: &Arc<Budget>) -> Result<(), QueryError> {
-        self.booking = Booking::new(budget);
+        budget.check()?;
+        self.booking.restart();
         let mut kept = 0;
         let mut points = 0;
         for i in 0..self.len() {
@@ -363,6 +466,7 @@ impl Frame {
                 continue;
             }
             points += count.max(self.n_steps / CELLS_PER_SAMPLE);
+            self.hold_histograms(i)?;
             if kept < i {
                 self.heads.swap(kept, i);
                 self.histograms.swap(kept, i);
@@ -466,13 +570,16 @@ impl Frame {
     }
 
     /// Appends the series of `other`, which must have as many steps.
-    pub(crate) fn append(&mut self, mut other: Self) {
+    pub(crate) fn append(&mut self, mut other: Self) -> Result<(), QueryError> {
+        self.reserve(other.len())?;
         self.heads.append(&mut other.heads);
         self.values.append(&mut other.values);
         self.present.append(&mut other.present);
         self.histograms.append(&mut other.histograms);
         self.booking.n += other.booking.n;
         other.booking.n = 0;
+        self.booking.histograms.absorb(&other.booking.histograms);
+        Ok(())
     }
 }
 

@@ -57,8 +57,8 @@ pub(crate) fn without_buckets(
             ..Histogram::default()
         })
     });
-    Samples {
-        h: stripped.collect(),
-        ..samples.clone()
-    }
+    let mut copy = samples.copy_of_floats();
+    copy.ht.clone_from(ht);
+    copy.h = stripped.collect();
+    copy
 }

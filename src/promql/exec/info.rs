@@ -158,7 +158,7 @@ impl Evaluator {
         };
         let selected = select(
             &*self.queryable,
-            &matchers,
+            (&matchers, "info()"),
             &hints,
             &self.budget,
             &self.notes,

@@ -7,6 +7,8 @@ mod absent;
 mod aggregate;
 mod arith;
 mod binary;
+#[cfg(test)]
+mod bounds_tests;
 mod call;
 pub(crate) mod finish;
 pub(crate) mod frame;
@@ -33,6 +35,7 @@ use crate::foundation::pool::Pool;
 use crate::model::TimestampMs;
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
+use crate::promql::memory::Hold;
 use crate::promql::plan::{Grid, Node};
 use crate::promql::value::PointValue;
 use crate::storage::Queryable;
@@ -81,6 +84,8 @@ pub(crate) struct Evaluator {
     pub(crate) queryable: Arc<dyn Queryable>,
     /// What the query may hold.
     pub(crate) budget: Arc<Budget>,
+    /// What the answer takes.
+    pub(crate) answer: Arc<Hold>,
     /// Where remarks go.
     pub(crate) notes: Arc<Annotations>,
     /// Samples handed to operators so far.

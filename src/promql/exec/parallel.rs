@@ -53,7 +53,7 @@ impl Sink<Self> for Frame {
         if self.len() == 0 {
             *self = part;
         } else {
-            self.append(part);
+            self.append(part)?;
         }
         Ok(())
     }
@@ -227,7 +227,7 @@ impl Evaluator {
         work: W,
         n_steps: usize,
     ) -> Result<Frame, QueryError> {
-        let whole = Frame::new(n_steps, &self.budget);
+        let whole = Frame::of_selector(n_steps, &self.budget, selected.share());
         self.over_series_into(selected, work, n_steps, (|frame| frame, whole))
     }
 
@@ -307,8 +307,8 @@ impl Evaluator {
         work: &W,
         n_steps: usize,
     ) -> Result<Frame, QueryError> {
-        let mut frame = Frame::new(n_steps, &self.budget);
-        let mut scratch = Samples::default();
+        let mut frame = Frame::of_selector(n_steps, &self.budget, selected.share());
+        let mut scratch = Samples::booked(&self.budget);
         let mut state = W::State::default();
         let reach = work.reach();
         let mut since_check = SAMPLES_BETWEEN_CHECKS;

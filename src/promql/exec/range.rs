@@ -273,6 +273,8 @@ impl Evaluator {
             })?;
             self.count_queried(n);
             booking.add(floats.len())?;
+            self.answer
+                .add(size_of::<MatrixSeries>() + floats.len() * size_of::<Sample>())?;
             if !floats.is_empty() {
                 let labels = if head.drop_name {
                     without_metric(&head.labels)
@@ -290,7 +292,7 @@ impl Evaluator {
         match &range.source {
             RangeSource::Samples(leaf) => {
                 let selected = self.selected.get(leaf.selector);
-                let mut scratch = Samples::default();
+                let mut scratch = Samples::booked(&self.budget);
                 for series in selected.iter().flat_map(|selected| &selected.series) {
                     self.budget.check()?;
                     let Some(selected) = selected else { break };
@@ -302,8 +304,7 @@ impl Evaluator {
                 self.over_subquery(range, subquery, grid, add)?;
             }
         }
-        sort_matrix(&mut matrix);
-        Ok(matrix)
+        sort_matrix(matrix, &self.budget)
     }
 
     /// Hands over the points of every series of a subquery, in order.
@@ -320,9 +321,12 @@ impl Evaluator {
             subquery.at,
             subquery.step_ms,
         );
+        // Booked before anything is evaluated: one series at all these times is the least it takes.
+        let mut samples = Samples::booked(&self.budget);
+        samples.book_floats(inner_grid.n)?;
         let inner = self.vector(&subquery.expr, inner_grid)?;
-        let mut samples = Samples::default();
         for (head, row) in inner.rows() {
+            self.budget.check()?;
             samples.clear();
             for (i, v) in row.iter() {
                 samples.t.push(inner_grid.time(i));

@@ -36,7 +36,7 @@ impl Evaluator {
         if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk) {
             self.note_unranked(aggregate, &params, &input);
         }
-        let grouping = Grouping::of(input.heads(), aggregate);
+        let grouping = Grouping::of(input.heads(), aggregate, &self.budget)?;
         if aggregate.op == AggregateOp::LimitRatio {
             for (head, row) in input.rows() {
                 let part = share_of_hashes(head);

@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::chunk::{decode_floats, decode_histograms};
-use crate::model::{Histogram, Interval, Labels, Matcher, ResetHint, is_stale};
+use crate::chunk::{decode_floats, decode_histograms, n_samples};
+use crate::model::{Encoding, Histogram, Interval, Labels, Matcher, ResetHint, is_stale};
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
+use crate::promql::memory::{Hold, Share};
 use crate::promql::plan::Plan;
 use crate::storage::{ChunkSlice, Queryable, SelectHints};
 
 /// Samples of one series as columns: floats, and beside them native histograms.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(crate) struct Samples {
     /// Times of floats, ascending.
     pub(crate) t: Vec<i64>,
@@ -20,6 +21,7 @@ pub(crate) struct Samples {
     pub(crate) ht: Vec<i64>,
     /// Histograms, as many as their times; markers of staleness included.
     pub(crate) h: Vec<Arc<Histogram>>,
+    memory: Hold,
 }
 
 /// One series as the storage gave it.
@@ -42,6 +44,9 @@ pub(crate) struct Selected {
     interval: Interval,
     /// More than one leaf reads it, so what is decoded is kept.
     is_shared: bool,
+    /// Whatever the query holds for it.
+    share: Share,
+    memory: Hold,
 }
 
 /// What the selection cost.
@@ -55,12 +60,12 @@ pub(crate) struct SelectCost {
     pub(crate) bytes: u64,
 }
 
-/// Asks the storage for every selector of `plan`.
+/// Asks the storage for every selector of `plan`, whose query reads `text`.
 pub(crate) fn select_all(
     plan: &Plan,
     queryable: &dyn Queryable,
-    step_ms: i64,
-    budget: &Budget,
+    (text, step_ms): (&str, i64),
+    budget: &Arc<Budget>,
     notes: &Annotations,
 ) -> Result<(Vec<Arc<Selected>>, SelectCost), QueryError> {
     let mut all = Vec::with_capacity(plan.selectors.len());
@@ -78,7 +83,8 @@ pub(crate) fn select_all(
             cancel: budget.cancel().clone(),
             ..SelectHints::new(selector.interval)
         };
-        let mut selected = select(queryable, &matchers, &hints, budget, notes)?;
+        let text = selector.text(text);
+        let mut selected = select(queryable, (&matchers, &text), &hints, budget, notes)?;
         selected.is_shared = selector.n_leaves > 1;
         for series in &selected.series {
             cost.chunks += series.chunks.len() as u64;
@@ -90,30 +96,34 @@ pub(crate) fn select_all(
     Ok((all, cost))
 }
 
-/// Asks the storage once.
+/// Asks the storage once; errors name the selector as `text`.
 pub(crate) fn select(
     queryable: &dyn Queryable,
-    matchers: &[Matcher],
+    (matchers, text): (&[Matcher], &str),
     hints: &SelectHints,
-    budget: &Budget,
+    budget: &Arc<Budget>,
     notes: &Annotations,
 ) -> Result<Selected, QueryError> {
     budget.check()?;
     let mut set = queryable
         .select(matchers, hints)
         .map_err(|error| budget.storage_error(&error))?;
+    let share = budget.memory().share(text);
+    let memory = Hold::of(budget, &share);
     let mut series = Vec::new();
-    let mut n_bytes = 0;
+    let (mut n_bytes, mut n_held) = (0, 0);
     while let Some(next) = set.next() {
         let next = next.map_err(|error| budget.storage_error(&error))?;
         if series.len() % 1024 == 1023 {
             budget.check()?;
         }
-        n_bytes += next
-            .chunks
-            .iter()
-            .map(|chunk| chunk.data.len() as u64)
-            .sum::<u64>();
+        let chunk_bytes: usize = next.chunks.iter().map(|chunk| chunk.data.len()).sum();
+        n_bytes += chunk_bytes as u64;
+        n_held += chunk_bytes
+            + size_of::<Series>()
+            + next.labels.n_bytes()
+            + next.chunks.len() * size_of::<ChunkSlice>();
+        memory.prepay(n_held)?;
         series.push(Series {
             labels: next.labels,
             chunks: next.chunks,
@@ -128,6 +138,8 @@ pub(crate) fn select(
         n_bytes,
         interval: hints.interval,
         is_shared: false,
+        share,
+        memory,
     })
 }
 
@@ -135,6 +147,11 @@ impl Selected {
     /// Encoded bytes of all chunks.
     pub(crate) fn n_bytes(&self) -> u64 {
         self.n_bytes
+    }
+
+    /// Whatever the query holds for it.
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
     }
 
     /// The samples of a series that `reach` can see, decoded into `scratch` unless they are kept for other readers.
@@ -147,8 +164,12 @@ impl Selected {
         let interval = self.interval;
         if self.is_shared {
             let decoded = series.decoded.get_or_init(|| {
-                let mut samples = Samples::default();
+                let mut samples = Samples {
+                    memory: self.memory.sibling(),
+                    ..Samples::default()
+                };
                 series.decode(interval, &mut samples)?;
+                self.memory.absorb(&samples.memory);
                 Ok(Arc::new(samples))
             });
             return match decoded {
@@ -166,9 +187,35 @@ impl Selected {
 }
 
 impl Series {
+    /// About how much memory [`Self::decode`] takes: exact for floats, a guess for histograms.
+    fn n_bytes_decoded(&self, interval: Interval) -> usize {
+        let sample_bytes = |encoding: Encoding| {
+            if encoding.has_histograms() {
+                size_of::<i64>() + size_of::<Arc<Histogram>>() + size_of::<Histogram>()
+            } else {
+                size_of::<i64>() + size_of::<f64>()
+            }
+        };
+        let read = self.chunks.iter().filter(|chunk| {
+            let reach = Interval {
+                min: chunk.min_t,
+                max: chunk.max_t,
+            };
+            reach.overlaps(&interval)
+        });
+        read.map(|chunk| {
+            let promised = n_samples(chunk.encoding, &chunk.data).unwrap_or(0);
+            // A sample takes two bits at least, whatever a damaged header says.
+            promised.min(4 * chunk.data.len()) * sample_bytes(chunk.encoding)
+        })
+        .sum()
+    }
+
     /// Decodes the chunks that touch `interval`; of samples with the same time the first chunk's stays.
     fn decode(&self, interval: Interval, out: &mut Samples) -> Result<(), QueryError> {
         out.clear();
+        let mut n_bytes = self.n_bytes_decoded(interval);
+        out.memory.grow_to(n_bytes)?;
         for chunk in &self.chunks {
             let reach = Interval {
                 min: chunk.min_t,
@@ -182,6 +229,8 @@ impl Series {
                 let from = out.ht.len();
                 decode_histograms(chunk.encoding, &chunk.data, &mut out.ht, &mut out.h)
                     .map_err(damaged)?;
+                n_bytes += histogram_bytes(out.h.iter().skip(from));
+                out.memory.grow_to(n_bytes)?;
                 if !joins(&out.ht, from) {
                     interleave(&mut out.ht, &mut out.h, from, forget_reset);
                 }
@@ -198,7 +247,37 @@ impl Series {
     }
 }
 
+/// What histograms take beyond their own struct, which is booked before they are decoded.
+fn histogram_bytes<'a>(histograms: impl Iterator<Item = &'a Arc<Histogram>>) -> usize {
+    histograms
+        .map(|h| h.n_bytes().saturating_sub(size_of::<Histogram>()))
+        .sum()
+}
+
 impl Samples {
+    /// None yet; what they take is booked.
+    pub(crate) fn booked(budget: &Arc<Budget>) -> Self {
+        Self {
+            memory: Hold::new(budget),
+            ..Self::default()
+        }
+    }
+
+    /// Books memory for `n` floats more; histograms are booked where they are made.
+    pub(crate) fn book_floats(&self, n: usize) -> Result<(), QueryError> {
+        let float_bytes = size_of::<i64>() + size_of::<f64>();
+        self.memory.grow_to((self.t.len() + n) * float_bytes)
+    }
+
+    /// The floats alone; what the copy takes is booked with nobody.
+    pub(crate) fn copy_of_floats(&self) -> Self {
+        Self {
+            t: self.t.clone(),
+            v: self.v.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Forgets all samples and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.t.clear();

@@ -15,7 +15,7 @@ use crate::storage::{
 };
 
 /// Series held as they were given; one chunk each.
-struct Memory(Vec<ChunkSeries>);
+pub(crate) struct Memory(pub(crate) Vec<ChunkSeries>);
 
 impl Queryable for Memory {
     fn select(
@@ -53,7 +53,7 @@ impl Queryable for Memory {
 }
 
 /// `values` every ten seconds from time zero.
-fn series(pairs: &[(&str, &str)], values: &[f64]) -> ChunkSeries {
+pub(crate) fn series(pairs: &[(&str, &str)], values: &[f64]) -> ChunkSeries {
     let t: Vec<i64> = (0..).step_by(10_000).take(values.len()).collect();
     let chunks = encode_floats(&t, values)
         .unwrap()

@@ -46,7 +46,7 @@ impl Builder<'_> {
             ExprKind::Binary(binary) => self.binary(binary, expr.span)?,
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, expr.span)?,
             ExprKind::Call(call) => self.call(call, expr.span)?,
-            ExprKind::Vector(selector) => Node::Select(self.leaf(selector)?),
+            ExprKind::Vector(selector) => Node::Select(self.leaf(selector, expr.span)?),
             ExprKind::Matrix(matrix) => self.matrix(matrix, expr.span)?,
             ExprKind::Subquery(subquery) => self.subquery(subquery, expr.span)?,
         })
@@ -60,7 +60,7 @@ impl Builder<'_> {
         })
     }
 
-    fn leaf(&mut self, selector: &VectorSelector) -> Result<Leaf, QueryError> {
+    fn leaf(&mut self, selector: &VectorSelector, span: Span) -> Result<Leaf, QueryError> {
         let offset_ms = match &selector.offset {
             Some(offset) => duration::any_ms(offset, self.context)?,
             None => 0,
@@ -71,6 +71,7 @@ impl Builder<'_> {
             func: "",
             range_ms: 0,
             n_leaves: 1,
+            span,
         });
         Ok(Leaf {
             selector: self.selectors.len() - 1,
@@ -83,7 +84,7 @@ impl Builder<'_> {
 
     fn matrix(&mut self, matrix: &MatrixSelector, span: Span) -> Result<Node, QueryError> {
         let range_ms = duration::positive_ms(&matrix.range, self.context)?;
-        let leaf = self.leaf(&matrix.selector)?;
+        let leaf = self.leaf(&matrix.selector, span)?;
         Ok(Node::Range(Range {
             source: RangeSource::Samples(leaf),
             range_ms,

@@ -67,6 +67,21 @@ pub(crate) struct Selector {
     pub(crate) range_ms: i64,
     /// How many leaves read it: more than one share what is decoded.
     pub(crate) n_leaves: usize,
+    /// Where the first of them stands.
+    pub(crate) span: Span,
+}
+
+impl Selector {
+    /// As `query` writes it; from its matchers where the text is not known.
+    pub(crate) fn text(&self, query: &str) -> String {
+        match query.get(self.span.start..self.span.end) {
+            Some(text) if !text.is_empty() => text.to_owned(),
+            _ => {
+                let matchers: Vec<String> = self.matchers.iter().map(ToString::to_string).collect();
+                format!("{{{}}}", matchers.join(","))
+            }
+        }
+    }
 }
 
 /// Where samples of a selector are looked for.

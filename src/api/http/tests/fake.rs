@@ -14,7 +14,9 @@ use crate::api::http::{
 };
 use crate::foundation::ManualClock;
 use crate::model::{Labels, Metadata, MetricType, Sample};
-use crate::promql::{MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample};
+use crate::promql::{
+    Held, MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
+};
 use crate::remote::WriteReport;
 use crate::storage::LabelAnswer;
 
@@ -69,6 +71,7 @@ fn output(value: QueryValue) -> QueryOutput {
         warnings: Vec::new(),
         infos: Vec::new(),
         stats: QueryStats::default(),
+        held: Held::default(),
     }
 }
 

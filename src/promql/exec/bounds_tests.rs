@@ -1,0 +1,138 @@
+//! What a query may hold.
+
+use std::sync::Arc;
+
+use crate::promql::exec::tests::{Memory, series};
+use crate::promql::{
+    Engine, EngineSettings, ErrorKind, MemoryPool, QueryError, QueryOptions, QueryOutput,
+};
+use crate::storage::{ChunkSeries, Queryable};
+
+/// 100 series `m` and 20 series `few`, of 120 samples each.
+fn many() -> Arc<dyn Queryable> {
+    let of = |name: &'static str, n: u32| {
+        (0..n).map(move |i| -> ChunkSeries {
+            let values: Vec<f64> = (0..120u32).map(|step| f64::from(step * i) * 0.37).collect();
+            series(&[("__name__", name), ("i", &i.to_string())], &values)
+        })
+    };
+    Arc::new(Memory(of("m", 100).chain(of("few", 20)).collect()))
+}
+
+fn engine(pool: &MemoryPool, memory_per_query_max: u64) -> Engine {
+    Engine::new(
+        EngineSettings {
+            memory_per_query_max,
+            memory: pool.clone(),
+            ..EngineSettings::default()
+        },
+        None,
+    )
+}
+
+fn ask(pool: &MemoryPool, max: u64, query: &str) -> Result<QueryOutput, QueryError> {
+    let options = QueryOptions::default();
+    engine(pool, max).range(many(), query, 0, 1_190_000, 10_000, &options)
+}
+
+/// Queries of every kind of operator.
+const KINDS: [&str; 16] = [
+    "m",
+    "-m",
+    "rate(m[1m])",
+    "max_over_time(m[5m:30s])",
+    "sum by (i) (m)",
+    "quantile by (i) (0.5, m)",
+    "topk(60, m)",
+    "count_values(\"v\", m)",
+    "m + on (i) m",
+    "m and on (i) m",
+    "m or few",
+    "label_replace(m, \"j\", \"$1\", \"i\", \"(.*)\")",
+    "sort_by_label(m, \"i\")",
+    "timestamp(m)",
+    "last_over_time(m[10m])",
+    "m @ 100",
+];
+
+#[test]
+fn whatever_a_query_booked_is_given_back() {
+    let pool = MemoryPool::default();
+    for query in KINDS {
+        let output = ask(&pool, u64::MAX, query).unwrap();
+        assert!(0 < output.stats.peak_bytes, "{query}");
+        let answer_bytes = pool.used();
+        assert!(
+            0 < answer_bytes && answer_bytes <= output.stats.peak_bytes,
+            "{query} holds {answer_bytes} of {}",
+            output.stats.peak_bytes
+        );
+        drop(output);
+        assert_eq!(pool.used(), 0, "{query}");
+    }
+    assert_eq!(pool.n_refused(), 0);
+}
+
+#[test]
+fn a_query_of_any_kind_ends_at_its_budget_and_holds_nothing_afterwards() {
+    for query in KINDS {
+        let pool = MemoryPool::default();
+        let peak = ask(&pool, u64::MAX, query).unwrap().stats.peak_bytes;
+        // Columns grow to twice their size while there is room, so that a little less does as well.
+        for part in [1, 2, 3, 5] {
+            let max = peak * part / 10;
+            let refused = ask(&pool, max, query).map(drop).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Execution, "{query}");
+            let text = refused.to_string();
+            assert!(
+                text.contains("query.memory_max_per_query is") && text.contains("selector is m"),
+                "{query} with {max}: {text}"
+            );
+            assert_eq!(pool.used(), 0, "{query}");
+            assert!(pool.peak() <= peak, "{query} held {} of {max}", pool.peak());
+        }
+        ask(&pool, peak, query).unwrap();
+    }
+}
+
+#[test]
+fn the_error_names_the_largest_selector_as_the_query_writes_it() {
+    let pool = MemoryPool::default();
+    let query = "few{i!=\"x\"} + on (i) group_left () (m{i=~\".+\"} offset 1s)";
+    let refused = ask(&pool, 60 << 10, query)
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    let (_, largest) = refused.split_once("its largest selector is ").unwrap();
+    assert!(
+        largest.starts_with("m{i=~\".+\"} offset 1s with "),
+        "{refused}"
+    );
+}
+
+#[test]
+fn queries_share_what_all_of_them_may_hold() {
+    let pool = MemoryPool::default();
+    let held = ask(&pool, u64::MAX, "m").unwrap();
+    let (answer, peak) = (pool.used(), held.stats.peak_bytes);
+    drop(held);
+    let pool = MemoryPool::new(peak + answer / 2);
+    let first = ask(&pool, u64::MAX, "m").unwrap();
+    let refused = ask(&pool, u64::MAX, "m").map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(
+        refused.to_string().contains("query.memory_max is"),
+        "{refused}"
+    );
+    assert_eq!(pool.n_refused(), 1);
+    drop(first);
+    ask(&pool, u64::MAX, "m").unwrap();
+}
+
+#[test]
+fn times_without_end_are_refused_before_anything_is_taken_for_them() {
+    let pool = MemoryPool::new(64 << 20);
+    let refused = ask(&pool, u64::MAX, "max_over_time(m[10y:1ms])").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    assert_eq!(pool.used(), 0);
+}
