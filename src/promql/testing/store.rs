@@ -287,3 +287,79 @@ pub type OpenStore = dyn Fn(&LoadedData) -> Result<Arc<dyn Queryable>, String> +
 pub fn open_memory_store(data: &LoadedData) -> Result<Arc<dyn Queryable>, String> {
     Ok(Arc::new(MemoryStore::new(data)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Encoding;
+    use crate::promql::testing::script::{Command, parse_script};
+
+    fn load(text: &str) -> LoadedData {
+        let mut data = LoadedData::default();
+        for command in parse_script(text).unwrap() {
+            match command {
+                Command::Load(load) => data.add(&load).unwrap(),
+                other @ (Command::Clear | Command::Eval(_)) => panic!("{other:?}"),
+            }
+        }
+        data
+    }
+
+    #[track_caller]
+    fn check_encodings(text: &str, expect: &[Encoding]) {
+        let data = load(text);
+        let chunks = data
+            .series
+            .values()
+            .flat_map(|series| series.chunks().unwrap());
+        let found: Vec<Encoding> = chunks.map(|chunk| chunk.encoding).collect();
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn each_kind_of_sample_has_chunks_of_its_own() {
+        use Encoding::{FloatHistogram, FloatHistogramSt, Xor, Xor2};
+        check_encodings("load 1m\n a 1 2 _ 3", &[Xor]);
+        check_encodings("load 1m\n a@st _ -30s\n a 1 2", &[Xor2]);
+        check_encodings("load 1m\n a 1 {{}} {{}} 2", &[Xor, FloatHistogram, Xor]);
+        check_encodings("load 1m\n a@st -1s\n a {{}}", &[FloatHistogramSt]);
+    }
+
+    #[test]
+    fn what_was_loaded_is_known() {
+        let plain = load("load 1m\n a 1 2\n b 3");
+        assert!(!plain.has_histograms() && !plain.has_start_times());
+        assert!(load("load 1m\n a 1 {{}}").has_histograms());
+        let started = load("load 1m\n a@st _ -30s\n a 1 2");
+        assert!(started.has_start_times());
+        let samples = started.series.values().next().unwrap().samples();
+        let starts: Vec<i64> = samples.iter().map(|sample| sample.st).collect();
+        assert_eq!(starts, [0, 30_000]);
+    }
+
+    #[test]
+    fn loads_add_up_but_no_time_comes_twice() {
+        let mut data = load("load 1m\n a 1");
+        let (labels, values) = crate::promql::testing::parse_series("a 2 3").unwrap();
+        data.add_values(&labels, (60_000, 60_000), &values).unwrap();
+        let samples = data.series.get(&labels).unwrap().samples();
+        let times: Vec<i64> = samples.iter().map(|sample| sample.t).collect();
+        assert_eq!(times, [0, 60_000, 120_000]);
+        let why = data.add_values(&labels, (120_000, 1), &values).unwrap_err();
+        assert_eq!(why, r#"{__name__="a"} is loaded twice at 120000"#);
+    }
+
+    #[test]
+    fn a_marker_behind_a_histogram_is_a_stale_histogram() {
+        let data = load("load 1m\n a 1 stale {{}} stale");
+        let samples = data.series.values().next().unwrap().samples();
+        let kinds: Vec<bool> = samples
+            .iter()
+            .map(|sample| match &sample.value {
+                PointValue::Float(_) => false,
+                PointValue::Histogram(h) => h.is_stale(),
+            })
+            .collect();
+        assert_eq!(kinds, [false, false, false, true]);
+    }
+}
