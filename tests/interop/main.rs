@@ -12,6 +12,7 @@ mod peers;
 
 mod compare;
 mod directories;
+mod histograms;
 mod kills;
 mod seams;
 mod target;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::histogram::IncompatibleSchemas;
 use crate::model::{BucketSpan, Buckets, Histogram, ResetHint};
 use crate::promql::testing::series::parse_number;
 
@@ -94,35 +95,22 @@ pub(super) fn step(
     increment: &Histogram,
     is_falling: bool,
 ) -> Result<Histogram, String> {
-    if increment.schema < histogram.schema
-        || increment.zero_threshold.to_bits() != histogram.zero_threshold.to_bits()
-        || increment.custom_bounds != histogram.custom_bounds
-    {
-        return Err("cannot combine histograms of different buckets".to_owned());
+    if increment.schema < histogram.schema {
+        return Err(format!(
+            "error combining histograms: cannot merge from schema {} to {}",
+            increment.schema, histogram.schema
+        ));
     }
-    let sign = if is_falling { -1.0 } else { 1.0 };
-    let add = |left: &Buckets, right: &Buckets| {
-        let mut sum = counted(left);
-        for (index, count) in counted(right) {
-            // Each schema halves the buckets of the finer one.
-            let coarser = ((index - 1) >> (increment.schema - histogram.schema)) + 1;
-            *sum.entry(coarser).or_default() += sign * count;
-        }
-        buckets_of(&sum)
+    let mut next = histogram.clone();
+    let merged = if is_falling {
+        next.sub(increment)
+    } else {
+        next.add(increment)
     };
-    Ok(Histogram {
-        reset_hint: match (histogram.reset_hint, increment.reset_hint) {
-            (left, right) if left == right => left,
-            (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => ResetHint::Gauge,
-            _ => ResetHint::Unknown,
-        },
-        zero_count: histogram.zero_count + sign * increment.zero_count,
-        count: histogram.count + sign * increment.count,
-        sum: histogram.sum + sign * increment.sum,
-        positive: add(&histogram.positive, &increment.positive),
-        negative: add(&histogram.negative, &increment.negative),
-        ..histogram.clone()
-    })
+    match merged {
+        Ok(_) => Ok(next),
+        Err(IncompatibleSchemas) => Err("cannot combine exponential and custom buckets".to_owned()),
+    }
 }
 
 /// The text of one value and what follows it.

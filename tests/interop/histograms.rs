@@ -1,0 +1,124 @@
+//! Native histograms of our making, read by a stock Prometheus and by us.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use gauntlet::block::{NewBlock, write_block};
+use gauntlet::chunk::{Counts, encode_histograms};
+use gauntlet::model::{BlockId, BucketSpan, Buckets, Histogram, Labels, ResetHint, TimeRange};
+use gauntlet::storage::{ChunkSeries, ChunkSlice, VecSeriesSet};
+
+use crate::peers::gauntlet::gauntlet;
+use crate::peers::{copy_tree, encode, prometheus};
+
+const START_MS: i64 = 1_700_006_400_000;
+const STEP_MS: i64 = 15_000;
+const IDLE: &str = "global: {scrape_interval: 1h}\n";
+
+/// Questions whose answers show every field of every histogram.
+const QUERIES: [&str; 4] = [
+    "whole",
+    "float",
+    "gauge",
+    "{__name__=~'whole|float|gauge'}[10m]",
+];
+
+/// Buckets come, grow and, now and then, start again from nothing; markers of staleness end what follows nothing.
+fn histograms(scale: f64, hint: ResetHint) -> Vec<Arc<Histogram>> {
+    (0..60u32)
+        .map(|i| {
+            if i == 43 {
+                return Arc::new(Histogram::stale());
+            }
+            let since_reset = f64::from(i % 25);
+            let n_buckets = 2 + i % 25 / 8;
+            let positive: Vec<f64> = (0..n_buckets)
+                .map(|bucket| scale * since_reset * f64::from(bucket + 1))
+                .collect();
+            let negative = vec![scale * (since_reset / 3.0).floor()];
+            let zero_count = scale * (since_reset / 5.0).floor();
+            Arc::new(Histogram {
+                reset_hint: hint,
+                schema: 1,
+                zero_threshold: 0.001,
+                zero_count,
+                count: zero_count + positive.iter().chain(&negative).sum::<f64>(),
+                sum: 1.5 * since_reset,
+                positive: Buckets {
+                    spans: vec![BucketSpan {
+                        offset: -1,
+                        length: n_buckets,
+                    }],
+                    counts: positive,
+                },
+                negative: Buckets {
+                    spans: vec![BucketSpan {
+                        offset: 3,
+                        length: 1,
+                    }],
+                    counts: negative,
+                },
+                ..Histogram::default()
+            })
+        })
+        .collect()
+}
+
+fn series(name: &str, counts: Counts, scale: f64, hint: ResetHint) -> ChunkSeries {
+    let histograms = histograms(scale, hint);
+    let times: Vec<i64> = (0..60).map(|i| START_MS + i * STEP_MS).collect();
+    let chunks = encode_histograms(counts, &times, &histograms, None).unwrap();
+    assert!(2 <= chunks.len(), "{name}: {} chunks", chunks.len());
+    let chunks = chunks.into_iter().map(|chunk| ChunkSlice {
+        min_t: chunk.min_t,
+        max_t: chunk.max_t,
+        encoding: chunk.encoding,
+        data: chunk.data.into(),
+    });
+    ChunkSeries {
+        labels: Labels::new(&[("__name__", name)]).unwrap(),
+        chunks: chunks.collect(),
+    }
+}
+
+fn write(data: &Path) {
+    let range = TimeRange {
+        min: START_MS,
+        max: START_MS + 7_200_000,
+    };
+    let id = BlockId::from_parts(START_MS.unsigned_abs(), 1);
+    let series = vec![
+        series("float", Counts::Float, 0.7, ResetHint::Unknown),
+        series("gauge", Counts::Whole, 1.0, ResetHint::Gauge),
+        series("whole", Counts::Whole, 2.0, ResetHint::Unknown),
+    ];
+    let mut set = VecSeriesSet::new(series, Vec::new());
+    let meta = write_block(data, NewBlock::new(id, range), &mut set);
+    assert_eq!(meta.unwrap().unwrap().stats.num_histogram_samples, 180);
+}
+
+#[test]
+fn a_stock_prometheus_reads_the_native_histograms_of_our_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (theirs, ours) = (dir.path().join("theirs"), dir.path().join("ours"));
+    std::fs::create_dir(&theirs).unwrap();
+    write(&theirs);
+    copy_tree(&theirs, &ours);
+    let Some(stock) = prometheus(dir.path(), &theirs, IDLE, &[]) else {
+        return;
+    };
+    let gauntlet = gauntlet(dir.path(), &ours, IDLE, &[]);
+    let mut n_histograms = 0;
+    for query in QUERIES {
+        for i in [0, 7, 24, 25, 42, 43, 59] {
+            let time = (START_MS + i * STEP_MS) / 1000;
+            let path = format!("/api/v1/query?query={}&time={time}", encode(query));
+            let (left, right) = (gauntlet.get(&path), stock.get(&path));
+            assert_eq!(right.status, 200, "{}", right.body);
+            assert_eq!(left.body, right.body, "{query} at {i}");
+            n_histograms += right.body.matches("\"count\"").count();
+        }
+    }
+    println!("{n_histograms} histograms are the same to the byte");
+    assert!(300 < n_histograms, "{n_histograms} histograms");
+}
