@@ -16,12 +16,7 @@ const STEP_MS: i64 = 15_000;
 const IDLE: &str = "global: {scrape_interval: 1h}\n";
 
 /// Questions whose answers show every field of every histogram.
-const QUERIES: [&str; 4] = [
-    "whole",
-    "float",
-    "gauge",
-    "{__name__=~'whole|float|gauge'}[10m]",
-];
+const QUERIES: [&str; 3] = ["whole", "float", "gauge"];
 
 /// Buckets come, grow and, now and then, start again from nothing; markers of staleness end what follows nothing.
 fn histograms(scale: f64, hint: ResetHint) -> Vec<Arc<Histogram>> {
@@ -110,7 +105,7 @@ fn a_stock_prometheus_reads_the_native_histograms_of_our_blocks() {
     let gauntlet = gauntlet(dir.path(), &ours, IDLE, &[]);
     let mut n_histograms = 0;
     for query in QUERIES {
-        for i in [0, 7, 24, 25, 42, 43, 59] {
+        for i in 0..60 {
             let time = (START_MS + i * STEP_MS) / 1000;
             let path = format!("/api/v1/query?query={}&time={time}", encode(query));
             let (left, right) = (gauntlet.get(&path), stock.get(&path));
@@ -120,5 +115,5 @@ fn a_stock_prometheus_reads_the_native_histograms_of_our_blocks() {
         }
     }
     println!("{n_histograms} histograms are the same to the byte");
-    assert!(300 < n_histograms, "{n_histograms} histograms");
+    assert!(170 < n_histograms, "{n_histograms} histograms");
 }
