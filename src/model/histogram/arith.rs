@@ -1,11 +1,28 @@
 //! Arithmetic of histograms.
 
-use crate::model::histogram::merge::{Body, Compensated, Count};
+use crate::model::histogram::merge::{
+    Body, Compensated, Count, in_zero_bucket, merge_hints, same_bounds,
+};
 use crate::model::histogram::{Buckets, Histogram, IncompatibleSchemas, Merged, ResetHint};
 
 impl Buckets {
     fn for_each(&mut self, f: impl Fn(&mut f64)) {
         self.counts.iter_mut().for_each(f);
+    }
+
+    /// Have both the same buckets, cut in the same way?
+    pub(super) fn has_layout_of(&self, other: &Self) -> bool {
+        self.spans == other.spans && self.counts.len() == other.counts.len()
+    }
+
+    /// Adds the counts of the same buckets, or takes them away.
+    fn merge_counts(&mut self, other: &Self, is_difference: bool) {
+        let counts = self.counts.iter_mut().zip(&other.counts);
+        if is_difference {
+            counts.for_each(|(count, other)| *count -= other);
+        } else {
+            counts.for_each(|(count, other)| *count += other);
+        }
     }
 }
 
@@ -21,10 +38,52 @@ impl Histogram {
     }
 
     fn merge(&mut self, other: &Self, is_difference: bool) -> Result<Merged, IncompatibleSchemas> {
+        if self.has_layout_of(other) {
+            return Ok(self.merge_counts(other, is_difference));
+        }
         let mut body = Body::<f64>::new(self);
         let merged = body.merge(other, is_difference)?;
-        *self = body.part(|count| count);
+        *self = body.part(|count| count, |count| count);
         Ok(merged)
+    }
+
+    /// Are the buckets the same, and none of them in the zero bucket? Then sums are sums of counts.
+    fn has_layout_of(&self, other: &Self) -> bool {
+        let is_outside = |buckets: &Buckets| {
+            buckets.spans.first().is_none_or(|first| {
+                first.length > 0 && !in_zero_bucket(first.offset, self.schema, self.zero_threshold)
+            })
+        };
+        let has_same_edges = if self.has_custom_buckets() {
+            same_bounds(&self.custom_bounds, &other.custom_bounds)
+        } else {
+            self.zero_threshold.to_bits() == other.zero_threshold.to_bits()
+                && is_outside(&self.positive)
+                && is_outside(&self.negative)
+        };
+        self.schema == other.schema
+            && has_same_edges
+            && self.positive.has_layout_of(&other.positive)
+            && self.negative.has_layout_of(&other.negative)
+    }
+
+    fn merge_counts(&mut self, other: &Self, is_difference: bool) -> Merged {
+        let (reset_hint, reset_collision) = merge_hints(self.reset_hint, other.reset_hint);
+        self.reset_hint = reset_hint;
+        let single = [
+            (&mut self.count, other.count),
+            (&mut self.sum, other.sum),
+            (&mut self.zero_count, other.zero_count),
+        ];
+        for (count, other) in single {
+            *count += if is_difference { -other } else { other };
+        }
+        self.positive.merge_counts(&other.positive, is_difference);
+        self.negative.merge_counts(&other.negative, is_difference);
+        Merged {
+            reset_collision,
+            reconciled: false,
+        }
     }
 
     /// Every count and the sum times `factor`. With a negative factor it is no counter any more.
@@ -120,7 +179,7 @@ impl KahanHistogram {
         }
     }
 
-    /// Are all counts and the sum closer to zero than `bound`?
+    /// Are all counts and the sum closer to zero than `bound`, and all custom bounds finite?
     pub fn is_within(&self, bound: f64) -> bool {
         let body = &self.body;
         let buckets = body.positive.iter().chain(&body.negative);
@@ -128,9 +187,16 @@ impl KahanHistogram {
             .into_iter()
             .chain(buckets.map(|(_, count)| *count))
             .all(|count| count.parts().0.abs() < bound)
+            && !self.has_infinite_bound()
     }
 
-    /// Is any count or the sum infinite?
+    /// The first custom bound may be -Inf.
+    fn has_infinite_bound(&self) -> bool {
+        let bounds = &self.body.custom_bounds;
+        bounds.iter().any(|bound| bound.is_infinite())
+    }
+
+    /// Is any count or the sum infinite? Prometheus takes an infinite custom bound for one too.
     pub fn has_overflow(&self) -> bool {
         let body = &self.body;
         let buckets = body.positive.iter().chain(&body.negative);
@@ -138,16 +204,17 @@ impl KahanHistogram {
             .into_iter()
             .chain(buckets.map(|(_, count)| *count))
             .any(|count| count.parts().0.is_infinite())
+            || self.has_infinite_bound()
     }
 
-    /// The sum with what was lost put back.
+    /// The sum with what was lost put back, but for buckets that lie in the zero bucket: nothing was added to them.
     pub fn total(&self) -> Histogram {
         let sum = |count: Compensated| count.parts().0;
         let total = |count: Compensated| count.parts().0 + count.parts().1;
         if self.is_sum {
-            self.body.part(total)
+            self.body.part(total, sum)
         } else {
-            self.body.part(sum)
+            self.body.part(sum, sum)
         }
     }
 }

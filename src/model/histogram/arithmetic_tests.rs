@@ -198,12 +198,21 @@ fn compacting_leaves_populated_buckets_alone() {
 }
 
 #[test]
-fn layout_and_bits_decide_whether_histograms_are_equal() {
+fn spans_and_bits_decide_whether_histograms_are_equal() {
     let histogram = exponential(0, 0, &[1.0, 2.0]);
+    let spans = |spans: &[(i32, u32)]| -> Vec<BucketSpan> {
+        let spans = spans.iter();
+        spans
+            .map(|&(offset, length)| BucketSpan { offset, length })
+            .collect()
+    };
+    let mut with_empty_spans = histogram.clone();
+    with_empty_spans.positive.spans = spans(&[(-3, 0), (1, 0), (2, 2), (7, 0)]);
+    with_empty_spans.reset_hint = ResetHint::Gauge;
+    assert!(histogram.equals(&with_empty_spans));
     let mut cut = histogram.clone();
-    cut.positive.spans = [0, 0].map(|offset| BucketSpan { offset, length: 1 }).into();
-    cut.reset_hint = ResetHint::Gauge;
-    assert!(histogram.equals(&cut));
+    cut.positive.spans = spans(&[(0, 1), (0, 1)]);
+    assert!(!histogram.equals(&cut));
     for other in [
         exponential(0, 1, &[1.0, 2.0]),
         exponential(1, 0, &[1.0, 2.0]),
@@ -267,6 +276,17 @@ fn whatever_fell_is_a_reset() {
 }
 
 #[test]
+fn behind_the_last_bucket_one_of_those_before_decides() {
+    let before = |counts| exponential(0, 5, counts);
+    let now = Histogram {
+        count: 100.0,
+        ..exponential(0, 0, &[100.0])
+    };
+    assert!(now.detect_reset(&before(&[1.0, 0.0])));
+    assert!(!now.detect_reset(&before(&[0.0, 1.0])));
+}
+
+#[test]
 fn custom_buckets_are_compared_between_shared_bounds() {
     let before = custom(&[1.0, 2.0, 5.0], &[1.0, 2.0, 3.0, 4.0]);
     let same = custom(&[2.0, 5.0], &[3.0, 3.0, 4.0]);
@@ -288,8 +308,37 @@ fn compensated_sums_keep_what_rounding_takes() {
     sum.add(&of(f64::MAX)).unwrap();
     sum.add(&of(f64::MAX)).unwrap();
     assert!(sum.has_overflow() && !sum.is_within(f64::MAX));
+    let mut open_below = KahanHistogram::new(&custom(&[f64::NEG_INFINITY], &[1.0, 2.0]));
+    open_below
+        .add(&custom(&[f64::NEG_INFINITY], &[1.0, 2.0]))
+        .unwrap();
+    assert!(open_below.has_overflow() && !open_below.is_within(f64::MAX));
     let mut half = KahanHistogram::new(&of(6.0));
     half.divide(2.0);
     half.scale(3.0);
     assert_eq!(half.total().positive.counts, [9.0]);
+}
+
+#[test]
+fn what_lies_in_the_zero_bucket_is_added_to_nothing_else() {
+    let overlapping = |count| Histogram {
+        zero_threshold: 1.5,
+        zero_count: 10.0,
+        ..exponential(0, 0, &[count, 3.0, 4.0])
+    };
+    let mut sum = overlapping(5.0);
+    sum.add(&overlapping(7.0)).unwrap();
+    assert_eq!(sum.positive.counts, [5.0, 6.0, 8.0]);
+    // What rounding took from such a bucket before it came to lie there stays lost.
+    let narrow = |count| Histogram {
+        zero_threshold: 0.0,
+        ..overlapping(count)
+    };
+    let mut kahan = KahanHistogram::new(&narrow(1e100));
+    kahan.add(&narrow(1.0)).unwrap();
+    kahan.add(&narrow(-1e100)).unwrap();
+    assert_eq!(kahan.total().positive.counts, [1.0, 9.0, 12.0]);
+    let mut kahan = KahanHistogram::new(&overlapping(0.1));
+    kahan.add(&overlapping(0.2)).unwrap();
+    assert_eq!(kahan.total().positive.counts, [0.1, 6.0, 8.0]);
 }

@@ -5,12 +5,12 @@ use crate::model::histogram::{Bucket, BucketSpan, Buckets, Histogram};
 
 impl Buckets {
     /// Index and count of every bucket, in ascending order.
-    pub fn iter(&self) -> impl Iterator<Item = (i32, f64)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (i32, f64)> + Clone + '_ {
         self.indices().zip(self.counts.iter().copied())
     }
 
     /// The index of every bucket, in ascending order.
-    fn indices(&self) -> impl Iterator<Item = i32> + '_ {
+    fn indices(&self) -> impl Iterator<Item = i32> + Clone + '_ {
         let mut next = 0_i32;
         self.spans.iter().flat_map(move |span| {
             let from = next.wrapping_add(span.offset);
@@ -21,7 +21,10 @@ impl Buckets {
 
     /// As few spans as hold these pairs, which ascend.
     pub(super) fn from_pairs(pairs: impl Iterator<Item = (i32, f64)>) -> Self {
-        let mut buckets = Self::default();
+        let mut buckets = Self {
+            spans: Vec::new(),
+            counts: Vec::with_capacity(pairs.size_hint().0),
+        };
         let mut next = 0_i32;
         for (index, count) in pairs {
             buckets.counts.push(count);
@@ -49,13 +52,25 @@ impl Buckets {
         }
     }
 
-    /// The same buckets with the same counts, bit for bit, however spans cut them.
+    /// The same buckets with the same counts, bit for bit, cut by the same spans; spans without buckets do not matter.
     fn equals(&self, other: &Self) -> bool {
-        self.counts.len() == other.counts.len()
+        self.populated_spans().eq(other.populated_spans())
+            && self.counts.len() == other.counts.len()
             && self
+                .counts
                 .iter()
-                .zip(other.iter())
-                .all(|(a, b)| a.0 == b.0 && a.1.to_bits() == b.1.to_bits())
+                .zip(&other.counts)
+                .all(|(count, other)| count.to_bits() == other.to_bits())
+    }
+
+    /// Offset and length of every span that has buckets.
+    fn populated_spans(&self) -> impl Iterator<Item = (i32, u32)> + '_ {
+        let mut skipped = 0_i32;
+        self.spans.iter().filter_map(move |span| {
+            let offset = skipped.wrapping_add(span.offset);
+            skipped = if span.length == 0 { offset } else { 0 };
+            (span.length > 0).then_some((offset, span.length))
+        })
     }
 }
 

@@ -10,6 +10,9 @@ use crate::model::histogram::{Buckets, CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHi
 
 /// A count that others are added to.
 pub(super) trait Count: Copy {
+    /// Does it know what rounding has taken from it?
+    const IS_COMPENSATED: bool;
+
     /// A count of its own.
     fn of(v: f64) -> Self;
     /// From a sum and what rounding has taken from it.
@@ -32,6 +35,8 @@ pub(super) trait Count: Copy {
 }
 
 impl Count for f64 {
+    const IS_COMPENSATED: bool = false;
+
     fn of(v: f64) -> Self {
         v
     }
@@ -72,6 +77,8 @@ impl Compensated {
 }
 
 impl Count for Compensated {
+    const IS_COMPENSATED: bool = true;
+
     fn of(v: f64) -> Self {
         Self { sum: v, lost: 0.0 }
     }
@@ -116,7 +123,7 @@ pub(super) struct Body<C> {
     pub(super) sum: C,
     pub(super) positive: Vec<(i32, C)>,
     pub(super) negative: Vec<(i32, C)>,
-    custom_bounds: Arc<[f64]>,
+    pub(super) custom_bounds: Arc<[f64]>,
 }
 
 impl<C: Count> Body<C> {
@@ -134,10 +141,20 @@ impl<C: Count> Body<C> {
         }
     }
 
-    /// The histogram of one part of every count.
-    pub(super) fn part(&self, part: impl Fn(C) -> f64) -> Histogram {
+    /// The histogram of one part of every count; `inside` is the part of buckets that lie in the zero bucket.
+    pub(super) fn part(&self, part: impl Fn(C) -> f64, inside: impl Fn(C) -> f64) -> Histogram {
+        let is_custom = self.schema == CUSTOM_BUCKETS_SCHEMA;
         let buckets = |pairs: &[(i32, C)]| {
-            Buckets::from_pairs(pairs.iter().map(|(index, count)| (*index, part(*count))))
+            let mut is_inside = !is_custom;
+            Buckets::from_pairs(pairs.iter().map(|(index, count)| {
+                is_inside = is_inside && in_zero_bucket(*index, self.schema, self.zero_threshold);
+                let part = if is_inside {
+                    inside(*count)
+                } else {
+                    part(*count)
+                };
+                (*index, part)
+            }))
         };
         Histogram {
             reset_hint: self.reset_hint,
@@ -169,9 +186,11 @@ impl<C: Count> Body<C> {
         if is_custom != other.has_custom_buckets() {
             return Err(IncompatibleSchemas);
         }
-        let mut merged = Merged {
-            reset_collision: self.merge_hints(other.reset_hint),
-            reconciled: false,
+        let (reset_hint, reset_collision) = merge_hints(self.reset_hint, other.reset_hint);
+        self.reset_hint = reset_hint;
+        let merged = Merged {
+            reset_collision,
+            reconciled: is_custom && !same_bounds(&self.custom_bounds, &other.custom_bounds),
         };
         if !is_custom {
             let zero_count = self.reconcile_zero_buckets(other);
@@ -179,47 +198,35 @@ impl<C: Count> Body<C> {
         }
         self.count.absorb(sign(C::of(other.count)));
         self.sum.absorb(sign(C::of(other.sum)));
-        let mut positive: Vec<(i32, C)> = pairs(&other.positive);
-        if is_custom && !same_bounds(&self.custom_bounds, &other.custom_bounds) {
-            self.meet_bounds(&positive, &other.custom_bounds, is_difference);
-            merged.reconciled = true;
+        if merged.reconciled {
+            self.meet_bounds(other, is_difference);
             return Ok(merged);
         }
-        let mut negative: Vec<(i32, C)> = pairs(&other.negative);
-        if !is_custom {
-            let finer = other.schema.saturating_sub(self.schema);
-            if finer < 0 {
-                reduce(&mut self.positive, finer.unsigned_abs());
-                reduce(&mut self.negative, finer.unsigned_abs());
-                self.schema = other.schema;
-            } else {
-                reduce(&mut positive, finer.unsigned_abs());
-                reduce(&mut negative, finer.unsigned_abs());
-            }
-            // What lies in the zero bucket has been counted there.
-            let is_outside = |(index, _): &(i32, C)| {
-                exponential_bound(*index, self.schema)
-                    .partial_cmp(&self.zero_threshold)
-                    .is_none_or(std::cmp::Ordering::is_gt)
-            };
-            positive.retain(is_outside);
-            negative.retain(is_outside);
+        let finer = other.schema.saturating_sub(self.schema);
+        if finer < 0 {
+            reduce(&mut self.positive, finer.unsigned_abs());
+            reduce(&mut self.negative, finer.unsigned_abs());
+            self.schema = other.schema;
         }
-        add_pairs(&mut self.positive, &positive, sign);
-        add_pairs(&mut self.negative, &negative, sign);
+        let (schema, threshold) = (self.schema, self.zero_threshold);
+        let sides = [
+            (&mut self.positive, &other.positive),
+            (&mut self.negative, &other.negative),
+        ];
+        for (into, from) in sides {
+            // What lies in the zero bucket has been counted there.
+            let is_inside = |index: i32| !is_custom && in_zero_bucket(index, schema, threshold);
+            if finer > 0 {
+                let mut from: Vec<(i32, C)> = pairs(from);
+                reduce(&mut from, finer.unsigned_abs());
+                let from = from.iter().copied();
+                add_pairs(into, from.skip_while(|(index, _)| is_inside(*index)), sign);
+            } else {
+                let from = from.iter().map(|(index, count)| (index, C::of(count)));
+                add_pairs(into, from.skip_while(|(index, _)| is_inside(*index)), sign);
+            }
+        }
         Ok(merged)
-    }
-
-    /// What two hints become. True when one says what the other denies.
-    fn merge_hints(&mut self, other: ResetHint) -> bool {
-        let (hint, is_collision) = match (self.reset_hint, other) {
-            (mine, other) if mine == other => (mine, false),
-            (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => (ResetHint::Gauge, false),
-            (ResetHint::Unknown, _) | (_, ResetHint::Unknown) => (ResetHint::Unknown, false),
-            _ => (ResetHint::Unknown, true),
-        };
-        self.reset_hint = hint;
-        is_collision
     }
 
     /// Widens the zero bucket until it covers that of `other` and cuts no populated bucket of either; gives what `other`
@@ -268,7 +275,10 @@ impl<C: Count> Body<C> {
                     }
                     let (count, lost) = count.parts();
                     total.add(count);
-                    total.add(lost);
+                    // A zero added to minus zero would not be nothing.
+                    if C::IS_COMPENSATED {
+                        total.add(lost);
+                    }
                     if upper > threshold {
                         if count != 0.0 {
                             threshold = upper;
@@ -296,8 +306,8 @@ impl<C: Count> Body<C> {
     }
 
     /// Adds buckets of other custom bounds: of the bounds those stay that both have.
-    fn meet_bounds(&mut self, pairs: &[(i32, C)], bounds: &[f64], is_difference: bool) {
-        let shared = shared_bounds(&self.custom_bounds, bounds);
+    fn meet_bounds(&mut self, other: &Histogram, is_difference: bool) {
+        let shared = shared_bounds(&self.custom_bounds, &other.custom_bounds);
         let mut counts = vec![Compensated::default(); shared.len() + 1];
         for (index, count) in &self.positive {
             let (sum, lost) = count.parts();
@@ -306,10 +316,9 @@ impl<C: Count> Body<C> {
                 target.add(lost);
             }
         }
-        for (index, count) in pairs {
-            let (sum, _) = count.parts();
-            if let Some(target) = counts.get_mut(place_in(&shared, bounds, *index)) {
-                target.add(if is_difference { -sum } else { sum });
+        for (index, count) in other.positive.iter() {
+            if let Some(target) = counts.get_mut(place_in(&shared, &other.custom_bounds, index)) {
+                target.add(if is_difference { -count } else { count });
             }
         }
         let populated = (0..).zip(counts).filter(|(_, count)| !count.is_zero());
@@ -375,28 +384,61 @@ pub(super) fn reduce<C: Count>(pairs: &mut Vec<(i32, C)>, by: u32) {
 }
 
 /// Adds bucket to bucket; both lists ascend.
-fn add_pairs<C: Count>(into: &mut Vec<(i32, C)>, pairs: &[(i32, C)], sign: impl Fn(C) -> C) {
-    let is_same_layout =
-        into.len() == pairs.len() && into.iter().zip(pairs).all(|(a, b)| a.0 == b.0);
-    if is_same_layout {
-        for ((_, count), (_, other)) in into.iter_mut().zip(pairs) {
-            count.absorb(sign(*other));
+fn add_pairs<C: Count>(
+    into: &mut Vec<(i32, C)>,
+    pairs: impl Iterator<Item = (i32, C)> + Clone,
+    sign: impl Fn(C) -> C,
+) {
+    let n_missing = n_missing(into, pairs.clone().map(|(index, _)| index));
+    if n_missing == 0 {
+        let mut mine = into.iter_mut();
+        for (index, other) in pairs {
+            if let Some((_, count)) = mine.find(|(here, _)| *here == index) {
+                count.absorb(sign(other));
+            }
         }
         return;
     }
+    let mut sum = Vec::with_capacity(into.len() + n_missing);
     let mut mine = std::mem::take(into).into_iter().peekable();
-    into.reserve(mine.len().max(pairs.len()));
     for (index, other) in pairs {
-        while let Some(before) = mine.next_if(|(here, _)| here < index) {
-            into.push(before);
+        while let Some(before) = mine.next_if(|(here, _)| *here < index) {
+            sum.push(before);
         }
-        match mine.next_if(|(here, _)| here == index) {
+        match mine.next_if(|(here, _)| *here == index) {
             Some((_, mut count)) => {
-                count.absorb(sign(*other));
-                into.push((*index, count));
+                count.absorb(sign(other));
+                sum.push((index, count));
             }
-            None => into.push((*index, sign(*other))),
+            None => sum.push((index, sign(other))),
         }
     }
-    into.extend(mine);
+    sum.extend(mine);
+    *into = sum;
+}
+
+/// How many of `indices` have no bucket yet; both lists ascend.
+fn n_missing<C>(pairs: &[(i32, C)], indices: impl Iterator<Item = i32>) -> usize {
+    let mut mine = pairs.iter().map(|(index, _)| *index).peekable();
+    indices
+        .filter(|index| {
+            while mine.next_if(|here| here < index).is_some() {}
+            mine.next_if_eq(index).is_none()
+        })
+        .count()
+}
+
+/// What two hints become, and whether one says what the other denies.
+pub(super) fn merge_hints(mine: ResetHint, other: ResetHint) -> (ResetHint, bool) {
+    match (mine, other) {
+        (mine, other) if mine == other => (mine, false),
+        (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => (ResetHint::Gauge, false),
+        (ResetHint::Unknown, _) | (_, ResetHint::Unknown) => (ResetHint::Unknown, false),
+        _ => (ResetHint::Unknown, true),
+    }
+}
+
+/// Does the bucket end where the zero bucket ends, or before?
+pub(super) fn in_zero_bucket(index: i32, schema: i32, threshold: f64) -> bool {
+    exponential_bound(index, schema) <= threshold
 }

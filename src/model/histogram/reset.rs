@@ -1,7 +1,7 @@
 //! Was a counter reset between two histograms?
 
-use crate::model::histogram::bounds::exponential_bound;
-use crate::model::histogram::merge::{Body, place_in, reduce, same_bounds, shared_bounds};
+use crate::model::histogram::layout::coarser_index;
+use crate::model::histogram::merge::{Body, in_zero_bucket, place_in, same_bounds, shared_bounds};
 use crate::model::histogram::{Buckets, Histogram, ResetHint};
 
 impl Histogram {
@@ -37,29 +37,54 @@ impl Histogram {
     /// Does the zero bucket cut a populated bucket of `previous`, or hold less than `previous` has there?
     #[expect(clippy::float_cmp, reason = "thresholds are the same or not")]
     fn zero_count_fell(&self, previous: &Self) -> bool {
+        if self.zero_threshold == previous.zero_threshold {
+            return self.zero_count < previous.zero_count;
+        }
         let (count, threshold) = Body::<f64>::new(previous).zero_count_up_to(self.zero_threshold);
         threshold != self.zero_threshold || self.zero_count < count.sum
     }
 
     fn fell(&self, mine: &Buckets, previous: &Self, theirs: &Buckets) -> bool {
-        let mut before: Vec<(i32, f64)> = theirs.iter().collect();
-        reduce(&mut before, previous.schema.abs_diff(self.schema));
-        let is_in_zero_bucket = |index: i32| {
+        let coarser = previous.schema.abs_diff(self.schema);
+        let is_inside = |index: i32| {
             !self.has_custom_buckets()
                 && self.zero_threshold != 0.0
-                && exponential_bound(index, self.schema) <= self.zero_threshold
+                && in_zero_bucket(index, self.schema, self.zero_threshold)
         };
+        let first_index = theirs.spans.first().map_or(0, |span| span.offset);
+        if coarser == 0 && mine.has_layout_of(theirs) && !is_inside(first_index) {
+            let mut counts = mine.counts.iter().zip(&theirs.counts);
+            return counts.any(|(now, before)| now < before);
+        }
+        let mut theirs = theirs.iter().peekable();
+        let before = std::iter::from_fn(|| {
+            let (index, mut count) = theirs.next()?;
+            let index = coarser_index(index, coarser);
+            let is_same = |next: &(i32, f64)| coarser_index(next.0, coarser) == index;
+            while let Some((_, more)) = theirs.next_if(is_same) {
+                count += more;
+            }
+            Some((index, count))
+        });
         let mut now = mine.iter().peekable();
-        before
-            .into_iter()
-            .filter(|(index, _)| !is_in_zero_bucket(*index))
-            .any(|(index, count)| {
-                while now.next_if(|(here, _)| *here < index).is_some() {}
-                match now.peek() {
-                    Some((here, now)) if *here == index => *now < count,
-                    _ => count != 0.0,
+        for (index, count) in before.skip_while(|(index, _)| is_inside(*index)) {
+            while now.next_if(|(here, _)| *here < index).is_some() {}
+            match now.peek() {
+                Some((here, now)) if *here == index => {
+                    if *now < count {
+                        return true;
+                    }
                 }
-            })
+                Some(_) => {
+                    if count != 0.0 {
+                        return true;
+                    }
+                }
+                // Behind the last bucket Prometheus looks at one more of those before, not at all of them.
+                None => return count != 0.0,
+            }
+        }
+        false
     }
 
     /// Did any count between bounds that both have fall?

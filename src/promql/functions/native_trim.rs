@@ -17,6 +17,31 @@ pub(crate) enum Trim {
 struct Kept {
     count: f64,
     middle: f64,
+    is_whole: bool,
+}
+
+impl Kept {
+    const NOTHING: Self = Self {
+        count: 0.0,
+        middle: 0.0,
+        is_whole: false,
+    };
+
+    fn part(count: f64, middle: f64) -> Self {
+        Self {
+            count,
+            middle,
+            is_whole: false,
+        }
+    }
+
+    fn whole(count: f64, middle: f64) -> Self {
+        Self {
+            count,
+            middle,
+            is_whole: true,
+        }
+    }
 }
 
 /// Counts and sum of what stays.
@@ -32,7 +57,7 @@ impl Totals {
         self.count += kept.count;
         self.sum += kept.middle * kept.count;
         #[expect(clippy::float_cmp, reason = "any change is a change")]
-        let is_changed = *before != kept.count;
+        let is_changed = !kept.is_whole && *before != kept.count;
         if is_changed {
             *before = kept.count;
             self.is_trimmed = true;
@@ -104,30 +129,18 @@ impl Cut {
             Trim::Below => (lower >= at, upper > at),
         };
         if is_kept {
-            return Kept {
-                count,
-                middle: self.middle(lower, upper),
-            };
+            return Kept::whole(count, self.middle(lower, upper));
         }
         if !is_cut {
-            return Kept {
-                count: 0.0,
-                middle: 0.0,
-            };
+            return Kept::NOTHING;
         }
         if lower == f64::NEG_INFINITY || upper == f64::INFINITY {
             return keep_of_infinite(&self.bucket, at, trim);
         }
         let below = count * part_below(&self.bucket, at, self.is_linear);
         match trim {
-            Trim::Above => Kept {
-                count: below,
-                middle: self.middle(lower, at),
-            },
-            Trim::Below => Kept {
-                count: count - below,
-                middle: self.middle(at, upper),
-            },
+            Trim::Above => Kept::part(below, self.middle(lower, at)),
+            Trim::Below => Kept::part(count - below, self.middle(at, upper)),
         }
     }
 
@@ -151,25 +164,17 @@ impl Cut {
 /// stays whole, unless it can be taken to begin at zero.
 fn keep_of_infinite(bucket: &Bucket, at: f64, trim: Trim) -> Kept {
     let Bucket { upper, count, .. } = *bucket;
-    let whole = |middle| Kept { count, middle };
-    let nothing = Kept {
-        count: 0.0,
-        middle: 0.0,
-    };
+    let part = Kept::part;
     let begins_at_zero = bucket.lower == f64::NEG_INFINITY && upper > 0.0 && upper.is_finite();
     match trim {
-        Trim::Above if begins_at_zero && at > 0.0 => Kept {
-            count: count * at / upper,
-            middle: at / 2.0,
-        },
-        Trim::Above if bucket.lower == f64::NEG_INFINITY && upper <= 0.0 => whole(at),
-        Trim::Above => nothing,
-        Trim::Below if begins_at_zero && at >= 0.0 => Kept {
-            count: count * (1.0 - at / upper),
-            middle: (at + upper) / 2.0,
-        },
-        Trim::Below if bucket.lower == f64::NEG_INFINITY => nothing,
-        Trim::Below => whole(at),
+        Trim::Above if begins_at_zero && at > 0.0 => part(count * at / upper, at / 2.0),
+        Trim::Above if bucket.lower == f64::NEG_INFINITY && upper <= 0.0 => part(count, at),
+        Trim::Above => Kept::NOTHING,
+        Trim::Below if begins_at_zero && at >= 0.0 => {
+            part(count * (1.0 - at / upper), (at + upper) / 2.0)
+        }
+        Trim::Below if bucket.lower == f64::NEG_INFINITY => Kept::NOTHING,
+        Trim::Below => part(count, at),
     }
 }
 
@@ -181,27 +186,14 @@ fn keep_of_zero(bucket: &Bucket, at: f64, trim: Trim) -> Kept {
         count,
         ..
     } = *bucket;
-    let whole = Kept {
-        count,
-        middle: (lower + upper) / 2.0,
-    };
-    let nothing = Kept {
-        count: 0.0,
-        middle: 0.0,
-    };
+    let whole = Kept::whole(count, (lower + upper) / 2.0);
     match trim {
-        Trim::Above if at <= lower => nothing,
+        Trim::Above if at <= lower => Kept::NOTHING,
         Trim::Above if at >= upper => whole,
-        Trim::Above => Kept {
-            count: count * ((at - lower) / (upper - lower)),
-            middle: (lower + at) / 2.0,
-        },
+        Trim::Above => Kept::part(count * ((at - lower) / (upper - lower)), (lower + at) / 2.0),
         Trim::Below if at <= lower => whole,
-        Trim::Below if at >= upper => nothing,
-        Trim::Below => Kept {
-            count: count * ((upper - at) / (upper - lower)),
-            middle: (at + upper) / 2.0,
-        },
+        Trim::Below if at >= upper => Kept::NOTHING,
+        Trim::Below => Kept::part(count * ((upper - at) / (upper - lower)), (at + upper) / 2.0),
     }
 }
 
@@ -248,6 +240,17 @@ mod tests {
         let histogram = exponential();
         assert_eq!(trim(&histogram, 4.0, Trim::Above), histogram);
         assert_eq!(trim(&histogram, 0.0, Trim::Below), histogram);
+    }
+
+    #[test]
+    fn a_bucket_that_stays_whole_changes_nothing_even_if_its_count_is_no_number() {
+        let mut histogram = exponential();
+        histogram.positive.counts[1] = f64::NAN;
+        for (at, side) in [(8.0, Trim::Above), (-1.0, Trim::Below)] {
+            let trimmed = trim(&histogram, at, side);
+            assert_eq!((trimmed.count, trimmed.sum), (10.0, 25.0));
+        }
+        assert!(trim(&histogram, 3.0, Trim::Above).sum.is_nan());
     }
 
     #[test]
