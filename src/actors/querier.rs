@@ -14,6 +14,7 @@ use crate::foundation::permit::{Full, Gate, Permit};
 use crate::foundation::pool::{Pool, PoolBusy, PoolPanic};
 use crate::gateway::Gateway;
 use crate::model::{Interval, Labels, Matcher, TimestampMs};
+use crate::promql::explain::Operator;
 use crate::promql::{Engine, QueryError, QueryOptions, QueryOutput};
 use crate::storage::{
     Fanout, LabelAnswer, LabelHints, Queryable, SelectHints, StorageError, merge_label_lists,
@@ -48,6 +49,11 @@ pub struct Evaluate {
     /// Limits, and the flag the asker raises when it is gone.
     pub options: QueryOptions,
 }
+
+/// How a query would be evaluated; it is not.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Operator, AskError>")]
+pub struct Explain(pub Evaluate);
 
 /// What is asked of labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,22 +184,39 @@ impl Querier {
         Self { ports, n_asked: 0 }
     }
 
-    /// Admits, then computes `work` over a timeline taken at that moment.
+    /// Admits, then computes `work` over a timeline taken at that moment. `work` is told how many milliseconds it waited,
+    /// which count for its timeout. Who is gone leaves the queue.
     fn ask<T: Send + 'static>(
         &mut self,
         cancel: Cancel,
-        work: impl FnOnce(Arc<dyn Queryable>, &Engine) -> Result<T, AskError> + Send + 'static,
+        timeout_ms: Option<i64>,
+        work: impl FnOnce(Arc<dyn Queryable>, &Engine, i64) -> Result<T, AskError> + Send + 'static,
     ) -> ResponseFuture<Result<T, AskError>> {
         self.n_asked += 1;
         let ports = self.ports.clone();
+        let asked_for = timeout_ms.and_then(|ms| u64::try_from(ms).ok());
+        let timeout = asked_for.map_or(ports.timeout, |ms| {
+            ports.timeout.min(Duration::from_millis(ms))
+        });
         Box::pin(async move {
-            let deadline = tokio::time::Instant::now() + ports.timeout;
-            let permit = match tokio::time::timeout_at(deadline, ports.gate.admit()).await {
-                Ok(admitted) => admitted?,
-                Err(_elapsed) => return Err(AskError::NoTurn),
+            let asked = tokio::time::Instant::now();
+            let deadline = asked + timeout;
+            let admission = tokio::time::timeout_at(deadline, ports.gate.admit());
+            let permit = tokio::select! {
+                admitted = admission => match admitted {
+                    Ok(admitted) => admitted?,
+                    Err(_elapsed) => return Err(AskError::NoTurn),
+                },
+                () = cancel.raised() => return Err(AskError::Canceled),
             };
             let pool = ports.pool.clone();
-            let answer = pool.run(move || admitted(permit, &ports, work))?;
+            let answer = pool.run(move || {
+                let queued = asked.elapsed().as_millis();
+                let queued_ms = i64::try_from(queued).unwrap_or(i64::MAX);
+                admitted(permit, &ports, |timeline, engine| {
+                    work(timeline, engine, queued_ms)
+                })
+            })?;
             match tokio::time::timeout_at(deadline, answer).await {
                 Ok(answer) => answer?,
                 Err(_elapsed) => {
@@ -237,9 +260,11 @@ impl Handler<Evaluate> for Querier {
         let Evaluate {
             text,
             when,
-            options,
+            mut options,
         } = query;
-        self.ask(options.cancel.clone(), move |timeline, engine| {
+        let (cancel, timeout_ms) = (options.cancel.clone(), options.timeout_ms);
+        self.ask(cancel, timeout_ms, move |timeline, engine, queued_ms| {
+            options.queued_ms = queued_ms;
             let output = match when {
                 When::Instant(t_ms) => engine.instant(timeline, &text, t_ms, &options)?,
                 When::Range {
@@ -253,11 +278,36 @@ impl Handler<Evaluate> for Querier {
     }
 }
 
+impl Handler<Explain> for Querier {
+    type Result = ResponseFuture<Result<Operator, AskError>>;
+
+    fn handle(&mut self, query: Explain, _: &mut Context<Self>) -> Self::Result {
+        let Explain(Evaluate {
+            text,
+            when,
+            mut options,
+        }) = query;
+        let (cancel, timeout_ms) = (options.cancel.clone(), options.timeout_ms);
+        self.ask(cancel, timeout_ms, move |timeline, engine, queued_ms| {
+            options.queued_ms = queued_ms;
+            let times = match when {
+                When::Instant(t_ms) => (t_ms, t_ms, 0),
+                When::Range {
+                    start_ms,
+                    end_ms,
+                    step_ms,
+                } => (start_ms, end_ms, step_ms),
+            };
+            Ok(engine.explain(&*timeline, &text, times, &options)?)
+        })
+    }
+}
+
 impl Handler<ListLabels> for Querier {
     type Result = ResponseFuture<Result<LabelAnswer, AskError>>;
 
     fn handle(&mut self, list: ListLabels, _: &mut Context<Self>) -> Self::Result {
-        self.ask(list.cancel.clone(), move |timeline, _| {
+        self.ask(list.cancel.clone(), None, move |timeline, _, _| {
             list_labels(timeline.as_ref(), list)
         })
     }
@@ -267,7 +317,7 @@ impl Handler<ListSeries> for Querier {
     type Result = ResponseFuture<Result<SeriesList, AskError>>;
 
     fn handle(&mut self, list: ListSeries, _: &mut Context<Self>) -> Self::Result {
-        self.ask(list.cancel.clone(), move |timeline, _| {
+        self.ask(list.cancel.clone(), None, move |timeline, _, _| {
             list_series(timeline.as_ref(), &list)
         })
     }

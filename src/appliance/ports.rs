@@ -8,12 +8,12 @@ use actix::{Addr, MailboxError};
 use arc_swap::ArcSwap;
 
 use crate::actors::querier::{
-    AskError, Evaluate, LabelQuestion, ListLabels, ListSeries, Querier, When,
+    AskError, Evaluate, Explain, LabelQuestion, ListLabels, ListSeries, Querier, When,
 };
 use crate::api::grpc::{Database, Source};
 use crate::api::http::{
-    Answer, ApiError, ErrorType, InstantQuery, LabelRequest, QueryParams, QueryPort, RangeQuery,
-    SeriesAnswer, WriteFailure, WritePort, WriteRequest,
+    Answer, ApiError, ErrorType, ExplainQuery, InstantQuery, LabelRequest, QueryParams, QueryPort,
+    RangeQuery, SeriesAnswer, StatsDetail, WriteFailure, WritePort, WriteRequest,
 };
 use crate::appliance::settings::Settings;
 use crate::appliance::spawn::Actors;
@@ -22,6 +22,7 @@ use crate::foundation::metrics::{Counter, Metrics};
 use crate::foundation::permit::Gate;
 use crate::gateway::Gateway;
 use crate::model::{Interval, Labels};
+use crate::promql::explain::Operator;
 use crate::promql::{ErrorKind, QueryError, QueryOptions, QueryOutput};
 use crate::remote::{WriteLimits, WriteReport, append_write_request};
 use crate::scrape::ScrapeManager;
@@ -113,12 +114,7 @@ impl Ports {
     ) -> Answer<Result<QueryOutput, ApiError>> {
         let querier = self.querier();
         Box::pin(async move {
-            let options = QueryOptions {
-                lookback_ms: params.lookback_ms,
-                timeout_ms: params.timeout_ms,
-                cancel: params.cancel,
-                ..QueryOptions::default()
-            };
+            let options = query_options(params);
             answered(
                 querier?
                     .send(Evaluate {
@@ -153,6 +149,17 @@ impl Ports {
             };
             answered(querier?.send(list).await)
         })
+    }
+}
+
+fn query_options(params: QueryParams) -> QueryOptions {
+    QueryOptions {
+        lookback_ms: params.lookback_ms,
+        timeout_ms: params.timeout_ms,
+        per_step: params.stats == StatsDetail::PerStep,
+        analyze: params.analyze,
+        cancel: params.cancel,
+        ..QueryOptions::default()
     }
 }
 
@@ -198,6 +205,29 @@ impl QueryPort for Ports {
             step_ms: query.step_ms,
         };
         self.evaluate(query.text, when, query.params)
+    }
+
+    fn explain(&self, query: ExplainQuery) -> Answer<Result<Operator, ApiError>> {
+        let (text, when, params) = match query {
+            ExplainQuery::Instant(query) => (query.text, When::Instant(query.t), query.params),
+            ExplainQuery::Range(query) => {
+                let when = When::Range {
+                    start_ms: query.start,
+                    end_ms: query.end,
+                    step_ms: query.step_ms,
+                };
+                (query.text, when, query.params)
+            }
+        };
+        let querier = self.querier();
+        Box::pin(async move {
+            let question = Explain(Evaluate {
+                text,
+                when,
+                options: query_options(params),
+            });
+            answered(querier?.send(question).await)
+        })
     }
 
     fn series(&self, request: LabelRequest) -> Answer<Result<SeriesAnswer, ApiError>> {

@@ -35,6 +35,8 @@ enum Question {
         /// Unix seconds or RFC 3339; the server's clock without.
         #[arg(long)]
         time: Option<String>,
+        #[command(flatten)]
+        plan: PlanOptions,
     },
     /// The values of an expression at every step.
     Range {
@@ -49,6 +51,8 @@ enum Question {
         /// Seconds or a duration.
         #[arg(long, default_value = "15s")]
         step: String,
+        #[command(flatten)]
+        plan: PlanOptions,
     },
     /// Label sets of series.
     Series {
@@ -68,6 +72,30 @@ enum Question {
         #[command(flatten)]
         times: Times,
     },
+}
+
+/// The tree of operators instead of the answer.
+#[derive(Debug, Clone, Copy, Args)]
+struct PlanOptions {
+    /// How it would be evaluated, without evaluating it.
+    #[arg(long)]
+    explain: bool,
+    /// What every operator did: time, series, samples, memory.
+    #[arg(long, conflicts_with = "explain")]
+    analyze: bool,
+}
+
+impl PlanOptions {
+    /// The path of the endpoint, given the one that answers.
+    fn path(self, answers: &str) -> String {
+        format!("{answers}{}", if self.explain { "_explain" } else { "" })
+    }
+
+    fn parameters(self) -> impl Iterator<Item = (&'static str, String)> {
+        self.analyze
+            .then(|| ("analyze", "true".to_owned()))
+            .into_iter()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -119,27 +147,34 @@ impl Query {
 impl Question {
     fn request(&self) -> (String, Vec<(&'static str, String)>) {
         match self {
-            Self::Instant { expression, time } => {
+            Self::Instant {
+                expression,
+                time,
+                plan,
+            } => {
                 let mut parameters = vec![("query", expression.clone())];
                 parameters.extend(time.clone().map(|time| ("time", time)));
-                ("/api/v1/query".to_owned(), parameters)
+                parameters.extend(plan.parameters());
+                (plan.path("/api/v1/query"), parameters)
             }
             Self::Range {
                 expression,
                 start,
                 end,
                 step,
+                plan,
             } => {
                 let now = SystemClock.now_ms() / 1000;
                 let end = end.clone().unwrap_or_else(|| now.to_string());
                 let start = start.clone().unwrap_or_else(|| (now - 3600).to_string());
-                let parameters = vec![
+                let mut parameters = vec![
                     ("query", expression.clone()),
                     ("start", start),
                     ("end", end),
                     ("step", step.clone()),
                 ];
-                ("/api/v1/query_range".to_owned(), parameters)
+                parameters.extend(plan.parameters());
+                (plan.path("/api/v1/query_range"), parameters)
             }
             Self::Series { selectors, times } => {
                 ("/api/v1/series".to_owned(), times.with(selectors))
@@ -172,6 +207,13 @@ impl Times {
 
 /// The answer as promtool prints it.
 fn lines(data: &Value) -> Vec<String> {
+    for tree in [data, field(data, "analysis")] {
+        if tree.get("name").is_some_and(Value::is_string) {
+            let mut lines = Vec::new();
+            operator(tree, 0, &mut lines);
+            return lines;
+        }
+    }
     if let Some(list) = data.as_array() {
         return list
             .iter()
@@ -205,6 +247,51 @@ fn lines(data: &Value) -> Vec<String> {
         Some("string") => vec![text(nth(result, 1))],
         _ => vec![sample(result)],
     }
+}
+
+/// An operator with what is known of it, and below it, indented, what it reads.
+fn operator(tree: &Value, depth: usize, lines: &mut Vec<String>) {
+    let number = |key| field(tree, key).as_u64();
+    let size = |key| number(key).map(bytes);
+    let count = |key, what: &str| number(key).map(|n| format!("{n} {what}"));
+    let mut facts = Vec::new();
+    facts.extend(count("estimatedSeries", "series match"));
+    if number("calls") == Some(0) && field(tree, "executionTime") == "0s" {
+        facts.push("done by the operator above".to_owned());
+    } else if tree.get("executionTime").is_some() {
+        let time = text(field(tree, "executionTime"));
+        facts.push(format!("{time}, {} itself", text(field(tree, "selfTime"))));
+        facts.extend(count("samples", "values"));
+        facts.extend(size("bytes"));
+    }
+    facts.extend(count("series", "series"));
+    facts.extend(count("chunks", "chunks"));
+    facts.extend(size("chunkBytes").map(|size| format!("{size} encoded")));
+    facts.extend(count("samplesRead", "samples decoded"));
+    let indent = " ".repeat(2 * depth);
+    let facts = if facts.is_empty() {
+        String::new()
+    } else {
+        format!("  [{}]", facts.join(", "))
+    };
+    lines.push(format!("{indent}{}{facts}", text(field(tree, "name"))));
+    for child in items(field(tree, "children")) {
+        operator(child, depth + 1, lines);
+    }
+}
+
+/// Bytes in powers of 1024.
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut scaled, mut rest, mut unit) = (n, 0, 0);
+    while scaled >= 1024 && unit + 1 < UNITS.len() {
+        (scaled, rest, unit) = (scaled / 1024, scaled % 1024, unit + 1);
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 {
+        return format!("{scaled} {name}");
+    }
+    format!("{scaled}.{} {name}", rest * 10 / 1024)
 }
 
 /// What stands under `key`; null when nothing does.
@@ -269,6 +356,24 @@ mod tests {
         let data =
             r#"{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"],[2,"NaN"]]}]}"#;
         check(data, &["{} =>", "1 @[1]", "NaN @[2]"]);
+    }
+
+    #[test]
+    fn a_plan_is_a_tree_of_operators_with_units() {
+        check(
+            r#"{"name":"call rate","children":[{"name":"range 5m of #0 m[5m]","estimatedSeries":3}]}"#,
+            &["call rate", "  range 5m of #0 m[5m]  [3 series match]"],
+        );
+        check(
+            r#"{"resultType":"vector","result":[],"analysis":{"name":"call rate","calls":1,"executionTime":"2.5ms",
+            "selfTime":"2.5ms","selectTime":"0s","series":4,"samples":8,"bytes":2048,"children":[{"name":"range #0 m",
+            "calls":0,"executionTime":"0s","selfTime":"0s","series":4,"samples":0,"bytes":0,"samplesRead":99,"chunks":5,
+            "chunkBytes":1536}]}}"#,
+            &[
+                "call rate  [2.5ms, 2.5ms itself, 8 values, 2.0 KiB, 4 series]",
+                "  range #0 m  [done by the operator above, 4 series, 5 chunks, 1.5 KiB encoded, 99 samples decoded]",
+            ],
+        );
     }
 
     #[test]

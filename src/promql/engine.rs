@@ -7,8 +7,11 @@ use crate::foundation::pool::Pool;
 use crate::foundation::{Cancel, Clock, SystemClock};
 use crate::model::TimestampMs;
 use crate::promql::annotations::Annotations;
-use crate::promql::exec::source::select_all;
+use crate::promql::exec::profile::{Profile, Tree};
+use crate::promql::exec::source::{count_all, select_all};
+use crate::promql::exec::tally::Tally;
 use crate::promql::exec::{EvalContext, Evaluator, Value, finish};
+use crate::promql::explain::Operator;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::{Held, Hold, MemoryPool};
 use crate::promql::parse::ast::{Expr, ValueType};
@@ -65,6 +68,12 @@ pub struct QueryOptions {
     pub timeout_ms: Option<i64>,
     /// Fewer samples than the engine allows.
     pub samples_max: Option<u64>,
+    /// Milliseconds the query waited before; they count for its timeout.
+    pub queued_ms: i64,
+    /// Count samples by step.
+    pub per_step: bool,
+    /// Observe what every operator does.
+    pub analyze: bool,
     /// Evaluate the query as it is written, without any rewrite that makes it faster: the answer is the same.
     pub plain_plan: bool,
     /// Raised by whoever no longer waits for the answer.
@@ -86,7 +95,7 @@ struct Question<'a> {
     end_ms: TimestampMs,
     step_ms: i64,
     is_range: bool,
-    began_ms: i64,
+    began_ns: u64,
 }
 
 impl Engine {
@@ -108,7 +117,7 @@ impl Engine {
         t_ms: TimestampMs,
         options: &QueryOptions,
     ) -> Result<QueryOutput, QueryError> {
-        let began_ms = self.settings.clock.now_ms();
+        let began_ns = self.settings.clock.now_ns();
         let expr = parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))?;
         let question = Question {
             expr: &expr,
@@ -117,7 +126,7 @@ impl Engine {
             end_ms: t_ms,
             step_ms: 0,
             is_range: false,
-            began_ms,
+            began_ns,
         };
         self.answer(queryable, &question, options)
     }
@@ -137,7 +146,7 @@ impl Engine {
             end_ms: t_ms,
             step_ms: 0,
             is_range: false,
-            began_ms: self.settings.clock.now_ms(),
+            began_ns: self.settings.clock.now_ns(),
         };
         self.answer(queryable, &question, options)
     }
@@ -156,7 +165,7 @@ impl Engine {
         step_ms: i64,
         options: &QueryOptions,
     ) -> Result<QueryOutput, QueryError> {
-        let began_ms = self.settings.clock.now_ms();
+        let began_ns = self.settings.clock.now_ns();
         let expr = parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))?;
         let value_type = expr.value_type();
         if !matches!(value_type, ValueType::Scalar | ValueType::Vector) {
@@ -177,16 +186,33 @@ impl Engine {
             end_ms,
             step_ms,
             is_range: true,
-            began_ms,
+            began_ns,
         };
         self.answer(queryable, &question, options)
     }
 
-    fn budget(&self, began_ms: i64, options: &QueryOptions) -> Arc<Budget> {
+    fn plan(&self, question: &Question<'_>, options: &QueryOptions) -> Result<Plan, QueryError> {
+        let settings = &self.settings;
+        let lookback_ms = options.lookback_ms.unwrap_or(settings.lookback_ms).max(1);
+        let make_plan = if options.plain_plan { plain_plan } else { plan };
+        make_plan(
+            question.expr,
+            &PlanContext {
+                grid: question.grid,
+                end_ms: question.end_ms,
+                step_ms: question.step_ms,
+                lookback_ms,
+                subquery_step_ms: settings.subquery_step_ms,
+            },
+        )
+    }
+
+    fn budget(&self, options: &QueryOptions) -> Arc<Budget> {
         let settings = &self.settings;
         let timeout_ms = options
             .timeout_ms
             .map_or(settings.timeout_ms, |asked| asked.min(settings.timeout_ms));
+        let began_ms = settings.clock.now_ms().saturating_sub(options.queued_ms);
         let samples_max = options.samples_max.map_or(settings.samples_max, |asked| {
             asked.min(settings.samples_max)
         });
@@ -207,19 +233,9 @@ impl Engine {
     ) -> Result<QueryOutput, QueryError> {
         let settings = &self.settings;
         let lookback_ms = options.lookback_ms.unwrap_or(settings.lookback_ms).max(1);
-        let budget = self.budget(question.began_ms, options);
+        let budget = self.budget(options);
         let notes = Arc::new(Annotations::default());
-        let make_plan = if options.plain_plan { plain_plan } else { plan };
-        let plan = make_plan(
-            question.expr,
-            &PlanContext {
-                grid: question.grid,
-                end_ms: question.end_ms,
-                step_ms: question.step_ms,
-                lookback_ms,
-                subquery_step_ms: settings.subquery_step_ms,
-            },
-        )?;
+        let plan = self.plan(question, options)?;
         let (selected, cost) = select_all(
             &plan,
             &*queryable,
@@ -227,7 +243,7 @@ impl Engine {
             &budget,
             &notes,
         )?;
-        let prepared_ms = settings.clock.now_ms();
+        let prepared_ns = settings.clock.now_ns();
         let evaluator = Evaluator {
             context: EvalContext {
                 grid: question.grid,
@@ -243,33 +259,84 @@ impl Engine {
             budget: Arc::clone(&budget),
             answer: Arc::new(Hold::new(&budget)),
             notes: Arc::clone(&notes),
-            n_queried: Arc::default(),
+            tally: Arc::new(Tally::new(question.grid, options.per_step)),
+            profile: options
+                .analyze
+                .then(|| Arc::new(Profile::new(&settings.clock))),
             n_read: Arc::default(),
+            sort_ns: Arc::default(),
             pool: self.pool.clone(),
         };
         let value = evaluate(&evaluator, &plan, question)?;
-        let done_ms = settings.clock.now_ms();
+        let done_ns = settings.clock.now_ns();
         let (warnings, infos) = notes.texts(question.text);
+        let profile = evaluator.profile.as_ref();
         Ok(QueryOutput {
             value,
             warnings,
             infos,
             stats: QueryStats {
-                exec_total_ms: done_ms - question.began_ms,
-                preparation_ms: prepared_ms - question.began_ms,
-                inner_eval_ms: done_ms - prepared_ms,
+                queue_ns: u64::try_from(options.queued_ms).unwrap_or(0) * NS_PER_MS,
+                preparation_ns: prepared_ns.saturating_sub(question.began_ns),
+                inner_eval_ns: done_ns.saturating_sub(prepared_ns),
+                sort_ns: evaluator.sort_ns.load(Ordering::Relaxed),
                 series: cost.series,
                 chunks: cost.chunks,
                 chunk_bytes: cost.bytes,
-                total_queryable_samples: evaluator.n_queried.load(Ordering::Relaxed),
+                total_queryable_samples: evaluator.tally.queried(),
+                samples_per_step: evaluator.tally.steps(),
                 samples_read: evaluator.n_read.load(Ordering::Relaxed),
                 peak_samples: budget.peak(),
                 peak_bytes: budget.memory().peak(),
             },
+            analysis: profile.map(|profile| profile.tree(&plan, &evaluator, question.text)),
             held: Held::new(evaluator.answer),
         })
     }
+
+    /// The plan of `query` as a tree, and about how many series its selectors match; nothing is evaluated. `grid` as
+    /// for [`Self::instant`] and [`Self::range`]: start, end, and a step, which is zero for an instant.
+    pub fn explain(
+        &self,
+        queryable: &dyn Queryable,
+        query: &str,
+        (start_ms, end_ms, step_ms): (TimestampMs, TimestampMs, i64),
+        options: &QueryOptions,
+    ) -> Result<Operator, QueryError> {
+        let expr = parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))?;
+        let is_range = step_ms > 0;
+        let question = Question {
+            expr: &expr,
+            text: query,
+            grid: if is_range {
+                Grid::range(start_ms, end_ms, step_ms)
+            } else {
+                Grid::instant(end_ms)
+            },
+            end_ms,
+            step_ms,
+            is_range,
+            began_ns: self.settings.clock.now_ns(),
+        };
+        let budget = self.budget(options);
+        let plan = self.plan(&question, options)?;
+        let counts = count_all(&plan, queryable, &budget)?;
+        let tree = Tree {
+            plan: &plan,
+            query,
+            actual: None,
+        };
+        let mut root = tree.operator(&plan.root);
+        for leaf in root.leaves_mut() {
+            leaf.estimated_series = leaf
+                .selector_position
+                .and_then(|position| counts.get(position).copied());
+        }
+        Ok(root)
+    }
 }
+
+const NS_PER_MS: u64 = 1_000_000;
 
 fn evaluate(
     evaluator: &Evaluator,
@@ -329,5 +396,9 @@ fn evaluate_range(
             Value::Text(_) => return Err(QueryError::execution("a string over a range")),
         }
     }
-    Ok(QueryValue::Matrix(matrix.into_sorted()?))
+    let began_ns = evaluator.budget.now_ns();
+    let sorted = matrix.into_sorted()?;
+    let took_ns = evaluator.budget.now_ns().saturating_sub(began_ns);
+    evaluator.sort_ns.store(took_ns, Ordering::Relaxed);
+    Ok(QueryValue::Matrix(sorted))
 }

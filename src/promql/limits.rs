@@ -175,6 +175,11 @@ impl Budget {
         &self.cancel
     }
 
+    /// The time by the clock of the deadline.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
     /// Is somebody still waiting, and was nothing refused? Asked between operators and every few thousand samples.
     pub(crate) fn check(&self) -> Result<(), QueryError> {
         if let Some(refused) = self.refused.get() {

@@ -6,6 +6,7 @@
 mod annotations;
 mod engine;
 mod exec;
+pub mod explain;
 mod functions;
 mod limits;
 mod memory;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{Histogram, Labels, Sample, TimestampMs};
+use crate::promql::explain::Operator;
 use crate::promql::memory::Held;
 
 /// The value of one series at one time.
@@ -93,12 +94,14 @@ impl QueryValue {
 /// What the query cost.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueryStats {
-    /// Milliseconds from the query's start to its answer.
-    pub exec_total_ms: i64,
-    /// Of these, parsing, planning and selecting series.
-    pub preparation_ms: i64,
-    /// Of these, evaluating.
-    pub inner_eval_ms: i64,
+    /// Nanoseconds it waited before anybody worked on it.
+    pub queue_ns: u64,
+    /// Nanoseconds for parsing, planning and selecting series.
+    pub preparation_ns: u64,
+    /// Nanoseconds for evaluating.
+    pub inner_eval_ns: u64,
+    /// Nanoseconds for bringing series into order.
+    pub sort_ns: u64,
     /// Series that selectors found.
     pub series: u64,
     /// Chunks of these series.
@@ -107,6 +110,8 @@ pub struct QueryStats {
     pub chunk_bytes: u64,
     /// Samples that selectors handed to operators, summed over all steps.
     pub total_queryable_samples: u64,
+    /// The same by step, if it was asked for.
+    pub samples_per_step: Vec<(TimestampMs, u64)>,
     /// Samples decoded from chunks.
     pub samples_read: u64,
     /// The most samples held at one time.
@@ -126,6 +131,8 @@ pub struct QueryOutput {
     pub infos: Vec<String>,
     /// What it cost.
     pub stats: QueryStats,
+    /// What every operator did, if it was asked for.
+    pub analysis: Option<Operator>,
     /// The memory of the value, booked as long as this lives.
     pub held: Held,
 }

@@ -13,6 +13,7 @@ use futures::FutureExt;
 
 use crate::api::http::error::{ApiError, ErrorType};
 use crate::api::http::json::{push_text, push_texts};
+use crate::api::http::pace::PORTION_BYTES;
 use crate::api::http::params::Form;
 use crate::api::http::state::{HttpState, Readiness};
 use crate::foundation::Cancel;
@@ -132,7 +133,7 @@ where
     for (name, value) in cors {
         response.headers_mut().append(name, value);
     }
-    compressed(&request, response)
+    compressed(&request, response).await
 }
 
 async fn handled<F, Fut>(
@@ -264,8 +265,17 @@ pub(super) fn cors_headers(headers: &HeaderMap, allowed: &str) -> Vec<(HeaderNam
     out
 }
 
+/// Squeezes `body` with a pause after every portion, for the worker has other connections, and the client may be gone.
+async fn write_in_portions(encoder: &mut impl Write, body: &[u8]) -> std::io::Result<()> {
+    for portion in body.chunks(PORTION_BYTES) {
+        encoder.write_all(portion)?;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
 /// The response in the first encoding of the list that is known here.
-fn compressed(request: &HttpRequest, mut response: HttpResponse) -> HttpResponse {
+async fn compressed(request: &HttpRequest, mut response: HttpResponse) -> HttpResponse {
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     let accepted = request
@@ -294,11 +304,13 @@ fn compressed(request: &HttpRequest, mut response: HttpResponse) -> HttpResponse
     let squeezed = match encoding {
         "gzip" => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&body).and_then(|()| encoder.finish())
+            let written = write_in_portions(&mut encoder, &body).await;
+            written.and_then(|()| encoder.finish())
         }
         _ => {
             let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&body).and_then(|()| encoder.finish())
+            let written = write_in_portions(&mut encoder, &body).await;
+            written.and_then(|()| encoder.finish())
         }
     };
     let Ok(squeezed) = squeezed else {

@@ -3,8 +3,10 @@
 //! Two ways of quoting, because there are two there: labels are written plainly, every other text has `<`, `>`, `&`
 //! and the two line separators escaped so that it can stand inside HTML.
 
+use crate::api::http::pace::Pace;
 use crate::model::{Histogram, Label, TimestampMs, number};
-use crate::promql::{MatrixSeries, PointValue, QueryStats, QueryValue};
+use crate::promql::explain::{Operator, go_duration};
+use crate::promql::{MatrixSeries, PointValue, QueryError, QueryStats, QueryValue};
 
 /// Appends `text` in quotes; HTML is escaped.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
@@ -178,15 +180,23 @@ fn push_point(out: &mut Vec<u8>, t: TimestampMs, push: impl FnOnce(&mut Vec<u8>)
     out.push(b']');
 }
 
+/// Points written before it is asked whether a portion is full.
+const POINTS_BETWEEN_PORTIONS: usize = 1024;
+
 /// Appends `"resultType":…,"result":…`; of a vector or matrix at most `limit` series, zero for all. Tells whether
 /// any were left out.
-pub(super) fn push_result(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -> bool {
+pub(super) async fn push_result(
+    out: &mut Vec<u8>,
+    value: &QueryValue,
+    limit: usize,
+    mut pace: Pace<'_>,
+) -> Result<bool, QueryError> {
     out.extend_from_slice(b"\"resultType\":\"");
     out.extend_from_slice(value.type_name().as_bytes());
     out.extend_from_slice(b"\",\"result\":");
     let n_max = if limit == 0 { usize::MAX } else { limit };
     let mut scratch = String::new();
-    match value {
+    Ok(match value {
         QueryValue::Scalar { t, v } => {
             out.push(b'[');
             push_float_timestamp(out, *t);
@@ -227,6 +237,7 @@ pub(super) fn push_result(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -
                     }
                 }
                 out.push(b'}');
+                pace.written(out.len()).await?;
             }
             out.push(b']');
             n_max < samples.len()
@@ -239,17 +250,22 @@ pub(super) fn push_result(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -
                 }
                 out.extend_from_slice(b"{\"metric\":");
                 push_labels(out, &one.labels);
-                push_points(out, one, &mut scratch);
+                push_points(out, one, &mut scratch, &mut pace).await?;
                 out.push(b'}');
             }
             out.push(b']');
             n_max < series.len()
         }
-    }
+    })
 }
 
 /// Appends `,"values":[…]` and `,"histograms":[…]`, of which either is left out when there are none.
-fn push_points(out: &mut Vec<u8>, series: &MatrixSeries, scratch: &mut String) {
+async fn push_points(
+    out: &mut Vec<u8>,
+    series: &MatrixSeries,
+    scratch: &mut String,
+    pace: &mut Pace<'_>,
+) -> Result<(), QueryError> {
     for (position, sample) in series.floats.iter().enumerate() {
         out.extend_from_slice(if position == 0 {
             b",\"values\":["
@@ -259,6 +275,9 @@ fn push_points(out: &mut Vec<u8>, series: &MatrixSeries, scratch: &mut String) {
         push_point(out, sample.t, |out| {
             push_quoted_number(out, sample.v, scratch);
         });
+        if position % POINTS_BETWEEN_PORTIONS == POINTS_BETWEEN_PORTIONS - 1 {
+            pace.written(out.len()).await?;
+        }
     }
     if !series.floats.is_empty() {
         out.push(b']');
@@ -272,41 +291,106 @@ fn push_points(out: &mut Vec<u8>, series: &MatrixSeries, scratch: &mut String) {
         push_point(out, point.t, |out| {
             push_histogram(out, &point.histogram, scratch);
         });
+        pace.written(out.len()).await?;
     }
     if !series.histograms.is_empty() {
         out.push(b']');
     }
+    pace.written(out.len()).await
+}
+
+/// Appends an operator of a plan with the names Thanos' page looks for, and what else is known of it.
+pub(super) fn push_operator(out: &mut Vec<u8>, operator: &Operator) {
+    let name = match &operator.selector {
+        Some(selector) => format!("{} {selector}", operator.name),
+        None => operator.name.clone(),
+    };
+    out.extend_from_slice(b"{\"name\":");
+    push_text(out, &name);
+    let mut field = |name: &str, value: u64| {
+        out.push(b',');
+        push_text(out, name);
+        out.push(b':');
+        push_int(out, value);
+    };
+    if let Some(series) = operator.estimated_series {
+        field("estimatedSeries", series);
+    }
+    if let Some(actual) = &operator.actual {
+        for (name, value) in [
+            ("peakSamples", actual.peak_samples),
+            ("totalSamples", actual.total_samples),
+            ("calls", actual.calls),
+            ("series", actual.series),
+            ("samples", actual.samples),
+            ("bytes", actual.bytes),
+        ] {
+            field(name, value);
+        }
+        if operator.selector.is_some() {
+            field("samplesRead", actual.samples_read);
+            field("chunks", actual.chunks);
+            field("chunkBytes", actual.chunk_bytes);
+        }
+        for (name, ns) in [
+            ("executionTime", actual.time_ns),
+            ("selfTime", actual.self_ns),
+            ("selectTime", actual.select_ns),
+        ] {
+            out.push(b',');
+            push_text(out, name);
+            out.push(b':');
+            push_text(out, &go_duration(ns));
+        }
+    }
+    if !operator.children.is_empty() {
+        out.extend_from_slice(b",\"children\":");
+        push_array(out, &operator.children, push_operator);
+    }
+    out.push(b'}');
 }
 
 /// Appends `,"stats":{…}`.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "milliseconds of a query are far below 2^53"
+    reason = "nanoseconds of a query stay below 2^53"
 )]
 pub(super) fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
-    let seconds = |ms: i64| ms as f64 / 1000.0;
-    let total_ms = stats.exec_total_ms;
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let eval_ns = stats.preparation_ns + stats.inner_eval_ns;
     let timings = [
-        ("evalTotalTime", stats.preparation_ms + stats.inner_eval_ms),
-        ("resultSortTime", 0),
-        ("queryPreparationTime", stats.preparation_ms),
-        ("innerEvalTime", stats.inner_eval_ms),
+        ("evalTotalTime", eval_ns),
+        ("resultSortTime", stats.sort_ns),
+        ("queryPreparationTime", stats.preparation_ns),
         (
-            "execQueueTime",
-            total_ms - stats.preparation_ms - stats.inner_eval_ms,
+            "innerEvalTime",
+            stats.inner_eval_ns.saturating_sub(stats.sort_ns),
         ),
-        ("execTotalTime", total_ms),
+        ("execQueueTime", stats.queue_ns),
+        ("execTotalTime", stats.queue_ns + eval_ns),
     ];
     out.extend_from_slice(b",\"stats\":{\"timings\":{");
-    for (position, (name, ms)) in timings.into_iter().enumerate() {
+    for (position, (name, ns)) in timings.into_iter().enumerate() {
         if position > 0 {
             out.push(b',');
         }
         push_text(out, name);
         out.push(b':');
-        push_float(out, seconds(ms.max(0)));
+        push_float(out, seconds(ns));
     }
-    out.extend_from_slice(b"},\"samples\":{\"totalQueryableSamples\":");
+    out.extend_from_slice(b"},\"samples\":{");
+    if !stats.samples_per_step.is_empty() {
+        out.extend_from_slice(b"\"totalQueryableSamplesPerStep\":");
+        push_array(out, &stats.samples_per_step, |out, (t, n)| {
+            out.push(b'[');
+            push_float_timestamp(out, *t);
+            out.push(b',');
+            push_int(out, n);
+            out.push(b']');
+        });
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"totalQueryableSamples\":");
     push_int(out, stats.total_queryable_samples);
     out.extend_from_slice(b",\"samplesRead\":");
     push_int(out, stats.samples_read);
@@ -319,8 +403,11 @@ pub(super) fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
 mod tests {
     use std::sync::Arc;
 
+    use futures::executor::block_on;
+
     use super::*;
     use crate::model::{BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Labels, Sample};
+    use crate::promql::Held;
     use crate::promql::{HistogramPoint, VectorSample};
 
     #[track_caller]
@@ -332,7 +419,7 @@ mod tests {
 
     fn result(value: &QueryValue) -> String {
         let mut out = Vec::new();
-        push_result(&mut out, value, 0);
+        block_on(push_result(&mut out, value, 0, Pace::new(&Held::default()))).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -412,7 +499,15 @@ mod tests {
         };
         let matrix = QueryValue::Matrix(vec![series.clone(), series]);
         let mut out = Vec::new();
-        assert!(push_result(&mut out, &matrix, 1));
+        assert!(
+            block_on(push_result(
+                &mut out,
+                &matrix,
+                1,
+                Pace::new(&Held::default())
+            ))
+            .unwrap()
+        );
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},\
@@ -486,19 +581,31 @@ mod tests {
     #[test]
     fn stats_have_prometheus_fields() {
         let stats = QueryStats {
-            exec_total_ms: 1500,
-            preparation_ms: 250,
-            inner_eval_ms: 1000,
+            queue_ns: 250_000_000,
+            preparation_ns: 250_000_000,
+            inner_eval_ns: 1_000_000_000,
+            sort_ns: 1_000,
             total_queryable_samples: 7,
             samples_read: 8,
             peak_samples: 9,
             ..QueryStats::default()
         };
+        let timings = ",\"stats\":{\"timings\":{\"evalTotalTime\":1.25,\"resultSortTime\":0.000001,\
+             \"queryPreparationTime\":0.25,\"innerEvalTime\":0.999999,\"execQueueTime\":0.25,\"execTotalTime\":1.5},";
+        let samples = "\"totalQueryableSamples\":7,\"samplesRead\":8,\"peakSamples\":9}}";
         check(
             |out| push_stats(out, &stats),
-            ",\"stats\":{\"timings\":{\"evalTotalTime\":1.25,\"resultSortTime\":0,\"queryPreparationTime\":0.25,\
-             \"innerEvalTime\":1,\"execQueueTime\":0.25,\"execTotalTime\":1.5},\"samples\":{\
-             \"totalQueryableSamples\":7,\"samplesRead\":8,\"peakSamples\":9}}",
+            &format!("{timings}\"samples\":{{{samples}"),
+        );
+        let per_step = QueryStats {
+            samples_per_step: vec![(1_000, 3), (1_500, 4)],
+            ..stats
+        };
+        check(
+            |out| push_stats(out, &per_step),
+            &format!(
+                "{timings}\"samples\":{{\"totalQueryableSamplesPerStep\":[[1,3],[1.5,4]],{samples}"
+            ),
         );
     }
 }

@@ -9,6 +9,7 @@ mod json;
 mod labels;
 mod manage;
 mod observe;
+mod pace;
 mod params;
 mod query;
 mod routes;
@@ -24,8 +25,8 @@ pub use error::{ApiError, ErrorType};
 pub use observe::{HttpMetrics, observe};
 pub use routes::{not_found, routes, serve};
 pub use state::{
-    ActiveTarget, Answer, BuildInfo, DroppedTarget, HttpSettings, HttpState, InstantQuery,
-    LabelRequest, NamedCount, QueryParams, QueryPort, RangeQuery, Readiness, RuntimeInfo,
-    SeriesAnswer, StatsDetail, StatusPort, TargetHealth, TargetMetadata, TargetsPort, TargetsView,
-    TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
+    ActiveTarget, Answer, BuildInfo, DroppedTarget, ExplainQuery, HttpSettings, HttpState,
+    InstantQuery, LabelRequest, NamedCount, QueryParams, QueryPort, RangeQuery, Readiness,
+    RuntimeInfo, SeriesAnswer, StatsDetail, StatusPort, TargetHealth, TargetMetadata, TargetsPort,
+    TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
 };

@@ -1,11 +1,13 @@
-//! `/query`, `/query_range`, `/query_exemplars`, `/format_query`, `/parse_query`.
+//! `/query`, `/query_range`, their `_explain`, `/query_exemplars`, `/format_query`, `/parse_query`.
 
 use crate::api::http::call::{Call, Outcome, Reply};
 use crate::api::http::error::{ApiError, ErrorType};
-use crate::api::http::json::{push_result, push_stats, push_text};
+use crate::api::http::json::{push_operator, push_result, push_stats, push_text};
+use crate::api::http::pace::Pace;
 use crate::api::http::params::{Form, MAX_TIME, MIN_TIME, invalid, parse_duration_ns};
-use crate::api::http::state::{InstantQuery, QueryParams, RangeQuery, StatsDetail};
+use crate::api::http::state::{ExplainQuery, InstantQuery, QueryParams, RangeQuery, StatsDetail};
 use crate::promql::QueryOutput;
+use crate::promql::explain::Operator;
 use crate::promql::parse::ast::{Expr, ExprKind};
 use crate::promql::parse::{parse_expr, pretty, tree_json};
 
@@ -19,19 +21,47 @@ pub(super) const TRUNCATED: &str = "results truncated due to limit";
 
 pub(super) async fn instant(call: Call) -> Result<Outcome, ApiError> {
     let limit = call.form.limit()?;
-    let t = call.form.time("time", call.state.clock.now_ms())?;
-    let params = query_params(&call)?;
-    let text = call.form.value("query").to_owned();
-    refuse_elapsed(&text, &params)?;
-    let stats = params.stats;
-    let query = InstantQuery { text, t, params };
+    let query = instant_query(&call)?;
+    let stats = query.params.stats;
     let output = call.state.query.instant(query).await;
-    respond(output, stats, limit)
+    respond(output, stats, limit).await
 }
 
 pub(super) async fn range(call: Call) -> Result<Outcome, ApiError> {
+    let limit = call.form.limit()?;
+    let query = range_query(&call)?;
+    let stats = query.params.stats;
+    let output = call.state.query.range(query).await;
+    respond(output, stats, limit).await
+}
+
+/// The tree of operators of an instant query; nothing is evaluated.
+pub(super) async fn explain_instant(call: Call) -> Result<Outcome, ApiError> {
+    let query = ExplainQuery::Instant(instant_query(&call)?);
+    explained(call.state.query.explain(query).await)
+}
+
+/// The same of a range query.
+pub(super) async fn explain_range(call: Call) -> Result<Outcome, ApiError> {
+    let query = ExplainQuery::Range(range_query(&call)?);
+    explained(call.state.query.explain(query).await)
+}
+
+fn explained(root: Result<Operator, ApiError>) -> Result<Outcome, ApiError> {
+    let root = root.map_err(name_the_query)?;
+    Ok(Reply::with(|out| push_operator(out, &root)))
+}
+
+fn instant_query(call: &Call) -> Result<InstantQuery, ApiError> {
+    let t = call.form.time("time", call.state.clock.now_ms())?;
+    let params = query_params(call)?;
+    let text = call.form.value("query").to_owned();
+    refuse_elapsed(&text, &params)?;
+    Ok(InstantQuery { text, t, params })
+}
+
+fn range_query(call: &Call) -> Result<RangeQuery, ApiError> {
     let form = &call.form;
-    let limit = form.limit()?;
     let start = form.required_time("start")?;
     let end = form.required_time("end")?;
     if end < start {
@@ -56,38 +86,42 @@ pub(super) async fn range(call: Call) -> Result<Outcome, ApiError> {
              (?step=XX)",
         ));
     }
-    let params = query_params(&call)?;
+    let params = query_params(call)?;
     let text = form.value("query").to_owned();
     refuse_elapsed(&text, &params)?;
-    let stats = params.stats;
-    let query = RangeQuery {
+    Ok(RangeQuery {
         text,
         start,
         end,
         step_ms,
         params,
-    };
-    let output = call.state.query.range(query).await;
-    respond(output, stats, limit)
+    })
 }
 
-fn respond(
+fn name_the_query(error: ApiError) -> ApiError {
+    if error.error_type == ErrorType::BadData {
+        invalid("query", &error.text)
+    } else {
+        error
+    }
+}
+
+async fn respond(
     output: Result<QueryOutput, ApiError>,
     stats: StatsDetail,
     limit: usize,
 ) -> Result<Outcome, ApiError> {
-    let output = output.map_err(|error| {
-        if error.error_type == ErrorType::BadData {
-            invalid("query", &error.text)
-        } else {
-            error
-        }
-    })?;
+    let output = output.map_err(name_the_query)?;
     let mut reply = Reply::new();
     reply.out.push(b'{');
-    let is_cut = push_result(&mut reply.out, &output.value, limit);
+    let pace = Pace::new(&output.held);
+    let is_cut = push_result(&mut reply.out, &output.value, limit, pace).await?;
     if stats != StatsDetail::None {
         push_stats(&mut reply.out, &output.stats);
+    }
+    if let Some(root) = &output.analysis {
+        reply.out.extend_from_slice(b",\"analysis\":");
+        push_operator(&mut reply.out, root);
     }
     reply.out.push(b'}');
     reply.warnings = output.warnings;
@@ -136,6 +170,7 @@ fn query_params(call: &Call) -> Result<QueryParams, ApiError> {
         timeout_ms,
         lookback_ms,
         stats,
+        analyze: matches!(form.value("analyze"), "true" | "1"),
         ..shared
     })
 }

@@ -39,6 +39,8 @@ fn api() -> actix_web::Scope {
     web::scope("/api/v1")
         .service(form("/query", query::instant))
         .service(form("/query_range", query::range))
+        .service(form("/query_explain", query::explain_instant))
+        .service(form("/query_range_explain", query::explain_range))
         .service(form("/query_exemplars", query::exemplars))
         .service(form("/format_query", query::format))
         .service(form("/parse_query", query::parse))

@@ -10,6 +10,7 @@ use crate::api::http::error::ApiError;
 use crate::foundation::{Cancel, Clock};
 use crate::model::{Interval, Labels, Matcher, Metadata, TimestampMs};
 use crate::promql::QueryOutput;
+use crate::promql::explain::Operator;
 use crate::remote::{WriteError, WriteReport};
 use crate::storage::LabelAnswer;
 
@@ -76,6 +77,9 @@ pub trait QueryPort: Send + Sync {
     /// The values of an expression at every step.
     fn range(&self, query: RangeQuery) -> Answer<Result<QueryOutput, ApiError>>;
 
+    /// How a query would be evaluated, as a tree of operators.
+    fn explain(&self, query: ExplainQuery) -> Answer<Result<Operator, ApiError>>;
+
     /// Label sets of series that match any of the sets, in label order, each once.
     fn series(&self, request: LabelRequest) -> Answer<Result<SeriesAnswer, ApiError>>;
 
@@ -111,6 +115,8 @@ pub struct QueryParams {
     pub lookback_ms: Option<i64>,
     /// What to measure.
     pub stats: StatsDetail,
+    /// Thanos' `analyze`: tell what every operator did.
+    pub analyze: bool,
     /// Thanos' `dedup`: merge twins; the default is the appliance's.
     pub dedup: Option<bool>,
     /// Thanos' `partial_response`: answer with warnings when a source fails; the default is the appliance's.
@@ -147,6 +153,15 @@ pub struct RangeQuery {
     pub step_ms: i64,
     /// Everything else.
     pub params: QueryParams,
+}
+
+/// `/api/v1/query_explain`, `/api/v1/query_range_explain`
+#[derive(Debug, Clone)]
+pub enum ExplainQuery {
+    /// Once.
+    Instant(InstantQuery),
+    /// At every step.
+    Range(RangeQuery),
 }
 
 /// `/api/v1/series`, `/api/v1/labels`, `/api/v1/label/…/values`

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::model::{Labels, METRIC_NAME, SeriesKey};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Booking, Frame, Head, Row};
+use crate::promql::exec::booking::Booking;
+use crate::promql::exec::frame::{Frame, Head, Row};
 use crate::promql::exec::histogram_aggregate::Beside;
 use crate::promql::exec::parallel::Sink;
 use crate::promql::exec::select::Show;

@@ -1,4 +1,4 @@
-//! What a query may hold.
+//! What a query may hold, and what it says about its cost.
 
 use std::sync::Arc;
 
@@ -135,4 +135,101 @@ fn times_without_end_are_refused_before_anything_is_taken_for_them() {
     let refused = ask(&pool, u64::MAX, "max_over_time(m[10y:1ms])").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
     assert_eq!(pool.used(), 0);
+}
+
+/// Totals and counts by step of a range query over 120 samples, 10 s apart.
+fn counted(query: &str) -> (u64, Vec<(i64, u64)>) {
+    let options = QueryOptions {
+        per_step: true,
+        ..QueryOptions::default()
+    };
+    let engine = engine(&MemoryPool::default(), u64::MAX);
+    let output = engine.range(many(), query, 100_000, 160_000, 20_000, &options);
+    let stats = output.unwrap().stats;
+    (stats.total_queryable_samples, stats.samples_per_step)
+}
+
+#[test]
+fn samples_are_counted_at_the_step_they_are_read_for() {
+    let steps = |n: u64| {
+        [100_000, 120_000, 140_000, 160_000]
+            .map(|t| (t, n))
+            .to_vec()
+    };
+    for (query, per_step) in [
+        ("few", 20),
+        ("few{i=\"1\"} + few{i=\"1\"}", 2),
+        ("rate(few[1m])", 120),
+        ("sum(rate(few[1m]))", 120),
+        ("sum(few)", 20),
+        ("few @ 100", 20),
+        ("rate(few[1m] @ 100)", 120),
+        ("max_over_time(few[1m:20s])", 60),
+        ("max_over_time(rate(few[1m])[1m:20s])", 60),
+        ("timestamp(few)", 20),
+        ("vector(1)", 0),
+    ] {
+        assert_eq!(counted(query), (4 * per_step, steps(per_step)), "{query}");
+    }
+    let plain = engine(&MemoryPool::default(), u64::MAX);
+    let output = plain.instant(many(), "few", 0, &QueryOptions::default());
+    assert_eq!(output.unwrap().stats.samples_per_step, []);
+}
+
+#[test]
+fn an_analysis_tells_of_every_operator_what_came_of_it() {
+    let options = QueryOptions {
+        analyze: true,
+        ..QueryOptions::default()
+    };
+    let engine = engine(&MemoryPool::default(), u64::MAX);
+    let query = "abs(rate(few[1m])) + on () group_left () max(m)";
+    let output = engine
+        .range(many(), query, 100_000, 990_000, 10_000, &options)
+        .unwrap();
+    let root = output.analysis.unwrap();
+    let text = root.text();
+    let names: Vec<&str> = text
+        .lines()
+        .map(|line| line.split("  [").next().unwrap_or_default())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "binary + on ()",
+            "  call abs",
+            "    call rate",
+            "      range 1m of #0 few[1m]",
+            "  fused aggregate max",
+            "    select #1 m",
+        ]
+    );
+    let actual = |at: &[usize]| {
+        let node = at.iter().fold(&root, |node, i| &node.children[*i]);
+        node.actual.clone().unwrap()
+    };
+    assert_eq!((actual(&[]).series, actual(&[]).samples), (20, 20 * 90));
+    assert_eq!(actual(&[]).total_samples, 20 * 6 * 90 + 100 * 90);
+    assert_eq!(actual(&[0, 0]).total_samples, 20 * 6 * 90);
+    let leaf = actual(&[0, 0, 0]);
+    assert_eq!((leaf.calls, leaf.series, leaf.chunks), (0, 20, 20));
+    assert_eq!(leaf.samples_read, 20 * 120);
+    assert!(0 < leaf.chunk_bytes);
+    assert_eq!((actual(&[1]).series, actual(&[1]).samples), (1, 90));
+    assert!(actual(&[0]).time_ns <= actual(&[]).time_ns);
+    assert!(0 < actual(&[0, 0]).bytes);
+}
+
+#[test]
+fn a_query_is_explained_without_being_evaluated() {
+    let engine = engine(&MemoryPool::default(), u64::MAX);
+    let times = (0, 990_000, 10_000);
+    let options = QueryOptions::default();
+    let root = engine.explain(&*many(), "sum(rate(m{i=~\"1.\"}[1m]))", times, &options);
+    assert_eq!(
+        root.unwrap().text(),
+        "fused aggregate sum\n  call rate\n    range 1m of #0 m{i=~\"1.\"}[1m]  [about 10 series]\n"
+    );
+    let refused = engine.explain(&*many(), "sum(", times, &options);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::BadData);
 }

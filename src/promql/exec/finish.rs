@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use crate::model::{Labels, Sample, SeriesKey};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Booking, Frame};
+use crate::promql::exec::booking::Booking;
+use crate::promql::exec::frame::Frame;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::Hold;
 use crate::promql::plan::Grid;

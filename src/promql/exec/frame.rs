@@ -11,8 +11,9 @@
 use std::sync::Arc;
 
 use crate::model::{Histogram, Labels};
+use crate::promql::exec::booking::Booking;
 use crate::promql::limits::{Budget, QueryError};
-use crate::promql::memory::{Hold, Share};
+use crate::promql::memory::Share;
 use crate::promql::value::PointValue;
 
 /// Bits of one word of a presence bitmap.
@@ -39,55 +40,6 @@ impl Head {
         Self {
             labels,
             drop_name: false,
-        }
-    }
-}
-
-/// Samples and memory booked with the query's budget, given back when dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Booking {
-    budget: Option<Arc<Budget>>,
-    n: usize,
-    /// The memory of what is booked.
-    pub(crate) memory: Hold,
-    /// The same, of histograms.
-    histograms: Hold,
-}
-
-impl Booking {
-    /// Nothing yet.
-    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
-        Self {
-            budget: Some(Arc::clone(budget)),
-            n: 0,
-            memory: Hold::new(budget),
-            histograms: Hold::new(budget),
-        }
-    }
-
-    /// Gives samples and histograms back, but not the memory of rows.
-    fn restart(&mut self) {
-        if let Some(budget) = &self.budget {
-            budget.give(self.n);
-        }
-        self.n = 0;
-        self.histograms.release();
-    }
-
-    /// Books `n` more.
-    pub(crate) fn add(&mut self, n: usize) -> Result<(), QueryError> {
-        self.n += n;
-        match &self.budget {
-            Some(budget) => budget.take(n),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Booking {
-    fn drop(&mut self) {
-        if let Some(budget) = &self.budget {
-            budget.give(self.n);
         }
     }
 }
@@ -327,9 +279,13 @@ impl Frame {
     /// The same, for series of the selector whose share this is.
     pub(crate) fn of_selector(n_steps: usize, budget: &Arc<Budget>, share: &Share) -> Self {
         let mut frame = Self::new(n_steps, budget);
-        frame.booking.memory = Hold::of(budget, share);
-        frame.booking.histograms = Hold::of(budget, share);
+        frame.booking = Booking::of(budget, share);
         frame
+    }
+
+    /// Bytes booked for it.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.booking.memory.bytes() + self.booking.histograms.bytes()
     }
 
     /// Memory for one series more, booked before it is taken: for twice as many if there is room, else for this one.
@@ -576,9 +532,7 @@ impl Frame {
         self.values.append(&mut other.values);
         self.present.append(&mut other.present);
         self.histograms.append(&mut other.histograms);
-        self.booking.n += other.booking.n;
-        other.booking.n = 0;
-        self.booking.histograms.absorb(&other.booking.histograms);
+        self.booking.absorb(&mut other.booking);
         Ok(())
     }
 }

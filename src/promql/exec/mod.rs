@@ -7,6 +7,7 @@ mod absent;
 mod aggregate;
 mod arith;
 mod binary;
+mod booking;
 #[cfg(test)]
 mod bounds_tests;
 mod call;
@@ -19,17 +20,19 @@ mod info;
 mod label;
 mod matching;
 mod parallel;
+pub(crate) mod profile;
 mod quantile;
 mod range;
 mod rank;
 mod select;
 mod set;
 pub(crate) mod source;
+pub(crate) mod tally;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use crate::foundation::pool::Pool;
 use crate::model::TimestampMs;
@@ -41,7 +44,9 @@ use crate::promql::value::PointValue;
 use crate::storage::Queryable;
 pub(crate) use arith::scalar_binary;
 use frame::{Cell, Frame};
+use profile::Profile;
 use source::Selected;
+use tally::Tally;
 
 /// The value of an expression at every step.
 #[derive(Debug)]
@@ -89,7 +94,11 @@ pub(crate) struct Evaluator {
     /// Where remarks go.
     pub(crate) notes: Arc<Annotations>,
     /// Samples handed to operators so far.
-    pub(crate) n_queried: Arc<AtomicU64>,
+    pub(crate) tally: Arc<Tally>,
+    /// What operators did, if somebody wants to know.
+    pub(crate) profile: Option<Arc<Profile>>,
+    /// How long bringing the answer into order took.
+    pub(crate) sort_ns: Arc<AtomicU64>,
     /// Samples decoded so far.
     pub(crate) n_read: Arc<AtomicU64>,
     /// Threads that may help.
@@ -108,6 +117,13 @@ impl Evaluator {
     /// The value of `node` at every step of `grid`.
     pub(crate) fn eval(&self, node: &Node, grid: Grid) -> Result<Value, QueryError> {
         self.budget.check()?;
+        match &self.profile {
+            None => self.operator(node, grid),
+            Some(profile) => profile.observe(node, self, || self.operator(node, grid)),
+        }
+    }
+
+    fn operator(&self, node: &Node, grid: Grid) -> Result<Value, QueryError> {
         Ok(match node {
             Node::Number(v) => Value::Scalar(vec![*v; grid.n]),
             Node::Text(text) => Value::Text(Arc::clone(text)),
@@ -153,7 +169,15 @@ impl Evaluator {
         if grid.n <= 1 {
             return self.eval(inner, grid);
         }
-        Ok(match self.eval(inner, grid.first())? {
+        let once = self.apart();
+        let value = once.eval(inner, grid.first())?;
+        // Every step counts what would be read for it, although it is read once.
+        let queried = once.tally.queried();
+        self.tally.add(queried.saturating_mul(grid.n as u64));
+        if self.tally.is_per_step() {
+            grid.times().for_each(|t| self.tally.at(t, queried));
+        }
+        Ok(match value {
             Value::Scalar(values) => {
                 let v = values.first().copied().unwrap_or(f64::NAN);
                 Value::Scalar(vec![v; grid.n])
@@ -204,8 +228,11 @@ impl Evaluator {
         finish::refuse_same_labels(frame)
     }
 
-    /// Notes that operators were handed `n` samples.
-    pub(crate) fn count_queried(&self, n: u64) {
-        self.n_queried.fetch_add(n, Ordering::Relaxed);
+    /// The same with samples counted apart.
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            tally: Arc::default(),
+            ..self.clone()
+        }
     }
 }

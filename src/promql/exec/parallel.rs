@@ -327,6 +327,7 @@ impl Evaluator {
             let head = Head::new(series.labels.clone());
             work.series(self, (head, samples), &mut state, &mut frame)?;
         }
+        selected.n_read.fetch_add(n_read, Ordering::Relaxed);
         self.n_read.fetch_add(n_read, Ordering::Relaxed);
         Ok(frame)
     }

@@ -10,8 +10,9 @@
 
 use crate::model::{Interval, Sample};
 use crate::promql::exec::Evaluator;
+use crate::promql::exec::booking::Booking;
 use crate::promql::exec::finish::{sort_matrix, without_metric};
-use crate::promql::exec::frame::{Booking, Frame, Head, RowMut};
+use crate::promql::exec::frame::{Frame, Head, RowMut};
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::rate::Falls;
@@ -55,6 +56,17 @@ impl Slide {
                 .saturating_sub(self.offset_ms)
                 .saturating_add(self.after_ms),
         }
+    }
+
+    /// After when and until when the window of a step has samples.
+    fn edges(&self, step: usize) -> (i64, i64) {
+        let end = self.at.unwrap_or_else(|| self.grid.time(step));
+        let end = end.saturating_sub(self.offset_ms);
+        let from = end.saturating_sub(self.range_ms);
+        (
+            from.saturating_sub(self.before_ms),
+            end.saturating_add(self.after_ms),
+        )
     }
 
     /// Hands every step's window to `f`, in order; returns the samples in all windows together.
@@ -271,7 +283,10 @@ impl Evaluator {
                 }
                 floats.extend(t.iter().zip(v).map(|(t, v)| Sample { t: *t, v: *v }));
             })?;
-            self.count_queried(n);
+            if let RangeSource::Samples(_) = &range.source {
+                self.tally.add(n);
+                self.tally.at(grid.start, n);
+            }
             booking.add(floats.len())?;
             self.answer
                 .add(size_of::<MatrixSeries>() + floats.len() * size_of::<Sample>())?;
@@ -301,30 +316,34 @@ impl Evaluator {
                 }
             }
             RangeSource::Subquery(subquery) => {
-                self.over_subquery(range, subquery, grid, add)?;
+                let n = self.over_subquery(range, subquery, grid, add)?;
+                self.tally.add(n);
+                self.tally.at(grid.start, n);
             }
         }
         sort_matrix(matrix, &self.budget)
     }
 
-    /// Hands over the points of every series of a subquery, in order.
+    /// Hands over the points of every series of a subquery, in order. Tells how many samples were read for them, which do
+    /// not count beside the points themselves.
     fn over_subquery(
         &self,
         range: &Range,
         subquery: &Subquery,
         grid: Grid,
         mut each: impl FnMut(Head, &Samples) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
+    ) -> Result<u64, QueryError> {
         let inner_grid = grid.subquery(
             range.range_ms,
             subquery.offset_ms,
             subquery.at,
             subquery.step_ms,
         );
+        let evaluator = self.apart();
         // Booked before anything is evaluated: one series at all these times is the least it takes.
         let mut samples = Samples::booked(&self.budget);
         samples.book_floats(inner_grid.n)?;
-        let inner = self.vector(&subquery.expr, inner_grid)?;
+        let inner = evaluator.vector(&subquery.expr, inner_grid)?;
         for (head, row) in inner.rows() {
             self.budget.check()?;
             samples.clear();
@@ -334,7 +353,7 @@ impl Evaluator {
             }
             each(head.clone(), &samples)?;
         }
-        Ok(())
+        Ok(evaluator.tally.queried())
     }
 
     fn note_counter(&self, labels: &crate::model::Labels, span: Span) {
@@ -400,9 +419,15 @@ impl SeriesWork for Job {
             ..head
         });
         let filled = self.fill(samples, &evaluator.budget, scratch, &mut row);
-        scratch.living = living;
         let (n, widest) = filled?;
-        evaluator.count_queried(n);
+        evaluator.tally.add(n);
+        if evaluator.tally.is_per_step() {
+            let slide = &self.slide;
+            evaluator
+                .tally
+                .windows(samples, slide.grid, |step| slide.edges(step));
+        }
+        scratch.living = living;
         evaluator.budget.take(widest)?;
         evaluator.budget.give(widest);
         let n_series = out.len();

@@ -115,7 +115,10 @@ impl SeriesWork for Look {
         if self.leaf.extend == Some(Extend::Smoothed) {
             smooth(samples, self, &mut row);
         } else {
-            evaluator.count_queried(newest(samples, self, &mut row));
+            evaluator.tally.add(newest(samples, self, &mut row));
+            if evaluator.tally.is_per_step() {
+                evaluator.tally.row(out.row(out.len() - 1), self.grid);
+            }
         }
         out.settle_last()
     }

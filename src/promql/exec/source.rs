@@ -1,5 +1,6 @@
 //! Series of the selectors, and their samples decoded.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use crate::chunk::{decode_floats, decode_histograms, n_samples};
@@ -38,8 +39,14 @@ pub(crate) struct Series {
 pub(crate) struct Selected {
     /// In label order.
     pub(crate) series: Vec<Series>,
+    /// Chunks of all of them.
+    pub(crate) n_chunks: u64,
     /// Encoded bytes of all of them.
     n_bytes: u64,
+    /// Samples decoded so far.
+    pub(crate) n_read: AtomicU64,
+    /// How long the storage took.
+    pub(crate) took_ns: u64,
     /// Times that matter.
     interval: Interval,
     /// More than one leaf reads it, so what is decoded is kept.
@@ -86,14 +93,46 @@ pub(crate) fn select_all(
         let text = selector.text(text);
         let mut selected = select(queryable, (&matchers, &text), &hints, budget, notes)?;
         selected.is_shared = selector.n_leaves > 1;
-        for series in &selected.series {
-            cost.chunks += series.chunks.len() as u64;
-        }
+        cost.chunks += selected.n_chunks;
         cost.bytes += selected.n_bytes;
         cost.series += selected.series.len() as u64;
         all.push(Arc::new(selected));
     }
     Ok((all, cost))
+}
+
+/// How many series every selector of `plan` matches, without their chunks.
+pub(crate) fn count_all(
+    plan: &Plan,
+    queryable: &dyn Queryable,
+    budget: &Budget,
+) -> Result<Vec<u64>, QueryError> {
+    let mut counts = Vec::with_capacity(plan.selectors.len());
+    for selector in &plan.selectors {
+        let matchers: Vec<Matcher> = selector
+            .matchers
+            .iter()
+            .map(|matcher| Matcher::clone(matcher))
+            .collect();
+        let hints = SelectHints {
+            skip_chunks: true,
+            cancel: budget.cancel().clone(),
+            ..SelectHints::new(selector.interval)
+        };
+        let mut set = queryable
+            .select(&matchers, &hints)
+            .map_err(|error| budget.storage_error(&error))?;
+        let mut n = 0;
+        while let Some(series) = set.next() {
+            series.map_err(|error| budget.storage_error(&error))?;
+            n += 1;
+            if n % 1024 == 0 {
+                budget.check()?;
+            }
+        }
+        counts.push(n);
+    }
+    Ok(counts)
 }
 
 /// Asks the storage once; errors name the selector as `text`.
@@ -105,13 +144,14 @@ pub(crate) fn select(
     notes: &Annotations,
 ) -> Result<Selected, QueryError> {
     budget.check()?;
+    let began_ns = budget.now_ns();
     let mut set = queryable
         .select(matchers, hints)
         .map_err(|error| budget.storage_error(&error))?;
     let share = budget.memory().share(text);
     let memory = Hold::of(budget, &share);
     let mut series = Vec::new();
-    let (mut n_bytes, mut n_held) = (0, 0);
+    let (mut n_bytes, mut n_held, mut n_chunks) = (0, 0, 0);
     while let Some(next) = set.next() {
         let next = next.map_err(|error| budget.storage_error(&error))?;
         if series.len() % 1024 == 1023 {
@@ -119,6 +159,7 @@ pub(crate) fn select(
         }
         let chunk_bytes: usize = next.chunks.iter().map(|chunk| chunk.data.len()).sum();
         n_bytes += chunk_bytes as u64;
+        n_chunks += next.chunks.len() as u64;
         n_held += chunk_bytes
             + size_of::<Series>()
             + next.labels.n_bytes()
@@ -135,7 +176,10 @@ pub(crate) fn select(
     }
     Ok(Selected {
         series,
+        n_chunks,
         n_bytes,
+        n_read: AtomicU64::new(0),
+        took_ns: budget.now_ns().saturating_sub(began_ns),
         interval: hints.interval,
         is_shared: false,
         share,

@@ -253,6 +253,24 @@ impl Node {
     }
 
     /// What it is computed from, in the order it is computed.
+    pub(crate) fn children(&self) -> Vec<&Self> {
+        match self {
+            Self::Number(_) | Self::Text(_) | Self::Select(_) => Vec::new(),
+            Self::Range(range) => match &range.source {
+                RangeSource::Samples(_) => Vec::new(),
+                RangeSource::Subquery(subquery) => vec![&*subquery.expr],
+            },
+            Self::Negate(inner) | Self::Pinned(inner) => vec![&**inner],
+            Self::Binary(binary) => vec![&binary.lhs, &binary.rhs],
+            Self::Aggregate(aggregate) => {
+                let param = aggregate.param.as_ref().map(|(param, _)| param);
+                param.into_iter().chain([&aggregate.expr]).collect()
+            }
+            Self::Call(call) => call.args.iter().collect(),
+        }
+    }
+
+    /// The same, to be changed.
     pub(crate) fn children_mut(&mut self) -> Vec<&mut Self> {
         match self {
             Self::Number(_) | Self::Text(_) | Self::Select(_) => Vec::new(),

@@ -30,36 +30,51 @@ impl fmt::Display for Plan {
     }
 }
 
+impl Node {
+    /// What the operator is, in one line, without what it reads.
+    pub(crate) fn title(&self) -> String {
+        Title(self).to_string()
+    }
+}
+
+struct Title<'a>(&'a Node);
+
+impl fmt::Display for Title<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_title(f, self.0)
+    }
+}
+
 fn write_node(f: &mut fmt::Formatter<'_>, node: &Node, depth: usize) -> fmt::Result {
     write!(f, "{:width$}", "", width = 2 * depth)?;
+    write_title(f, node)?;
+    writeln!(f, ": {}", node.value_type().as_str())?;
+    for child in node.children() {
+        write_node(f, child, depth + 1)?;
+    }
+    Ok(())
+}
+
+fn write_title(f: &mut fmt::Formatter<'_>, node: &Node) -> fmt::Result {
     match node {
-        Node::Number(v) => writeln!(f, "number {v}: scalar"),
-        Node::Text(text) => writeln!(f, "text {text:?}: string"),
+        Node::Number(v) => write!(f, "number {v}"),
+        Node::Text(text) => write!(f, "text {text:?}"),
         Node::Select(leaf) => {
             write!(f, "select")?;
-            write_leaf(f, leaf)?;
-            writeln!(f, ": vector")
+            write_leaf(f, leaf)
         }
-        Node::Range(range) => write_range(f, range, depth),
-        Node::Negate(inner) => {
-            writeln!(f, "negate: {}", node.value_type().as_str())?;
-            write_node(f, inner, depth + 1)
-        }
-        Node::Pinned(inner) => {
-            writeln!(f, "once: {}", node.value_type().as_str())?;
-            write_node(f, inner, depth + 1)
-        }
+        Node::Range(range) => write_range(f, range),
+        Node::Negate(_) => write!(f, "negate"),
+        Node::Pinned(_) => write!(f, "once"),
         Node::Binary(binary) => {
             write!(f, "binary {}", binary.op.as_str())?;
             if binary.return_bool {
                 write!(f, " bool")?;
             }
-            if let Some(matching) = &binary.matching {
-                write_matching(f, matching)?;
+            match &binary.matching {
+                Some(matching) => write_matching(f, matching),
+                None => Ok(()),
             }
-            writeln!(f, ": {}", node.value_type().as_str())?;
-            write_node(f, &binary.lhs, depth + 1)?;
-            write_node(f, &binary.rhs, depth + 1)
         }
         Node::Aggregate(aggregate) => {
             let fused = if aggregate.is_fused { "fused " } else { "" };
@@ -68,19 +83,9 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &Node, depth: usize) -> fmt::Res
                 let word = if aggregate.without { "without" } else { "by" };
                 write!(f, " {word} ({})", aggregate.grouping.join(", "))?;
             }
-            writeln!(f, ": vector")?;
-            if let Some((param, _)) = &aggregate.param {
-                write_node(f, param, depth + 1)?;
-            }
-            write_node(f, &aggregate.expr, depth + 1)
-        }
-        Node::Call(call) => {
-            writeln!(f, "call {}: {}", call.name, node.value_type().as_str())?;
-            for arg in &call.args {
-                write_node(f, arg, depth + 1)?;
-            }
             Ok(())
         }
+        Node::Call(call) => write!(f, "call {}", call.name),
     }
 }
 
@@ -107,20 +112,17 @@ fn write_shift(f: &mut fmt::Formatter<'_>, offset_ms: i64, at: Option<i64>) -> f
     Ok(())
 }
 
-fn write_range(f: &mut fmt::Formatter<'_>, range: &Range, depth: usize) -> fmt::Result {
+fn write_range(f: &mut fmt::Formatter<'_>, range: &Range) -> fmt::Result {
     let length = format_duration(range.range_ms);
     match &range.source {
         RangeSource::Samples(leaf) => {
             write!(f, "range {length} of")?;
-            write_leaf(f, leaf)?;
-            writeln!(f, ": matrix")
+            write_leaf(f, leaf)
         }
         RangeSource::Subquery(subquery) => {
             let step = format_duration(subquery.step_ms);
             write!(f, "subquery {length} every {step}")?;
-            write_shift(f, subquery.offset_ms, subquery.at)?;
-            writeln!(f, ": matrix")?;
-            write_node(f, &subquery.expr, depth + 1)
+            write_shift(f, subquery.offset_ms, subquery.at)
         }
     }
 }

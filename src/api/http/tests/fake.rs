@@ -7,13 +7,14 @@ use futures::future::pending;
 use parking_lot::Mutex;
 
 use crate::api::http::{
-    ActiveTarget, Answer, ApiError, BuildInfo, DroppedTarget, ErrorType, HttpSettings, HttpState,
-    InstantQuery, LabelRequest, NamedCount, QueryPort, RangeQuery, Readiness, RuntimeInfo,
-    SeriesAnswer, StatusPort, TargetHealth, TargetMetadata, TargetsPort, TargetsView, TsdbStatus,
-    WalReplay, WriteFailure, WritePort, WriteRequest,
+    ActiveTarget, Answer, ApiError, BuildInfo, DroppedTarget, ErrorType, ExplainQuery,
+    HttpSettings, HttpState, InstantQuery, LabelRequest, NamedCount, QueryPort, RangeQuery,
+    Readiness, RuntimeInfo, SeriesAnswer, StatusPort, TargetHealth, TargetMetadata, TargetsPort,
+    TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
 };
 use crate::foundation::ManualClock;
 use crate::model::{Labels, Metadata, MetricType, Sample};
+use crate::promql::explain::Operator;
 use crate::promql::{
     Held, MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
 };
@@ -71,6 +72,7 @@ fn output(value: QueryValue) -> QueryOutput {
         warnings: Vec::new(),
         infos: Vec::new(),
         stats: QueryStats::default(),
+        analysis: None,
         held: Held::default(),
     }
 }
@@ -116,6 +118,25 @@ impl QueryPort for Fake {
             scripted(&text)
         }
         .boxed()
+    }
+
+    fn explain(&self, query: ExplainQuery) -> Answer<Result<Operator, ApiError>> {
+        let (name, text) = match query {
+            ExplainQuery::Instant(query) => ("instant", query.text),
+            ExplainQuery::Range(query) => ("range", query.text),
+        };
+        let leaf = Operator {
+            name: "select #0".to_owned(),
+            selector: Some(text),
+            estimated_series: Some(3),
+            ..Operator::default()
+        };
+        let root = Operator {
+            name: name.to_owned(),
+            children: vec![leaf],
+            ..Operator::default()
+        };
+        async move { Ok(root) }.boxed()
     }
 
     fn range(&self, query: RangeQuery) -> Answer<Result<QueryOutput, ApiError>> {
