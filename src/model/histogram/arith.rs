@@ -1,7 +1,7 @@
 //! Arithmetic of histograms.
 
 use crate::model::histogram::merge::{
-    Body, Compensated, Count, in_zero_bucket, merge_hints, same_bounds,
+    Body, Compensated, Count, in_zero_bucket, merge_hints, reduce, same_bounds,
 };
 use crate::model::histogram::{Buckets, Histogram, IncompatibleSchemas, Merged, ResetHint};
 
@@ -35,6 +35,20 @@ impl Histogram {
     /// Takes `other` away, likewise.
     pub fn sub(&mut self, other: &Self) -> Result<Merged, IncompatibleSchemas> {
         self.merge(other, true)
+    }
+
+    /// Makes the exponential schema coarser, down to `schema`; a coarser one and custom buckets stay as they are.
+    pub fn reduce_to(&mut self, schema: i32) {
+        if self.has_custom_buckets() || self.schema <= schema {
+            return;
+        }
+        let by = self.schema.abs_diff(schema);
+        for buckets in [&mut self.positive, &mut self.negative] {
+            let mut pairs: Vec<(i32, f64)> = buckets.iter().collect();
+            reduce(&mut pairs, by);
+            *buckets = Buckets::from_pairs(pairs.into_iter());
+        }
+        self.schema = schema;
     }
 
     fn merge(&mut self, other: &Self, is_difference: bool) -> Result<Merged, IncompatibleSchemas> {

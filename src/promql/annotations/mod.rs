@@ -3,13 +3,6 @@
 //! Owns: every text, which remarks are the same remark, and the place each is printed with.
 //! Never: decides that something is remarkable; evaluation does.
 //! Tested by: each text with its place, in `tests.rs`.
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the evaluation of native histograms says these one by one"
-    )
-)]
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};

@@ -214,8 +214,13 @@ impl Evaluator {
 
     /// When the counter behind each sample of a selector began to count; anything else has no such time.
     fn start_timestamp(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
-        self.vector(arg(call, 0)?, grid)?;
-        Ok(Frame::new(grid.n, &self.budget))
+        let Some(leaf) = selector(arg(call, 0)?) else {
+            self.vector(arg(call, 0)?, grid)?;
+            return Ok(Frame::new(grid.n, &self.budget));
+        };
+        let mut frame = self.select(leaf, grid, Show::StartSeconds)?;
+        self.drop_names(&mut frame)?;
+        Ok(frame)
     }
 
     /// When the sample was taken for a selector, when it is evaluated for anything else.

@@ -221,6 +221,14 @@ impl RowMut<'_> {
         }
     }
 
+    /// Is there a float at any step?
+    pub(crate) fn has_floats(&self) -> bool {
+        ones(self.present).any(|i| {
+            let column = self.histograms.as_ref();
+            column.is_none_or(|column| column[i].is_none())
+        })
+    }
+
     /// Takes every histogram away.
     pub(crate) fn drop_histograms(&mut self) {
         if let Some(column) = self.histograms.take() {

@@ -13,20 +13,18 @@ use std::sync::Arc;
 use crate::model::{Histogram, ResetHint};
 use crate::promql::exec::source::Samples;
 
-/// A copy of `samples` whose histograms have lost their buckets and know about resets. Steps look at `times`, in
-/// ascending order, and `reach_ms` before them.
+/// A copy of `samples` whose histograms have lost their buckets and know about resets. Each step looks from one time to
+/// another, both inclusive and ascending.
 pub(crate) fn without_buckets(
     samples: &Samples,
-    times: impl Iterator<Item = i64>,
-    reach_ms: i64,
+    steps: impl Iterator<Item = (i64, i64)>,
 ) -> Samples {
     let (ht, h) = (&samples.ht, &samples.h);
     let mut hints: Vec<ResetHint> = h.iter().map(|h| h.reset_hint).collect();
     let mut last: Option<usize> = None;
     let mut at = 0;
     let mut is_first = true;
-    for t in times {
-        let from = t.saturating_sub(reach_ms);
+    for (from, t) in steps {
         if is_first || ht.get(at).is_some_and(|here| *here < from) {
             last = None;
             while at < ht.len() && ht[at] < from {
@@ -59,6 +57,7 @@ pub(crate) fn without_buckets(
     });
     let mut copy = samples.copy_of_floats();
     copy.ht.clone_from(ht);
+    copy.hst.clone_from(&samples.hst);
     copy.h = stripped.collect();
     copy
 }

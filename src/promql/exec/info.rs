@@ -14,6 +14,7 @@ use crate::promql::exec::frame::{Frame, Head};
 use crate::promql::exec::select::{Look, Show};
 use crate::promql::exec::source::select;
 use crate::promql::limits::QueryError;
+use crate::promql::parse::ast::Span;
 use crate::promql::plan::{Call, Grid, Leaf, Node, RangeSource};
 use crate::storage::SelectHints;
 
@@ -171,6 +172,7 @@ impl Evaluator {
                 at,
                 extend: None,
                 only_stats: false,
+                span: Span::default(),
             },
             lookback_ms,
             show: Show::SecondsOfFloats,

@@ -23,6 +23,7 @@ mod parallel;
 pub(crate) mod profile;
 mod quantile;
 mod range;
+mod range_mixed;
 mod rank;
 mod select;
 mod set;
@@ -30,6 +31,7 @@ pub(crate) mod source;
 pub(crate) mod tally;
 #[cfg(test)]
 mod tests;
+mod whole_range;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

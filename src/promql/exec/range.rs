@@ -8,11 +8,10 @@
     reason = "window positions are searched within the samples; rows have a value per step"
 )]
 
-use crate::model::{Interval, Sample};
+use crate::model::Interval;
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::booking::Booking;
-use crate::promql::exec::finish::{sort_matrix, without_metric};
 use crate::promql::exec::frame::{Frame, Head, RowMut};
+use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::rate::Falls;
@@ -23,23 +22,37 @@ use crate::promql::functions::{
 };
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Extend, Span};
-use crate::promql::plan::{Call, Grid, Node, Range, RangeSource, Subquery};
-use crate::promql::value::MatrixSeries;
+use crate::promql::plan::{Call, Grid, Node, Range, RangeSource};
 
 /// Where windows of a range lie.
 #[derive(Debug, Clone, Copy)]
-struct Slide {
-    grid: Grid,
+pub(crate) struct Slide {
+    pub(crate) grid: Grid,
     range_ms: i64,
     offset_ms: i64,
     at: Option<i64>,
-    extend: Option<Extend>,
+    pub(crate) extend: Option<Extend>,
     /// How much further back a window reaches for one sample; all of it when extended.
     before_ms: i64,
     /// How much further forward.
     after_ms: i64,
     /// Of the samples before the range only the last counts.
     is_last_before: bool,
+}
+
+/// The range of one step, and what its window reaches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// When it is evaluated.
+    pub(crate) eval_t: i64,
+    /// Where the range begins (exclusive).
+    pub(crate) start: i64,
+    /// Where the range ends (inclusive).
+    pub(crate) end: i64,
+    /// Samples after this are in the window.
+    from: i64,
+    /// Up to this.
+    to: i64,
 }
 
 impl Slide {
@@ -60,13 +73,58 @@ impl Slide {
 
     /// After when and until when the window of a step has samples.
     fn edges(&self, step: usize) -> (i64, i64) {
-        let end = self.at.unwrap_or_else(|| self.grid.time(step));
-        let end = end.saturating_sub(self.offset_ms);
-        let from = end.saturating_sub(self.range_ms);
-        (
-            from.saturating_sub(self.before_ms),
-            end.saturating_add(self.after_ms),
-        )
+        let place = self.place(step);
+        (place.from, place.to)
+    }
+
+    /// Where the window of step `i` lies.
+    #[inline]
+    pub(crate) fn place(&self, i: usize) -> Place {
+        let eval_t = self.grid.time(i);
+        let end = self.at.unwrap_or(eval_t).saturating_sub(self.offset_ms);
+        let start = end.saturating_sub(self.range_ms);
+        Place {
+            eval_t,
+            start,
+            end,
+            from: start.saturating_sub(self.before_ms),
+            to: end.saturating_add(self.after_ms),
+        }
+    }
+
+    /// From when to when each step reads: windows that overlap read on where the one before ended.
+    fn seeks(&self) -> impl Iterator<Item = (i64, i64)> {
+        let step_ms = self.range_ms.min(self.grid.step_ms);
+        (0..self.grid.n).map(move |i| {
+            let place = self.place(i);
+            let from = if i == 0 {
+                place.from
+            } else {
+                place.to.saturating_sub(step_ms).max(place.from)
+            };
+            (from, place.to)
+        })
+    }
+
+    /// Moves `lo` and `hi`, which were those of the step before, to the window among `times`; gives its first position.
+    #[inline]
+    pub(crate) fn move_to(
+        &self,
+        place: &Place,
+        times: &[i64],
+        (lo, hi): (&mut usize, &mut usize),
+    ) -> usize {
+        while *hi < times.len() && times[*hi] <= place.to {
+            *hi += 1;
+        }
+        while *lo < *hi && times[*lo] <= place.from {
+            *lo += 1;
+        }
+        if !self.is_last_before {
+            return *lo;
+        }
+        let inside = *lo + times[*lo..*hi].partition_point(|t| *t <= place.start);
+        inside.saturating_sub(1).max(*lo)
     }
 
     /// Hands every step's window to `f`, in order; returns the samples in all windows together.
@@ -82,24 +140,8 @@ impl Slide {
         let mut n = 0;
         let mut next_check = SAMPLES_BETWEEN_CHECKS;
         for i in 0..self.grid.n {
-            let eval_t = self.grid.time(i);
-            let end = self.at.unwrap_or(eval_t).saturating_sub(self.offset_ms);
-            let start = end.saturating_sub(self.range_ms);
-            let (from, to) = (
-                start.saturating_sub(self.before_ms),
-                end.saturating_add(self.after_ms),
-            );
-            while hi < t.len() && t[hi] <= to {
-                hi += 1;
-            }
-            while lo < hi && t[lo] <= from {
-                lo += 1;
-            }
-            let mut first = lo;
-            if self.is_last_before {
-                let inside = lo + t[lo..hi].partition_point(|t| *t <= start);
-                first = lo.max(inside.saturating_sub(1));
-            }
+            let place = self.place(i);
+            let first = self.move_to(&place, t, (&mut lo, &mut hi));
             if first == hi {
                 continue;
             }
@@ -113,9 +155,9 @@ impl Slide {
                 &Window {
                     t: &t[first..hi],
                     v: &v[first..hi],
-                    start,
-                    end,
-                    eval_t,
+                    start: place.start,
+                    end: place.end,
+                    eval_t: place.eval_t,
                     offset: first,
                 },
             );
@@ -128,17 +170,19 @@ impl Slide {
 const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 17;
 
 /// A range function with its scalar arguments.
-struct Job {
-    func: RangeFn,
-    slide: Slide,
+pub(crate) struct Job {
+    pub(crate) func: RangeFn,
+    pub(crate) slide: Slide,
     params: [Vec<f64>; 2],
     /// Where the range vector stands.
-    span: Span,
+    pub(crate) span: Span,
+    /// Of native histograms only count and sum matter.
+    only_stats: bool,
 }
 
 /// Memory that is used again from series to series.
 #[derive(Default)]
-struct Scratch {
+pub(crate) struct Scratch {
     living: Samples,
     falls: Falls,
     t: Vec<i64>,
@@ -211,11 +255,12 @@ impl Evaluator {
             slide: self.slide(range, grid, func),
             params: [0, 1].map(|_| scalars.next().unwrap_or_default()),
             span: range_span,
+            only_stats: matches!(&range.source, RangeSource::Samples(leaf) if leaf.only_stats),
         };
         Ok((range, job))
     }
 
-    fn slide(&self, range: &Range, grid: Grid, func: RangeFn) -> Slide {
+    pub(crate) fn slide(&self, range: &Range, grid: Grid, func: RangeFn) -> Slide {
         let (offset_ms, at) = range.shift();
         let extend = match &range.source {
             RangeSource::Samples(leaf) => leaf.extend,
@@ -258,102 +303,6 @@ impl Evaluator {
                 Ok(frame)
             }
         }
-    }
-
-    /// A range vector by itself, at the only time of an instant query.
-    pub(crate) fn whole_range(
-        &self,
-        range: &Range,
-        grid: Grid,
-    ) -> Result<Vec<MatrixSeries>, QueryError> {
-        let slide = self.slide(range, grid, RangeFn::LastOverTime);
-        let mut matrix = Vec::new();
-        let mut booking = Booking::new(&self.budget);
-        let mut living = Samples::default();
-        let (mut anchored_t, mut anchored_v) = (Vec::new(), Vec::new());
-        let mut add = |head: Head, samples: &Samples| {
-            samples.copy_without_stale(&mut living);
-            let mut floats = Vec::new();
-            let n = slide.each(&living, &self.budget, |_, w| {
-                let (mut t, mut v) = (w.t, w.v);
-                if let Some(extend) = slide.extend {
-                    let is_smoothed = extend == Extend::Smoothed;
-                    extended::anchor(w, is_smoothed, &mut anchored_t, &mut anchored_v);
-                    (t, v) = (&anchored_t, &anchored_v);
-                }
-                floats.extend(t.iter().zip(v).map(|(t, v)| Sample { t: *t, v: *v }));
-            })?;
-            if let RangeSource::Samples(_) = &range.source {
-                self.tally.add(n);
-                self.tally.at(grid.start, n);
-            }
-            booking.add(floats.len())?;
-            self.answer
-                .add(size_of::<MatrixSeries>() + floats.len() * size_of::<Sample>())?;
-            if !floats.is_empty() {
-                let labels = if head.drop_name {
-                    without_metric(&head.labels)
-                } else {
-                    head.labels
-                };
-                matrix.push(MatrixSeries {
-                    labels,
-                    floats,
-                    histograms: Vec::new(),
-                });
-            }
-            Ok(())
-        };
-        match &range.source {
-            RangeSource::Samples(leaf) => {
-                let selected = self.selected.get(leaf.selector);
-                let mut scratch = Samples::booked(&self.budget);
-                for series in selected.iter().flat_map(|selected| &selected.series) {
-                    self.budget.check()?;
-                    let Some(selected) = selected else { break };
-                    let samples = selected.samples(series, &mut scratch, Interval::ALL)?;
-                    add(Head::new(series.labels.clone()), samples)?;
-                }
-            }
-            RangeSource::Subquery(subquery) => {
-                let n = self.over_subquery(range, subquery, grid, add)?;
-                self.tally.add(n);
-                self.tally.at(grid.start, n);
-            }
-        }
-        sort_matrix(matrix, &self.budget)
-    }
-
-    /// Hands over the points of every series of a subquery, in order. Tells how many samples were read for them, which do
-    /// not count beside the points themselves.
-    fn over_subquery(
-        &self,
-        range: &Range,
-        subquery: &Subquery,
-        grid: Grid,
-        mut each: impl FnMut(Head, &Samples) -> Result<(), QueryError>,
-    ) -> Result<u64, QueryError> {
-        let inner_grid = grid.subquery(
-            range.range_ms,
-            subquery.offset_ms,
-            subquery.at,
-            subquery.step_ms,
-        );
-        let evaluator = self.apart();
-        // Booked before anything is evaluated: one series at all these times is the least it takes.
-        let mut samples = Samples::booked(&self.budget);
-        samples.book_floats(inner_grid.n)?;
-        let inner = evaluator.vector(&subquery.expr, inner_grid)?;
-        for (head, row) in inner.rows() {
-            self.budget.check()?;
-            samples.clear();
-            for (i, v) in row.iter() {
-                samples.t.push(inner_grid.time(i));
-                samples.v.push(v);
-            }
-            each(head.clone(), &samples)?;
-        }
-        Ok(evaluator.tally.queried())
     }
 
     fn note_counter(&self, labels: &crate::model::Labels, span: Span) {
@@ -406,6 +355,13 @@ impl SeriesWork for Job {
         scratch: &mut Scratch,
         out: &mut Frame,
     ) -> Result<(), QueryError> {
+        let stripped;
+        let stored = if self.only_stats && !stored.ht.is_empty() {
+            stripped = without_buckets(stored, self.slide.seeks());
+            &stripped
+        } else {
+            stored
+        };
         let mut living = std::mem::take(&mut scratch.living);
         let samples = if stored.has_stale() {
             stored.copy_without_stale(&mut living);
@@ -418,7 +374,12 @@ impl SeriesWork for Job {
             drop_name: head.drop_name || !self.func.keeps_name(),
             ..head
         });
-        let filled = self.fill(samples, &evaluator.budget, scratch, &mut row);
+        let filled = if samples.has_only_floats() {
+            self.fill(samples, &evaluator.budget, scratch, &mut row)
+        } else {
+            self.fill_mixed(samples, evaluator, (&labels, scratch), &mut row)
+        };
+        let is_rate = matches!(self.func, RangeFn::Rate | RangeFn::Increase) && row.has_floats();
         let (n, widest) = filled?;
         evaluator.tally.add(n);
         if evaluator.tally.is_per_step() {
@@ -430,9 +391,8 @@ impl SeriesWork for Job {
         scratch.living = living;
         evaluator.budget.take(widest)?;
         evaluator.budget.give(widest);
-        let n_series = out.len();
         out.settle_last()?;
-        if out.len() == n_series && matches!(self.func, RangeFn::Rate | RangeFn::Increase) {
+        if is_rate {
             evaluator.note_counter(&labels, self.span);
         }
         Ok(())
@@ -493,7 +453,7 @@ impl Job {
     }
 
     /// Factors of a smoothing lie between 0 and 1, at least where there is anything to smooth.
-    fn refusal(&self, i: usize) -> Option<QueryError> {
+    pub(crate) fn refusal(&self, i: usize) -> Option<QueryError> {
         if self.func != RangeFn::DoubleExponentialSmoothing {
             return None;
         }
@@ -510,7 +470,7 @@ impl Job {
             })
     }
 
-    fn general(
+    pub(crate) fn general(
         &self,
         i: usize,
         (w, appeared_t): (&Window<'_>, i64),
@@ -540,7 +500,12 @@ impl Job {
         }
     }
 
-    fn extended(&self, w: &Window<'_>, extend: Extend, scratch: &mut Scratch) -> Option<f64> {
+    pub(crate) fn extended(
+        &self,
+        w: &Window<'_>,
+        extend: Extend,
+        scratch: &mut Scratch,
+    ) -> Option<f64> {
         let is_smoothed = extend == Extend::Smoothed;
         match self.func {
             RangeFn::Rate => extended::change(w, is_smoothed, true, true),

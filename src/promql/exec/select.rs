@@ -12,8 +12,9 @@ use crate::promql::exec::frame::{Frame, Head, RowMut};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::Samples;
-use crate::promql::functions::extended;
+use crate::promql::functions::mixed::Remarks;
 use crate::promql::functions::window::Window;
+use crate::promql::functions::{extended, native_rate};
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::Extend;
 use crate::promql::plan::{Grid, Leaf};
@@ -27,6 +28,8 @@ pub(crate) enum Show {
     Seconds,
     /// The time of a float, in seconds; a histogram itself.
     SecondsOfFloats,
+    /// Since when it counts, in seconds; 0 where that is unknown.
+    StartSeconds,
 }
 
 /// When each step looks.
@@ -105,15 +108,22 @@ impl SeriesWork for Look {
     ) -> Result<(), QueryError> {
         let stripped;
         let samples = if self.leaf.only_stats && !samples.ht.is_empty() {
+            let reach_ms = self.lookback_ms - 1;
             let times = (0..self.grid.n).map(|i| self.time(i));
-            stripped = without_buckets(samples, times, self.lookback_ms - 1);
+            stripped = without_buckets(samples, times.map(|t| (t.saturating_sub(reach_ms), t)));
             &stripped
         } else {
             samples
         };
+        let labels = head.labels.clone();
         let mut row = out.push(head);
         if self.leaf.extend == Some(Extend::Smoothed) {
-            smooth(samples, self, &mut row);
+            let remarks = Remarks {
+                notes: &evaluator.notes,
+                name: labels.metric_name(),
+                at: self.leaf.span,
+            };
+            smooth(samples, self, &remarks, &mut row);
         } else {
             evaluator.tally.add(newest(samples, self, &mut row));
             if evaluator.tally.is_per_step() {
@@ -148,6 +158,7 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
                         row.set_histogram(i, Arc::clone(histogram));
                     }
                     Show::Seconds => row.set(i, seconds(t)),
+                    Show::StartSeconds => row.set(i, started(&samples.hst, position)),
                 }
             }
             continue;
@@ -163,11 +174,16 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
                 match look.show {
                     Show::Value => v,
                     Show::Seconds | Show::SecondsOfFloats => seconds(t),
+                    Show::StartSeconds => started(&samples.st, position),
                 },
             );
         }
     }
     n
+}
+
+fn started(starts: &[i64], position: usize) -> f64 {
+    seconds(starts.get(position).copied().unwrap_or(0))
 }
 
 /// How many samples of a column lie at or before the steps so far.
@@ -185,21 +201,35 @@ impl Passed {
     }
 }
 
-fn smooth(samples: &Samples, look: &Look, row: &mut RowMut<'_>) {
+/// Values on the line between the neighbours of each step.
+fn smooth(samples: &Samples, look: &Look, remarks: &Remarks<'_>, row: &mut RowMut<'_>) {
     let mut living = Samples::default();
     samples.copy_without_stale(&mut living);
-    let (t, v) = (&living.t, &living.v);
+    let around = |times: &[i64], at: i64| {
+        let from = times.partition_point(|t| *t <= at.saturating_sub(look.lookback_ms));
+        from..times.partition_point(|t| *t <= at.saturating_add(look.lookback_ms))
+    };
     for i in 0..look.grid.n {
         let at = look.time(i);
-        let from = t.partition_point(|t| *t <= at.saturating_sub(look.lookback_ms));
-        let to = t.partition_point(|t| *t <= at.saturating_add(look.lookback_ms));
+        let (floats, histograms) = (around(&living.t, at), around(&living.ht, at));
+        if !floats.is_empty() && !histograms.is_empty() {
+            remarks.mixed();
+            continue;
+        }
+        if !histograms.is_empty() {
+            let (t, h) = (&living.ht[histograms.clone()], &living.h[histograms]);
+            if let Some(histogram) = native_rate::smooth_at((t, h), at, remarks) {
+                row.set_histogram(i, histogram);
+            }
+            continue;
+        }
         let window = Window {
-            t: &t[from..to],
-            v: &v[from..to],
+            t: &living.t[floats.clone()],
+            v: &living.v[floats.clone()],
             start: at,
             end: at,
             eval_t: at,
-            offset: from,
+            offset: floats.start,
         };
         if let Some(v) = extended::smooth_at(&window, at) {
             row.set(i, v);

@@ -3,7 +3,10 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use crate::chunk::{decode_floats, decode_histograms, n_samples};
+use crate::chunk::{
+    decode_floats, decode_floats_with_starts, decode_histograms, decode_histograms_with_starts,
+    has_start_times, n_samples,
+};
 use crate::model::{Encoding, Histogram, Interval, Labels, Matcher, ResetHint, is_stale};
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
@@ -22,6 +25,10 @@ pub(crate) struct Samples {
     pub(crate) ht: Vec<i64>,
     /// Histograms, as many as their times; markers of staleness included.
     pub(crate) h: Vec<Arc<Histogram>>,
+    /// Since when each float counts, 0 where that is unknown; empty when no chunk of the series says so.
+    pub(crate) st: Vec<i64>,
+    /// As `st`, of histograms.
+    pub(crate) hst: Vec<i64>,
     memory: Hold,
 }
 
@@ -258,6 +265,13 @@ impl Series {
     /// Decodes the chunks that touch `interval`; of samples with the same time the first chunk's stays.
     fn decode(&self, interval: Interval, out: &mut Samples) -> Result<(), QueryError> {
         out.clear();
+        if self
+            .chunks
+            .iter()
+            .any(|chunk| has_start_times(chunk.encoding, &chunk.data))
+        {
+            return self.decode_with_starts(interval, out);
+        }
         let mut n_bytes = self.n_bytes_decoded(interval);
         out.memory.grow_to(n_bytes)?;
         for chunk in &self.chunks {
@@ -285,6 +299,39 @@ impl Series {
                 if !joins(&out.t, from) {
                     interleave(&mut out.t, &mut out.v, from, |_| ());
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same where chunks say since when samples count.
+    fn decode_with_starts(&self, interval: Interval, out: &mut Samples) -> Result<(), QueryError> {
+        // A start time is as long as a time, and a sample takes more than that already.
+        let mut n_bytes = self.n_bytes_decoded(interval).saturating_mul(2);
+        out.memory.grow_to(n_bytes)?;
+        for chunk in &self.chunks {
+            let reach = Interval {
+                min: chunk.min_t,
+                max: chunk.max_t,
+            };
+            if !reach.overlaps(&interval) {
+                continue;
+            }
+            let damaged = |error| QueryError::Storage(format!("series {}: {error}", self.labels));
+            if chunk.encoding.has_histograms() {
+                let from = out.ht.len();
+                let (t, h, st) = (&mut out.ht, &mut out.h, &mut out.hst);
+                decode_histograms_with_starts(chunk.encoding, &chunk.data, t, h, st)
+                    .map_err(damaged)?;
+                n_bytes += histogram_bytes(h.iter().skip(from));
+                out.memory.grow_to(n_bytes)?;
+                interleave_with_starts((t, h, st), from, forget_reset);
+            } else {
+                let from = out.t.len();
+                let (t, v, st) = (&mut out.t, &mut out.v, &mut out.st);
+                decode_floats_with_starts(chunk.encoding, &chunk.data, t, v, st)
+                    .map_err(damaged)?;
+                interleave_with_starts((t, v, st), from, |_| ());
             }
         }
         Ok(())
@@ -318,6 +365,7 @@ impl Samples {
         Self {
             t: self.t.clone(),
             v: self.v.clone(),
+            st: self.st.clone(),
             ..Self::default()
         }
     }
@@ -328,6 +376,13 @@ impl Samples {
         self.v.clear();
         self.ht.clear();
         self.h.clear();
+        self.st.clear();
+        self.hst.clear();
+    }
+
+    /// Are there no histograms and no start times? False when in doubt.
+    pub(crate) fn has_only_floats(&self) -> bool {
+        self.ht.is_empty() && self.st.is_empty()
     }
 
     /// Are there neither floats nor histograms?
@@ -348,16 +403,18 @@ impl Samples {
     /// A copy without markers of staleness, in `out`.
     pub(crate) fn copy_without_stale(&self, out: &mut Self) {
         out.clear();
-        for (t, v) in self.t.iter().zip(&self.v) {
+        for (i, (t, v)) in self.t.iter().zip(&self.v).enumerate() {
             if !is_stale(*v) {
                 out.t.push(*t);
                 out.v.push(*v);
+                out.st.extend(self.st.get(i));
             }
         }
-        for (t, h) in self.ht.iter().zip(&self.h) {
+        for (i, (t, h)) in self.ht.iter().zip(&self.h).enumerate() {
             if !h.is_stale() {
                 out.ht.push(*t);
                 out.h.push(Arc::clone(h));
+                out.hst.extend(self.hst.get(i));
             }
         }
     }
@@ -411,6 +468,23 @@ fn interleave<T>(times: &mut Vec<i64>, values: &mut Vec<T>, from: usize, parted:
             was_early = Some(true);
         }
     }
+}
+
+/// [`interleave`] with start times beside the values, where that is needed.
+fn interleave_with_starts<T>(
+    (times, values, starts): (&mut Vec<i64>, &mut Vec<T>, &mut Vec<i64>),
+    from: usize,
+    parted: impl Fn(&mut T),
+) {
+    if joins(times, from) {
+        return;
+    }
+    let mut pairs: Vec<(T, i64)> = std::mem::take(values)
+        .into_iter()
+        .zip(std::mem::take(starts))
+        .collect();
+    interleave(times, &mut pairs, from, |(value, _)| parted(value));
+    (*values, *starts) = pairs.into_iter().unzip();
 }
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ impl Builder<'_> {
             at: self.at(selector.at),
             extend: selector.extend,
             only_stats: false,
+            span,
         })
     }
 

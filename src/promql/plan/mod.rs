@@ -95,6 +95,8 @@ pub(crate) struct Leaf {
     pub(crate) at: Option<TimestampMs>,
     /// How the edges of a range are treated.
     pub(crate) extend: Option<Extend>,
+    /// Where it stands.
+    pub(crate) span: Span,
     /// Of native histograms only count and sum are looked at, and whether counters were reset.
     pub(crate) only_stats: bool,
 }
