@@ -44,6 +44,8 @@ pub(crate) struct Meeting<'a> {
     pub(crate) is_swapped: bool,
     /// Steps at which there is anything to do.
     pub(crate) mask: Vec<u64>,
+    /// A name that goes, goes in the end rather than now.
+    pub(crate) drops_names_late: bool,
 }
 
 /// Results so far: a frame, and the group that each of its rows belongs to.
@@ -93,6 +95,7 @@ impl Evaluator {
             one: &one,
             is_swapped,
             mask,
+            drops_names_late: self.context.delayed_name_removal,
         };
         let mut results = Results {
             frame: Frame::new(n_steps, &self.budget),
@@ -281,7 +284,9 @@ impl Meeting<'_> {
 
     /// Who the result of a pair is.
     pub(crate) fn result(&self, many: &Head, one: &Labels) -> Head {
-        let mut labels = if changes_metric(self.binary.op) {
+        let return_bool = self.binary.return_bool;
+        let drops_now = return_bool && !self.drops_names_late;
+        let mut labels = if drops_now || changes_metric(self.binary.op) {
             without_metric(&many.labels)
         } else {
             many.labels.clone()
@@ -300,7 +305,9 @@ impl Meeting<'_> {
         }
         Head {
             labels,
-            drop_name: many.drop_name || self.binary.return_bool,
+            // A name that went already may come back from the one side.
+            drop_name: (many.drop_name && !changes_metric(self.binary.op))
+                || (return_bool && self.drops_names_late),
         }
     }
 

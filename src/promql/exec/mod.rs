@@ -207,18 +207,28 @@ impl Evaluator {
                         });
                     }
                 }
-                self.drop_names(&mut frame)?;
+                for head in frame.heads_mut() {
+                    head.drop_name = true;
+                }
+                self.settle_names(&mut frame)?;
                 Value::Vector(frame)
             }
         })
     }
 
-    /// Marks every series to lose its name; takes it at once where removal is not delayed.
+    /// Marks every series to lose its name; takes it at once where removal is not delayed. Series that are the same then
+    /// become one, unless both have a value at one step.
     pub(crate) fn drop_names(&self, frame: &mut Frame) -> Result<(), QueryError> {
         for head in frame.heads_mut() {
             head.drop_name = true;
         }
-        self.settle_names(frame)
+        if self.context.delayed_name_removal {
+            return Ok(());
+        }
+        finish::remove_names(frame);
+        let named = std::mem::replace(frame, Frame::new(frame.n_steps(), &self.budget));
+        *frame = self.join_rows(named, |_, _| finish::SAME_LABELSET)?;
+        Ok(())
     }
 
     /// Without delayed removal: takes the names of marked series and refuses equal label sets.

@@ -44,7 +44,7 @@ fn edges(w: &Window<'_>, is_smoothed: bool, is_counter: bool) -> Option<Edges> {
     if is_smoothed {
         last = w.t[..last].partition_point(|t| *t < w.end);
     }
-    if w.t[last] <= w.start || (is_smoothed && w.t[first] > w.end) {
+    if w.t[last] <= w.start {
         return None;
     }
     let left = if is_smoothed && w.t[first] < w.start {
@@ -73,6 +73,9 @@ pub(crate) fn change(
     is_rate: bool,
 ) -> Option<f64> {
     let edges = edges(w, is_smoothed, is_counter)?;
+    if is_smoothed && w.t[edges.first] > w.end {
+        return None;
+    }
     let mut value = edges.right - edges.left;
     if is_counter {
         let (from, to) = edges.inside(w);

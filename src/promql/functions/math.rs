@@ -113,8 +113,11 @@ pub(crate) fn go_max(a: f64, b: f64) -> f64 {
         f64::INFINITY
     } else if a.is_nan() || b.is_nan() {
         f64::NAN
+    } else if a.total_cmp(&b).is_lt() {
+        // Of two zeros the positive one is the greater.
+        b
     } else {
-        a.max(b)
+        a
     }
 }
 
@@ -124,8 +127,10 @@ pub(crate) fn go_min(a: f64, b: f64) -> f64 {
         f64::NEG_INFINITY
     } else if a.is_nan() || b.is_nan() {
         f64::NAN
+    } else if b.total_cmp(&a).is_lt() {
+        b
     } else {
-        a.min(b)
+        a
     }
 }
 
@@ -153,6 +158,14 @@ mod tests {
         assert!(clamp(f64::NAN, 0.0, 1.0).is_nan());
         assert_eq!(clamp(f64::INFINITY, 0.0, 1.0), 1.0);
         assert!(go_max(f64::NAN, f64::INFINITY).is_infinite());
+    }
+
+    #[test]
+    fn minus_zero_is_less_than_zero() {
+        for (a, b) in [(0.0, -0.0), (-0.0, 0.0)] {
+            assert!(go_max(a, b).is_sign_positive());
+            assert!(go_min(a, b).is_sign_negative());
+        }
     }
 
     #[test]
