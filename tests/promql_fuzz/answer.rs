@@ -156,7 +156,10 @@ fn print_value(value: &Value) -> String {
 fn histogram(histogram: &Arc<Histogram>) -> Value {
     let mut numbers = vec![histogram.count, histogram.sum];
     numbers.extend(histogram.negative.counts.iter().rev());
-    numbers.push(histogram.zero_count);
+    // As the API shows it.
+    if 0.0 < histogram.zero_count {
+        numbers.push(histogram.zero_count);
+    }
     numbers.extend(&histogram.positive.counts);
     let mut position = 0;
     numbers.retain(|n| {

@@ -21,6 +21,7 @@ mod parser;
 #[expect(dead_code, reason = "other test binaries start what this one does not")]
 #[path = "../peers/mod.rs"]
 mod peers;
+mod plans;
 mod prometheus;
 mod settings;
 mod shrink;

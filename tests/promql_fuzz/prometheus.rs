@@ -152,6 +152,7 @@ fn start(scratch: &Path) -> Option<Sides> {
     } else {
         Dialect::Both
     };
+    let names_go_late = settings::number("GAUNTLET_FUZZ_LATE_NAMES") == Some(1);
     let keep = settings::text("GAUNTLET_FUZZ_KEEP").map(PathBuf::from);
     let scratch = keep.as_deref().unwrap_or(scratch);
     let (ours, copy) = (scratch.join("ours"), scratch.join("theirs"));
@@ -160,13 +161,22 @@ fn start(scratch: &Path) -> Option<Sides> {
     let addr = format!("127.0.0.1:{}", peers::free_port());
     let config = scratch.join("prometheus.yml");
     gauntlet::foundation::durable::replace_file(&config, b"").unwrap();
+    let features = match dialect {
+        Dialect::Both => "native-histograms,promql-at-modifier,promql-negative-offset",
+        Dialect::Newest if names_go_late => {
+            "promql-experimental-functions,promql-duration-expr,promql-extended-range-selectors,promql-binop-fill-modifiers,use-start-timestamps,promql-delayed-name-removal"
+        }
+        Dialect::Newest => {
+            "promql-experimental-functions,promql-duration-expr,promql-extended-range-selectors,promql-binop-fill-modifiers,use-start-timestamps"
+        }
+    };
     let mut command = Command::new(program);
     command
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", copy.display()))
         .arg(format!("--web.listen-address={addr}"))
         .arg("--storage.tsdb.retention.time=100y")
-        .arg("--enable-feature=native-histograms,promql-at-modifier,promql-negative-offset");
+        .arg(format!("--enable-feature={features}"));
     let peer = Peer::start(
         &mut command,
         addr,
@@ -174,7 +184,7 @@ fn start(scratch: &Path) -> Option<Sides> {
         "/-/ready",
     );
     Some(Sides {
-        ours: Ours::open(&block, false),
+        ours: Ours::open(&block, names_go_late),
         peer,
         dialect,
     })
