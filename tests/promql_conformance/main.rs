@@ -3,11 +3,9 @@
 //! Each script also runs against a block, a bucket and, as far as a head keeps what it loads, a head; and once more for
 //! each kind of expectation with one of them changed, which has to be seen.
 //!
-//! Every question has to pass but those in `tests/promql/not-yet.txt`, which have to be about native histograms or start
-//! times; `GAUNTLET_PROMQL_SHOW_NOT_YET=1` shows why they fail.
+//! Every question has to pass.
 
 mod mutate;
-mod not_yet;
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,20 +15,16 @@ use std::sync::Arc;
 
 use gauntlet::promql::Engine;
 use gauntlet::promql::parse::{parse_expr, pretty};
-use gauntlet::promql::testing::{
-    CaseResult, LoadedData, open_memory_store, run_script, script_settings,
-};
+use gauntlet::promql::testing::{LoadedData, open_memory_store, run_script, script_settings};
 use gauntlet::storage::Queryable;
 
 use crate::mutate::check_mutations;
-use crate::not_yet::NotYet;
 use crate::stores::{open_block, open_gateway, open_head};
 
 /// What all files together came to.
 #[derive(Default)]
 struct Tally {
     passed: usize,
-    not_yet: usize,
     failed: usize,
     /// Expectations that were changed and seen to fail.
     changed: usize,
@@ -72,7 +66,7 @@ const OTHER_STORES: [OtherStore; 3] = [
     }),
 ];
 
-fn run_file(path: &Path, engine: &Engine, not_yet: &mut NotYet, tally: &mut Tally) {
+fn run_file(path: &Path, engine: &Engine, tally: &mut Tally) {
     let file = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
@@ -91,18 +85,17 @@ fn run_file(path: &Path, engine: &Engine, not_yet: &mut NotYet, tally: &mut Tall
             return;
         }
     };
-    let (mut waiting, mut failed) = (0, 0);
+    let mut failed = 0;
     let mut passing = BTreeSet::new();
     for result in &results {
         if let Err(why) = round_trip(&result.expr) {
             failed += 1;
             say(&format!("{file}:{}: {}: {why}", result.line, result.expr));
         }
-        match verdict(&file, result, not_yet) {
-            Ok(true) => {
+        match &result.outcome {
+            Ok(()) => {
                 passing.insert(result.line);
             }
-            Ok(false) => waiting += 1,
             Err(why) => {
                 failed += 1;
                 say(&format!("{file}:{}: {}: {why}", result.line, result.expr));
@@ -121,12 +114,11 @@ fn run_file(path: &Path, engine: &Engine, not_yet: &mut NotYet, tally: &mut Tall
     }
     let passed = passing.len();
     say(&format!(
-        "{}: {passed} passed, {failed} failed, {waiting} not yet",
+        "{}: {passed} passed, {failed} failed",
         path.display()
     ));
     tally.passed += passed;
     tally.failed += failed;
-    tally.not_yet += waiting;
 }
 
 /// Runs a script against another store and returns how many cases failed there that pass in memory.
@@ -185,30 +177,6 @@ fn round_trip(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `true`: passed. `false`: failed, and may.
-fn verdict(file: &str, result: &CaseResult, not_yet: &mut NotYet) -> Result<bool, String> {
-    let is_listed = not_yet.contains(file, result.line, &result.expr);
-    match (&result.outcome, is_listed) {
-        (Ok(()), _) => Ok(true),
-        (Err(why), true) if !result.has_histograms && !result.has_start_times => Err(format!(
-            "is in not-yet.txt, but is about neither native histograms nor start times: {why}"
-        )),
-        (Err(why), true) => {
-            if std::env::var_os("GAUNTLET_PROMQL_SHOW_NOT_YET").is_some() {
-                say(&format!(
-                    "not yet: {file}:{}: {}: {why}",
-                    result.line, result.expr
-                ));
-            }
-            Ok(false)
-        }
-        (Err(why), false) => {
-            not_yet.note(file, result);
-            Err(why.clone())
-        }
-    }
-}
-
 /// Tells whoever runs the tests.
 #[expect(clippy::print_stdout, reason = "this is a test program of its own")]
 fn say(text: &str) {
@@ -235,13 +203,6 @@ fn main() -> ExitCode {
             .filter(|dir| !dir.is_empty())
             .map(PathBuf::from),
     );
-    let mut not_yet = match NotYet::read(&own.join("not-yet.txt")) {
-        Ok(not_yet) => not_yet,
-        Err(why) => {
-            say(&format!("not-yet.txt: {why}"));
-            return ExitCode::FAILURE;
-        }
-    };
     let engine = Engine::new(script_settings(), None);
     let mut tally = Tally::default();
     for dir in dirs {
@@ -251,12 +212,11 @@ fn main() -> ExitCode {
             tally.failed += 1;
         }
         for path in paths {
-            run_file(&path, &engine, &mut not_yet, &mut tally);
+            run_file(&path, &engine, &mut tally);
         }
     }
     let Tally {
         passed,
-        not_yet: waiting,
         failed,
         changed,
         elsewhere,
@@ -266,10 +226,9 @@ fn main() -> ExitCode {
         .map(|(store, n)| format!("{n} in a {store}"))
         .collect();
     say(&format!(
-        "promql conformance: {passed} passed ({}), {failed} failed, {waiting} not yet; {changed} changed expectations seen",
+        "promql conformance: {passed} passed ({}), {failed} failed; {changed} changed expectations seen",
         elsewhere.join(", ")
     ));
-    not_yet.report();
     if failed == 0 {
         ExitCode::SUCCESS
     } else {

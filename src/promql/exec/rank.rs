@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 
 use crate::model::SeriesKey;
+use crate::model::labels::go_quote;
 use crate::model::number::{format_f, format_g};
 use crate::promql::exec::aggregate::{Bounds, Grouping, group_key, group_labels};
 use crate::promql::exec::frame::{Cell, Frame, Head};
@@ -144,6 +145,7 @@ impl Evaluator {
             return Err(QueryError::execution("count_values needs a label name"));
         };
         if !is_label_name(&label) {
+            let label = go_quote(&label);
             return Err(QueryError::Execution(format!("invalid label name {label}")));
         }
         let mut by_value = Aggregate {
