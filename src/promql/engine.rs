@@ -365,7 +365,7 @@ fn evaluate(
             evaluator
                 .answer
                 .add(frame.len().saturating_mul(size_of::<VectorSample>()))?;
-            QueryValue::Vector(finish::to_vector(&frame, grid.start))
+            QueryValue::Vector(finish::to_vector(&frame, grid.start, &evaluator.budget)?)
         }
     })
 }

@@ -105,6 +105,9 @@ pub(crate) struct Budget {
     deadline_ms: i64,
 }
 
+/// Series that are walked over before somebody asks whether to go on; each may have thousands of steps.
+const SERIES_BETWEEN_CHECKS: usize = 32;
+
 /// The stage named in errors of the evaluation.
 const EVALUATION: &str = "expression evaluation";
 
@@ -193,6 +196,15 @@ impl Budget {
         if self.clock.now_ms() >= self.deadline_ms {
             self.cancel.cancel(CancelReason::TimedOut);
             return Err(QueryError::Timeout(EVALUATION));
+        }
+        Ok(())
+    }
+
+    /// [`Self::check`] at every few of the positions of a walk over series.
+    #[inline]
+    pub(crate) fn every(&self, position: usize) -> Result<(), QueryError> {
+        if position % SERIES_BETWEEN_CHECKS == SERIES_BETWEEN_CHECKS - 1 {
+            return self.check();
         }
         Ok(())
     }

@@ -265,6 +265,11 @@ impl Hold {
         hold
     }
 
+    /// Whether the query it is held for goes on.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        self.budget.as_ref().map_or(Ok(()), |budget| budget.check())
+    }
+
     /// Nothing held yet, for the same query and selector.
     pub(crate) fn sibling(&self) -> Self {
         Self {

@@ -388,9 +388,7 @@ impl<F: Fold> Sink<Keyed> for Folding<F> {
         for (i, (key, (head, row))) in part.keys.iter().zip(part.frame.rows()).enumerate() {
             let group = self.group(*key, head)?;
             self.add(group, head, row);
-            if i % 256 == 255 {
-                self.budget.check()?;
-            }
+            self.budget.every(i)?;
         }
         Ok(())
     }
@@ -491,6 +489,9 @@ impl Evaluator {
             self.budget.check()?;
             let mut row = out.push(head);
             for (step, q) in qs.iter().enumerate() {
+                if step % 64 == 63 || members.len() > SERIES_BETWEEN_CHECKS {
+                    self.budget.check()?;
+                }
                 values.clear();
                 values.extend(members.iter().filter_map(|i| input.row(*i).get(step)));
                 if !values.is_empty() {

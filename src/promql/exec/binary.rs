@@ -54,6 +54,7 @@ impl Evaluator {
         let may_empty_rows = kernel.is_none() || frame.has_histograms();
         let mut cells = WithScalar::new(binary, scalar, is_swapped);
         for i in 0..frame.len() {
+            self.budget.every(i)?;
             let mut row = frame.row_mut(i);
             match kernel {
                 Some(kernel) if !row.has_histograms() => {

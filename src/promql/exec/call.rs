@@ -8,6 +8,7 @@
     reason = "scalars have a value per step, as rows have"
 )]
 
+use crate::promql::exec::finish::sorted;
 use crate::promql::exec::frame::{Cell, Frame, Head};
 use crate::promql::exec::select::{Show, seconds};
 use crate::promql::exec::{Evaluator, Value};
@@ -99,6 +100,7 @@ impl Evaluator {
         let mut frame = self.vector(arg(call, 0)?, grid)?;
         self.keep_floats(&mut frame)?;
         for i in 0..frame.len() {
+            self.budget.every(i)?;
             for (step, v) in frame.row_mut(i).values.iter_mut().enumerate() {
                 *v = f(step, *v);
             }
@@ -122,6 +124,7 @@ impl Evaluator {
         let mut frame = self.vector(arg(call, 0)?, grid)?;
         frame.drop_histograms();
         for i in 0..frame.len() {
+            self.budget.every(i)?;
             let mut row = frame.row_mut(i);
             for step in 0..grid.n {
                 row.values[step] = clamp(row.values[step], min[step], max[step]);
@@ -164,7 +167,8 @@ impl Evaluator {
         let frame = self.vector(node, grid)?;
         let mut counts = vec![0_u32; grid.n];
         let mut values = vec![f64::NAN; grid.n];
-        for (_, row) in frame.rows() {
+        for (i, (_, row)) in frame.rows().enumerate() {
+            self.budget.every(i)?;
             for (step, v) in row.iter() {
                 counts[step] = counts[step].saturating_add(1);
                 values[step] = if counts[step] == 1 { v } else { f64::NAN };
@@ -196,6 +200,7 @@ impl Evaluator {
     fn native(&self, call: &Call, func: NativeFn, grid: Grid) -> Result<Frame, QueryError> {
         let mut frame = self.vector(arg(call, 0)?, grid)?;
         for i in 0..frame.len() {
+            self.budget.every(i)?;
             frame.row_mut(i).map_cells(|_, cell| match cell {
                 Cell::Histogram(histogram) => Some(PointValue::Float(match func {
                     NativeFn::Count => histogram.count,
@@ -230,6 +235,7 @@ impl Evaluator {
             None => {
                 let mut frame = self.vector(arg(call, 0)?, grid)?;
                 for i in 0..frame.len() {
+                    self.budget.every(i)?;
                     let mut row = frame.row_mut(i);
                     row.forget_histograms();
                     for (step, v) in row.values.iter_mut().enumerate() {
@@ -257,19 +263,23 @@ impl Evaluator {
             names.push(self.text(name, grid)?);
         }
         let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-        let mut order: Vec<usize> = (0..frame.len()).collect();
+        let order: Vec<usize> = (0..frame.len()).collect();
+        let budget = &*self.budget;
         let value = |i: usize| frame.row(i).get(0).unwrap_or(f64::NAN);
         let labels = |i: usize| &frame.head(i).labels;
-        match call.func {
-            Func::Sort => order.sort_by(|a, b| ascending(value(*a), value(*b))),
-            Func::SortDesc => order.sort_by(|a, b| descending(value(*a), value(*b))),
-            Func::SortByLabelDesc => {
-                order.sort_by(|a, b| by_labels(labels(*b), labels(*a), &names));
-            }
-            _ => order.sort_by(|a, b| by_labels(labels(*a), labels(*b), &names)),
-        }
+        let order = match call.func {
+            Func::Sort => sorted(order, budget, |a, b| ascending(value(*a), value(*b)))?,
+            Func::SortDesc => sorted(order, budget, |a, b| descending(value(*a), value(*b)))?,
+            Func::SortByLabelDesc => sorted(order, budget, |a, b| {
+                by_labels(labels(*b), labels(*a), &names)
+            })?,
+            _ => sorted(order, budget, |a, b| {
+                by_labels(labels(*a), labels(*b), &names)
+            })?,
+        };
         let mut sorted = Frame::new(grid.n, &self.budget);
         for i in order {
+            self.budget.every(i)?;
             sorted.push_row(frame.head(i).clone(), frame.row(i));
         }
         sorted.settle(&self.budget)?;

@@ -31,19 +31,22 @@ pub(crate) fn without_metric(labels: &Labels) -> Labels {
 }
 
 /// Takes the names of marked series.
-pub(crate) fn remove_names(frame: &mut Frame) {
-    for head in frame.heads_mut() {
+pub(crate) fn remove_names(frame: &mut Frame, budget: &Budget) -> Result<(), QueryError> {
+    for (i, head) in frame.heads_mut().iter_mut().enumerate() {
+        budget.every(i)?;
         if head.drop_name {
             head.labels = without_metric(&head.labels);
             head.drop_name = false;
         }
     }
+    Ok(())
 }
 
 /// No two series may have the same labels.
-pub(crate) fn refuse_same_labels(frame: &Frame) -> Result<(), QueryError> {
+pub(crate) fn refuse_same_labels(frame: &Frame, budget: &Budget) -> Result<(), QueryError> {
     let mut seen = HashMap::with_capacity(frame.len());
-    for head in frame.heads() {
+    for (i, head) in frame.heads().iter().enumerate() {
+        budget.every(i)?;
         if seen.insert(head.labels.key(), ()).is_some() {
             return Err(QueryError::execution(SAME_LABELSET));
         }
@@ -54,7 +57,7 @@ pub(crate) fn refuse_same_labels(frame: &Frame) -> Result<(), QueryError> {
 impl Evaluator {
     /// Takes the names of marked series; series that are then the same become one unless both have a value at a step.
     pub(crate) fn finish(&self, mut frame: Frame) -> Result<Frame, QueryError> {
-        remove_names(&mut frame);
+        remove_names(&mut frame, &self.budget)?;
         self.join_same_labels(frame)
     }
 
@@ -69,9 +72,12 @@ impl Evaluator {
         frame: Frame,
         clash: impl Fn(usize, usize) -> &'static str,
     ) -> Result<Frame, QueryError> {
+        let place_bytes = size_of::<(SeriesKey, usize)>() + size_of::<(usize, usize)>();
+        let _places = Hold::with(&self.budget, frame.len().saturating_mul(2 * place_bytes))?;
         let mut first_of: HashMap<SeriesKey, usize> = HashMap::with_capacity(frame.len());
         let mut joins = Vec::with_capacity(frame.len());
         for (i, head) in frame.heads().iter().enumerate() {
+            self.budget.every(i)?;
             joins.push(match first_of.entry(head.labels.key()) {
                 Entry::Occupied(first) => *first.get(),
                 Entry::Vacant(vacant) => *vacant.insert(i),
@@ -83,6 +89,7 @@ impl Evaluator {
         let mut joined = Frame::new(frame.n_steps(), &self.budget);
         let mut place_of: HashMap<usize, usize> = HashMap::with_capacity(first_of.len());
         for (i, first) in joins.into_iter().enumerate() {
+            self.budget.every(i)?;
             let row = frame.row(i);
             if i == first {
                 place_of.insert(i, joined.len());
@@ -108,17 +115,21 @@ impl Evaluator {
 }
 
 /// Every series at the only step.
-pub(crate) fn to_vector(frame: &Frame, t: i64) -> Vec<VectorSample> {
-    frame
-        .rows()
-        .filter_map(|(head, row)| {
-            Some(VectorSample {
-                labels: head.labels.clone(),
-                t,
-                value: row.cell(0)?.to_point(),
-            })
-        })
-        .collect()
+pub(crate) fn to_vector(
+    frame: &Frame,
+    t: i64,
+    budget: &Budget,
+) -> Result<Vec<VectorSample>, QueryError> {
+    let mut samples = Vec::with_capacity(frame.len());
+    for (i, (head, row)) in frame.rows().enumerate() {
+        budget.every(i)?;
+        samples.extend(row.cell(0).map(|cell| VectorSample {
+            labels: head.labels.clone(),
+            t,
+            value: cell.to_point(),
+        }));
+    }
+    Ok(samples)
 }
 
 /// The answer of a range query, slice by slice.
@@ -150,9 +161,7 @@ impl<'a> Matrix<'a> {
     pub(crate) fn add(&mut self, frame: Frame, slice: Grid) -> Result<(), QueryError> {
         let mut n = 0;
         for (i, (head, row)) in frame.rows().enumerate() {
-            if i % 256 == 255 {
-                self.budget.check()?;
-            }
+            self.budget.every(i)?;
             let n_points = row.count();
             n += n_points;
             let histograms = row.histograms();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::model::{Histogram, Labels};
 use crate::promql::exec::booking::Booking;
 use crate::promql::limits::{Budget, QueryError};
-use crate::promql::memory::Share;
+use crate::promql::memory::{Hold, Share};
 use crate::promql::value::PointValue;
 
 /// Bits of one word of a presence bitmap.
@@ -366,6 +366,11 @@ impl Frame {
         self.booking.histograms.add(bytes)
     }
 
+    /// What was held elsewhere for what is in it now goes with it.
+    pub(crate) fn hold(&self, memory: &Hold) {
+        self.booking.memory.absorb(memory);
+    }
+
     /// How many series.
     pub(crate) fn len(&self) -> usize {
         self.heads.len()
@@ -425,6 +430,7 @@ impl Frame {
         let mut kept = 0;
         let mut points = 0;
         for i in 0..self.len() {
+            budget.every(i)?;
             let count = self.row(i).n_booked();
             if count == 0 {
                 continue;
@@ -520,7 +526,8 @@ impl Frame {
         budget: &Arc<Budget>,
     ) -> Result<Self, QueryError> {
         let mut wide = Self::new(n_steps, budget);
-        for (head, row) in self.rows() {
+        for (i, (head, row)) in self.rows().enumerate() {
+            budget.every(i)?;
             let Some(cell) = (self.n_steps > 0).then(|| row.cell(0)).flatten() else {
                 continue;
             };

@@ -96,6 +96,7 @@ impl Evaluator {
         refuse_histograms(&base, &times)?;
         let mut by_key: ByKey<'_> = HashMap::new();
         for (i, head) in times.heads().iter().enumerate() {
+            self.budget.every(i)?;
             by_key
                 .entry(identity(&head.labels))
                 .or_default()

@@ -8,6 +8,7 @@ use crate::promql::exec::call::arg;
 use crate::promql::exec::frame::Frame;
 use crate::promql::functions::label::{Replace, is_label_name, join};
 use crate::promql::limits::QueryError;
+use crate::promql::memory::Hold;
 use crate::promql::plan::{Call, Grid};
 
 fn execution(error: &LabelsError) -> QueryError {
@@ -60,14 +61,20 @@ impl Evaluator {
         target: &str,
         change: impl Fn(&Labels) -> Result<Option<Labels>, QueryError>,
     ) -> Result<Frame, QueryError> {
-        for head in frame.heads_mut() {
+        let memory = Hold::new(&self.budget);
+        let mut n_bytes = 0;
+        for (i, head) in frame.heads_mut().iter_mut().enumerate() {
+            self.budget.every(i)?;
             if let Some(labels) = change(&head.labels)? {
+                n_bytes += labels.n_bytes();
+                memory.prepay(n_bytes)?;
                 head.labels = labels;
                 if target == METRIC_NAME {
                     head.drop_name = false;
                 }
             }
         }
+        frame.hold(&memory);
         self.join_same_labels(frame)
     }
 }

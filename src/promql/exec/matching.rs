@@ -5,6 +5,7 @@
 )]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::{Labels, METRIC_NAME, SeriesKey};
 use crate::promql::exec::Evaluator;
@@ -12,7 +13,8 @@ use crate::promql::exec::arith::{Kernel, changes_metric, kernel};
 use crate::promql::exec::finish::{SAME_LABELSET, without_metric};
 use crate::promql::exec::frame::{Frame, Head, Row, ones, words_for};
 use crate::promql::exec::set::match_key;
-use crate::promql::limits::QueryError;
+use crate::promql::limits::{Budget, QueryError};
+use crate::promql::memory::Hold;
 use crate::promql::parse::ast::{Cardinality, VectorMatching};
 use crate::promql::plan::Binary;
 
@@ -101,12 +103,12 @@ impl Evaluator {
             frame: Frame::new(n_steps, &self.budget),
             group_of_row: Vec::new(),
         };
-        let (mut groups, group_of_many) = meeting.groups();
-        meeting.check_one_side(&groups)?;
+        let (mut groups, group_of_many, _held) = meeting.groups(&self.budget)?;
+        meeting.check_one_side(&groups, &self.budget)?;
         let has_histograms = many.has_histograms() || one.has_histograms();
         match kernel(binary.op) {
             Some(kernel) if !has_histograms => {
-                meeting.check_many_side(&groups)?;
+                meeting.check_many_side(&groups, &self.budget)?;
                 let floats = Floats {
                     meeting: &meeting,
                     kernel,
@@ -139,14 +141,13 @@ impl Evaluator {
         results: &mut Results,
     ) -> Result<(), QueryError> {
         for (i, group) in group_of_many.iter().enumerate() {
-            if i % 256 == 0 {
-                self.budget.check()?;
-            }
+            self.budget.every(i)?;
             floats.meet(i, &mut groups[*group], &mut results.frame);
             results.belong_to(*group);
         }
         if let Some(fill) = floats.meeting.fill_for_many() {
             for (position, group) in groups.iter().enumerate() {
+                self.budget.every(position)?;
                 floats.fill_unmatched(group, fill, &mut results.frame);
                 results.belong_to(position);
             }
@@ -155,12 +156,52 @@ impl Evaluator {
     }
 }
 
+/// The first step at which two of `members` have a value.
+fn first_clash(
+    frame: &Frame,
+    members: &[usize],
+    mask: &[u64],
+    budget: &Budget,
+) -> Result<Option<(usize, usize, usize)>, QueryError> {
+    if members.len() < 2 {
+        return Ok(None);
+    }
+    let mut seen = vec![0; mask.len()];
+    let mut first: Option<usize> = None;
+    for (position, i) in members.iter().enumerate() {
+        budget.every(position)?;
+        let row = frame.row(*i);
+        let both: Vec<u64> = (0..mask.len())
+            .map(|w| seen[w] & row.present[w] & mask[w])
+            .collect();
+        if let Some(step) = ones(&both).next() {
+            first = Some(first.map_or(step, |earlier: usize| earlier.min(step)));
+        }
+        for (word, here) in seen.iter_mut().zip(row.present) {
+            *word |= here;
+        }
+    }
+    let Some(step) = first else { return Ok(None) };
+    let mut there = members
+        .iter()
+        .copied()
+        .filter(|i| frame.row(*i).is_present(step));
+    Ok(there
+        .next()
+        .zip(there.next())
+        .map(|(first, second)| (step, first, second)))
+}
+
 impl Meeting<'_> {
-    fn groups(&self) -> (Vec<Group>, Vec<usize>) {
+    /// The groups of both sides, which of them every series of the many side belongs to, and what they take.
+    fn groups(&self, budget: &Arc<Budget>) -> Result<(Vec<Group>, Vec<usize>, Hold), QueryError> {
+        let words = words_for(self.many.n_steps());
+        let series_bytes = size_of::<(SeriesKey, usize)>() + size_of::<Group>() + 8 * words;
+        let n_series = self.many.len() + self.one.len();
+        let held = Hold::with(budget, n_series.saturating_mul(series_bytes))?;
         let mut by_key: HashMap<SeriesKey, usize> =
             HashMap::with_capacity(self.many.len().max(self.one.len()));
         let mut groups: Vec<Group> = Vec::new();
-        let words = words_for(self.many.n_steps());
         let mut place = |labels: &Labels, groups: &mut Vec<Group>| {
             *by_key
                 .entry(match_key(labels, self.matching))
@@ -173,23 +214,26 @@ impl Meeting<'_> {
                 })
         };
         for (i, head) in self.one.heads().iter().enumerate() {
+            budget.every(i)?;
             let group = place(&head.labels, &mut groups);
             groups[group].one.push(i);
         }
         let mut group_of_many = Vec::with_capacity(self.many.len());
         for (i, head) in self.many.heads().iter().enumerate() {
+            budget.every(i)?;
             let group = place(&head.labels, &mut groups);
             groups[group].many.push(i);
             group_of_many.push(group);
         }
-        (groups, group_of_many)
+        Ok((groups, group_of_many, held))
     }
 
     /// On the one side a group has one series at a time.
-    fn check_one_side(&self, groups: &[Group]) -> Result<(), QueryError> {
+    fn check_one_side(&self, groups: &[Group], budget: &Budget) -> Result<(), QueryError> {
         let mut clash: Option<(usize, usize, usize)> = None;
-        for group in groups {
-            if let Some(found) = self.first_clash(self.one, &group.one, &self.mask)
+        for (i, group) in groups.iter().enumerate() {
+            budget.every(i)?;
+            if let Some(found) = first_clash(self.one, &group.one, &self.mask, budget)?
                 && clash.is_none_or(|earlier| found.0 < earlier.0)
             {
                 clash = Some(found);
@@ -199,38 +243,6 @@ impl Meeting<'_> {
             None => Ok(()),
             Some((_, first, second)) => Err(self.duplicate(first, second)),
         }
-    }
-
-    /// The first step at which two of `members` have a value.
-    fn first_clash(
-        &self,
-        frame: &Frame,
-        members: &[usize],
-        mask: &[u64],
-    ) -> Option<(usize, usize, usize)> {
-        if members.len() < 2 {
-            return None;
-        }
-        let mut seen = vec![0; mask.len()];
-        let mut first: Option<usize> = None;
-        for i in members {
-            let row = frame.row(*i);
-            let both: Vec<u64> = (0..mask.len())
-                .map(|w| seen[w] & row.present[w] & mask[w])
-                .collect();
-            if let Some(step) = ones(&both).next() {
-                first = Some(first.map_or(step, |earlier: usize| earlier.min(step)));
-            }
-            for (word, here) in seen.iter_mut().zip(row.present) {
-                *word |= here;
-            }
-        }
-        let step = first?;
-        let mut there = members
-            .iter()
-            .copied()
-            .filter(|i| frame.row(*i).is_present(step));
-        Some((step, there.next()?, there.next()?))
     }
 
     fn duplicate(&self, first: usize, second: usize) -> QueryError {
@@ -245,11 +257,12 @@ impl Meeting<'_> {
     }
 
     /// One to one, the many side has one series at a time too, as far as it meets anything.
-    fn check_many_side(&self, groups: &[Group]) -> Result<(), QueryError> {
+    fn check_many_side(&self, groups: &[Group], budget: &Budget) -> Result<(), QueryError> {
         if self.matching.card != Cardinality::OneToOne {
             return Ok(());
         }
-        for group in groups {
+        for (i, group) in groups.iter().enumerate() {
+            budget.every(i)?;
             if group.many.len() < 2 {
                 continue;
             }
@@ -264,7 +277,7 @@ impl Meeting<'_> {
                     }
                 }
             }
-            if self.first_clash(self.many, &group.many, &meets).is_some() {
+            if first_clash(self.many, &group.many, &meets, budget)?.is_some() {
                 return Err(QueryError::execution(MANY_TO_ONE));
             }
         }

@@ -11,6 +11,8 @@ mod booking;
 #[cfg(test)]
 mod bounds_tests;
 mod call;
+#[cfg(test)]
+mod cancel_tests;
 pub(crate) mod finish;
 pub(crate) mod frame;
 mod histogram_aggregate;
@@ -49,6 +51,9 @@ use frame::{Cell, Frame};
 use profile::Profile;
 use source::Selected;
 use tally::Tally;
+
+/// Cells that are computed in one go.
+const CELLS_BETWEEN_CHECKS: usize = 1 << 16;
 
 /// The value of an expression at every step.
 #[derive(Debug)]
@@ -194,11 +199,13 @@ impl Evaluator {
             Value::Scalar(values) => Value::Scalar(values.into_iter().map(|v| -v).collect()),
             Value::Text(text) => Value::Text(text),
             Value::Vector(mut frame) => {
-                for v in frame.values_mut() {
-                    *v = -*v;
+                for values in frame.values_mut().chunks_mut(CELLS_BETWEEN_CHECKS) {
+                    self.budget.check()?;
+                    values.iter_mut().for_each(|v| *v = -*v);
                 }
                 if frame.has_histograms() {
                     for i in 0..frame.len() {
+                        self.budget.every(i)?;
                         frame.row_mut(i).map_cells(|_, cell| {
                             Some(match cell {
                                 Cell::Float(v) => PointValue::Float(v),
@@ -236,8 +243,8 @@ impl Evaluator {
         if self.context.delayed_name_removal {
             return Ok(());
         }
-        finish::remove_names(frame);
-        finish::refuse_same_labels(frame)
+        finish::remove_names(frame, &self.budget)?;
+        finish::refuse_same_labels(frame, &self.budget)
     }
 
     /// The same with samples counted apart.

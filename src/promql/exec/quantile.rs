@@ -51,7 +51,7 @@ impl Evaluator {
         let qs = self.scalar(arg(call, 0)?, grid)?;
         let input = self.vector(arg(call, 1)?, grid)?;
         self.note_quantiles(&qs, span_of(call, 0));
-        let question = self.question(&input, grid, span_of(call, 1));
+        let question = self.question(&input, grid, span_of(call, 1))?;
         let mut out = Frame::new(grid.n, &self.budget);
         for source in &question.sources {
             self.quantile_row(&question, source, (&qs, None), &mut out)?;
@@ -63,7 +63,7 @@ impl Evaluator {
     pub(crate) fn histogram_quantiles(&self, call: &Call, grid: Grid) -> Result<Frame, QueryError> {
         let input = self.vector(arg(call, 0)?, grid)?;
         let label = self.text(arg(call, 1)?, grid)?;
-        let question = self.question(&input, grid, span_of(call, 0));
+        let question = self.question(&input, grid, span_of(call, 0))?;
         let mut out = Frame::new(grid.n, &self.budget);
         for (position, node) in call.args.iter().enumerate().skip(2) {
             let qs = self.scalar(node, grid)?;
@@ -81,7 +81,7 @@ impl Evaluator {
         let lowers = self.scalar(arg(call, 0)?, grid)?;
         let uppers = self.scalar(arg(call, 1)?, grid)?;
         let input = self.vector(arg(call, 2)?, grid)?;
-        let question = self.question(&input, grid, span_of(call, 2));
+        let question = self.question(&input, grid, span_of(call, 2))?;
         let mut out = Frame::new(grid.n, &self.budget);
         let mut buckets = Vec::new();
         for source in &question.sources {
@@ -205,10 +205,16 @@ impl Evaluator {
     }
 
     /// Finds the histograms of a vector.
-    fn question<'a>(&self, input: &'a Frame, grid: Grid, span: Span) -> Question<'a> {
+    fn question<'a>(
+        &self,
+        input: &'a Frame,
+        grid: Grid,
+        span: Span,
+    ) -> Result<Question<'a>, QueryError> {
         let mut place_of: HashMap<SeriesKey, usize> = HashMap::new();
         let mut sources: Vec<Source> = Vec::new();
         for (i, (head, row)) in input.rows().enumerate() {
+            self.budget.every(i)?;
             if row.has_histograms() && row.iter().next().is_none() {
                 continue;
             }
@@ -251,12 +257,12 @@ impl Evaluator {
                 disputed,
             });
         }
-        Question {
+        Ok(Question {
             input,
             sources,
             grid,
             span,
-        }
+        })
     }
 }
 

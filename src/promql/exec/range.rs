@@ -167,7 +167,7 @@ impl Slide {
 }
 
 /// Samples in windows before somebody asks whether to go on.
-const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 17;
+const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 13;
 
 /// A range function with its scalar arguments.
 pub(crate) struct Job {

@@ -22,6 +22,9 @@ use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::AggregateOp;
 use crate::promql::plan::{Aggregate, Grid};
 
+/// Members of a group that are ranked without asking whether to go on.
+const MEMBERS_BETWEEN_CHECKS: usize = 256;
+
 /// 2^63: from here on a float is no 64-bit integer.
 const INT64_BOUND: f64 = 9_223_372_036_854_775_808.0;
 
@@ -39,7 +42,8 @@ impl Evaluator {
         }
         let grouping = Grouping::of(input.heads(), aggregate, &self.budget)?;
         if aggregate.op == AggregateOp::LimitRatio {
-            for (head, row) in input.rows() {
+            for (i, (head, row)) in input.rows().enumerate() {
+                self.budget.every(i)?;
                 let part = share_of_hashes(head);
                 let mut picked = out.push(head.clone());
                 for (step, cell) in row.cells() {
@@ -58,7 +62,9 @@ impl Evaluator {
         if grid.n == 1 {
             // An instant result keeps the order of rank.
             for members in &members {
+                self.budget.check()?;
                 for i in rank(aggregate.op, params[0], members, 0, &input) {
+                    self.budget.every(out.len())?;
                     out.push_row(input.head(i).clone(), input.row(i));
                     out.settle_last()?;
                 }
@@ -71,6 +77,9 @@ impl Evaluator {
         for members in &members {
             self.budget.check()?;
             for (step, k) in params.iter().enumerate() {
+                if members.len() > MEMBERS_BETWEEN_CHECKS {
+                    self.budget.check()?;
+                }
                 for i in rank(aggregate.op, *k, members, step, &input) {
                     if let Some(cell) = input.row(i).cell(step) {
                         out.row_mut(i).set_cell(step, cell);

@@ -1,11 +1,13 @@
 //! `and`, `or` and `unless`: who has a partner, whatever the values are.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::{Labels, METRIC_NAME, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, words_for};
-use crate::promql::limits::QueryError;
+use crate::promql::limits::{Budget, QueryError};
+use crate::promql::memory::Hold;
 use crate::promql::parse::ast::{BinaryOp, VectorMatching};
 
 /// The labels that decide who meets whom.
@@ -20,10 +22,20 @@ pub(crate) fn match_key(labels: &Labels, matching: &VectorMatching) -> SeriesKey
     }))
 }
 
+/// Steps by key.
+type Presence = HashMap<SeriesKey, Vec<u64>>;
+
 /// By key: the steps at which any series has a value.
-fn presence(frame: &Frame, matching: &VectorMatching) -> HashMap<SeriesKey, Vec<u64>> {
-    let mut presence: HashMap<SeriesKey, Vec<u64>> = HashMap::with_capacity(frame.len());
-    for (head, row) in frame.rows() {
+fn presence(
+    frame: &Frame,
+    matching: &VectorMatching,
+    budget: &Arc<Budget>,
+) -> Result<(Presence, Hold), QueryError> {
+    let key_bytes = size_of::<(SeriesKey, Vec<u64>)>() + words_for(frame.n_steps()) * 8;
+    let memory = Hold::with(budget, frame.len().saturating_mul(key_bytes))?;
+    let mut presence = Presence::with_capacity(frame.len());
+    for (i, (head, row)) in frame.rows().enumerate() {
+        budget.every(i)?;
         let seen = presence
             .entry(match_key(&head.labels, matching))
             .or_insert_with(|| vec![0; words_for(frame.n_steps())]);
@@ -31,7 +43,7 @@ fn presence(frame: &Frame, matching: &VectorMatching) -> HashMap<SeriesKey, Vec<
             *word |= here;
         }
     }
-    presence
+    Ok((presence, memory))
 }
 
 impl Evaluator {
@@ -44,8 +56,9 @@ impl Evaluator {
         right: &Frame,
     ) -> Result<Frame, QueryError> {
         if op == BinaryOp::Or {
-            let taken = presence(&left, matching);
-            for (head, row) in right.rows() {
+            let (taken, _held) = presence(&left, matching, &self.budget)?;
+            for (i, (head, row)) in right.rows().enumerate() {
+                self.budget.every(i)?;
                 left.push_row(head.clone(), row);
                 let Some(last) = left.len().checked_sub(1) else {
                     continue;
@@ -62,8 +75,9 @@ impl Evaluator {
             // A left and a right series may be the same series, each at its own steps.
             return self.join_same_labels(left);
         }
-        let partners = presence(right, matching);
+        let (partners, _held) = presence(right, matching, &self.budget)?;
         for i in 0..left.len() {
+            self.budget.every(i)?;
             let key = match_key(&left.head(i).labels, matching);
             let seen = partners.get(&key);
             for (position, word) in left.row_mut(i).present.iter_mut().enumerate() {

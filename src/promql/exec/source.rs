@@ -63,6 +63,9 @@ pub(crate) struct Selected {
     memory: Hold,
 }
 
+/// Chunks of one series that are decoded before somebody asks whether to go on.
+const CHUNKS_BETWEEN_CHECKS: usize = 64;
+
 /// What the selection cost.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct SelectCost {
@@ -274,7 +277,10 @@ impl Series {
         }
         let mut n_bytes = self.n_bytes_decoded(interval);
         out.memory.grow_to(n_bytes)?;
-        for chunk in &self.chunks {
+        for (i, chunk) in self.chunks.iter().enumerate() {
+            if i % CHUNKS_BETWEEN_CHECKS == CHUNKS_BETWEEN_CHECKS - 1 {
+                out.memory.check()?;
+            }
             let reach = Interval {
                 min: chunk.min_t,
                 max: chunk.max_t,

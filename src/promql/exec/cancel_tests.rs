@@ -1,0 +1,115 @@
+//! Who no longer waits for an answer costs nothing any more: work of every kind stops at once.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::foundation::cancel::CancelReason;
+use crate::foundation::pool::Pool;
+use crate::foundation::{Clock, SystemClock};
+use crate::model::Labels;
+use crate::promql::exec::tests::{Memory, series};
+use crate::promql::{Engine, EngineSettings, ErrorKind, QueryOptions};
+use crate::storage::{ChunkSeries, Queryable};
+
+/// Enough that most queries below take seconds in a build for tests.
+const SERIES: u32 = 6_000;
+const STEPS: i64 = 600;
+
+fn many() -> Arc<dyn Queryable> {
+    let values: Vec<f64> = (0..360u32)
+        .map(|step| f64::from(step * step % 97))
+        .collect();
+    // One encoding serves all: they differ by their labels.
+    let one = series(&[("__name__", "m")], &values);
+    let of = |name: &'static str, label: &'static str, n: u32| {
+        let chunks = one.chunks.clone();
+        (0..n).map(move |i| {
+            let labels = [("__name__", name), (label, &i.to_string())];
+            ChunkSeries {
+                chunks: chunks.clone(),
+                labels: Labels::new(&labels).unwrap(),
+            }
+        })
+    };
+    let wide = of("m", "i", SERIES).chain(of("buckets", "le", SERIES));
+    let mut all: Vec<ChunkSeries> = wide.collect();
+    all.sort_by(|left, right| left.labels.cmp(&right.labels));
+    Arc::new(Memory(all))
+}
+
+/// How long a query goes on after nobody waits for it; `None` where it was done before.
+fn time_to_stop(
+    engine: &Engine,
+    data: &Arc<dyn Queryable>,
+    query: &str,
+    after: Duration,
+) -> Option<Duration> {
+    let options = QueryOptions::default();
+    let cancel = options.cancel.clone();
+    let watcher = thread::spawn(move || {
+        thread::sleep(after);
+        let gone_ns = SystemClock.now_ns();
+        cancel.cancel(CancelReason::Canceled);
+        gone_ns
+    });
+    let answer = engine.range(Arc::clone(data), query, 0, STEPS * 5_000, 5_000, &options);
+    let stopped_ns = SystemClock.now_ns();
+    let gone_ns = watcher.join().unwrap();
+    let error = answer.map(drop).err()?;
+    assert_eq!(error.kind(), ErrorKind::Canceled, "{query}: {error}");
+    Some(Duration::from_nanos(stopped_ns.saturating_sub(gone_ns)))
+}
+
+#[test]
+fn work_of_every_kind_stops_within_a_tenth_of_a_second() {
+    let pool = Pool::new("query", 2, 8).unwrap();
+    let data = many();
+    let engine = Engine::new(EngineSettings::default(), Some(pool.clone()));
+    let mut worst = (Duration::ZERO, String::new());
+    for query in [
+        "m",
+        "-m",
+        "m * 2",
+        "m > 3",
+        "m + on (i) m",
+        "m and on (i) m",
+        "m or on (le) buckets",
+        "m unless m",
+        "abs(m)",
+        "clamp(m, 1, 2)",
+        "timestamp(m + 0)",
+        "label_replace(m, \"j\", \"$1\", \"i\", \"(.*)\")",
+        "label_join(m, \"j\", \"-\", \"i\", \"i\")",
+        "sum by (i) (m)",
+        "sum by (i) (m + 0)",
+        "quantile(0.5, m)",
+        "topk(10, m)",
+        "count_values(\"v\", m)",
+        "limit_ratio(0.5, m)",
+        "rate(m[10m])",
+        "quantile_over_time(0.9, m[30m])",
+        "deriv(m[30m])",
+        "max_over_time(m[10m:30s])",
+        "max_over_time(rate(m[5m])[10m:30s])",
+        "histogram_quantile(0.9, buckets)",
+        "m @ 100",
+        "scalar(m)",
+        "absent(m)",
+        "info(m)",
+    ] {
+        for after_ms in [20, 150, 700] {
+            let after = Duration::from_millis(after_ms);
+            let Some(took) = time_to_stop(&engine, &data, query, after) else {
+                continue;
+            };
+            assert!(took < Duration::from_millis(100), "{query} took {took:?}");
+            if worst.0 < took {
+                worst = (took, format!("{query} canceled after {after:?}"));
+            }
+        }
+    }
+    println!("the slowest to stop: {worst:?}");
+    assert!(!worst.1.is_empty());
+    pool.stop();
+}
