@@ -158,6 +158,49 @@ pub(crate) fn differences(
     (paths.len(), different)
 }
 
+/// Queries whose samples the two count differently, and why.
+const COUNTED_OTHERWISE: &[&str] = &[];
+
+/// Asks both servers how many samples each query read, in all and at each step; returns how many questions and which
+/// answers differ.
+pub(crate) fn count_differences(
+    left: &Peer,
+    right: &Peer,
+    start_s: f64,
+    end_s: f64,
+) -> (usize, Vec<String>) {
+    let mut different = Vec::new();
+    let mut n = 0;
+    for query in QUERIES {
+        if COUNTED_OTHERWISE.contains(query) {
+            continue;
+        }
+        let text = encode(query);
+        for path in [
+            format!("/api/v1/query?query={text}&time={end_s:.3}&stats=all"),
+            format!(
+                "/api/v1/query_range?query={text}&start={start_s:.3}&end={end_s:.3}&step=3&stats=all"
+            ),
+        ] {
+            let [ours, theirs] = [left, right].map(|peer| counts(&peer.get(&path).body));
+            n += 1;
+            if ours != theirs {
+                different.push(format!("{path}\n  left  {ours:?}\n  right {theirs:?}"));
+            }
+        }
+    }
+    (n, different)
+}
+
+/// The samples counted by step and in all, as they are written.
+fn counts(body: &str) -> Option<String> {
+    let (_, samples) = body.split_once("\"samples\":{")?;
+    let end = samples
+        .find(",\"samplesRead\"")
+        .or_else(|| samples.find(",\"peakSamples\""))?;
+    samples.get(..end).map(str::to_owned)
+}
+
 fn short(body: &str) -> String {
     body.chars().take(1500).collect()
 }
@@ -194,4 +237,16 @@ fn only_the_order_of_an_instant_vector_is_left_open() {
     assert_eq!(canonical(one), canonical(two));
     assert_ne!(canonical(one), canonical(&two.replace("\"3\"", "\"4\"")));
     assert_ne!(canonical("[1,2]"), canonical("[2,1]"));
+}
+
+#[test]
+fn counts_of_samples_are_found_in_answers_of_both() {
+    let ours = r#"{"stats":{"samples":{"totalQueryableSamplesPerStep":[[1,2]],"totalQueryableSamples":2,"samplesRead":9,"peakSamples":3}}}"#;
+    let theirs = ours.replace("\"samplesRead\":9,", "");
+    assert_eq!(counts(ours), counts(&theirs));
+    assert_eq!(
+        counts(ours).unwrap(),
+        "\"totalQueryableSamplesPerStep\":[[1,2]],\"totalQueryableSamples\":2"
+    );
+    assert_ne!(counts(ours), counts(&theirs.replace("[1,2]", "[1,3]")));
 }
