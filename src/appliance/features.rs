@@ -19,6 +19,8 @@ pub(crate) fn features() -> Vec<Category> {
             on(&[
                 "label_values_match",
                 "lifecycle",
+                "query_analyze",
+                "query_explain",
                 "query_stats",
                 "query_warnings",
                 "remote_write_receiver",
@@ -62,6 +64,7 @@ fn language() -> Vec<(String, bool)> {
         "duration_expr",
         "negative_offset",
         "per_query_lookback_delta",
+        "per_step_stats",
         "subqueries",
         "type_and_unit_labels",
     ];

@@ -4,6 +4,7 @@
 //! Never: evaluates a query, waits for a disk, or knows who implements a port.
 //! Tested by: every endpoint against ports made for the test, and refusals against a real Prometheus in `tests/http`.
 mod call;
+mod cost;
 mod error;
 mod json;
 mod labels;

@@ -1,8 +1,9 @@
 //! `/query`, `/query_range`, their `_explain`, `/query_exemplars`, `/format_query`, `/parse_query`.
 
 use crate::api::http::call::{Call, Outcome, Reply};
+use crate::api::http::cost::{push_operator, push_stats};
 use crate::api::http::error::{ApiError, ErrorType};
-use crate::api::http::json::{push_operator, push_result, push_stats, push_text};
+use crate::api::http::json::{push_result, push_text};
 use crate::api::http::pace::Pace;
 use crate::api::http::params::{Form, MAX_TIME, MIN_TIME, invalid, parse_duration_ns};
 use crate::api::http::state::{ExplainQuery, InstantQuery, QueryParams, RangeQuery, StatsDetail};

@@ -213,6 +213,17 @@ async fn expressions_are_laid_out_and_taken_apart() {
     assert_eq!(status, 200);
     assert!(body.contains("\"op\":\"\\u003c\""), "{body}");
     assert_eq!(said(&fake, "/api/v1/parse_query?query=a%2B").await.0, 400);
+    for (path, kind) in [
+        ("query_explain?query=up", "instant"),
+        ("query_range_explain?query=up&start=0&end=9&step=1", "range"),
+    ] {
+        assert_eq!(
+            said(&fake, &format!("/api/v1/{path}")).await,
+            ok(&format!(
+                "{{\"name\":\"{kind}\",\"children\":[{{\"name\":\"select #0 up\",\"estimatedSeries\":3}}]}}"
+            ))
+        );
+    }
     assert_eq!(
         said(&fake, "/api/v1/query_exemplars?query=up").await,
         ok("[]")
