@@ -184,7 +184,11 @@ pub(crate) fn count_differences(
         ] {
             let [ours, theirs] = [left, right].map(|peer| counts(&peer.get(&path).body));
             n += 1;
-            if ours != theirs {
+            if ours != theirs
+                || !ours
+                    .as_deref()
+                    .is_some_and(|counts| counts.contains("PerStep"))
+            {
                 different.push(format!("{path}\n  left  {ours:?}\n  right {theirs:?}"));
             }
         }
