@@ -232,7 +232,7 @@ impl Evaluator {
         if self.context.delayed_name_removal {
             return Ok(());
         }
-        finish::remove_names(frame);
+        finish::remove_names(frame, &self.budget)?;
         let named = std::mem::replace(frame, Frame::new(frame.n_steps(), &self.budget));
         *frame = self.join_rows(named, |_, _| finish::SAME_LABELSET)?;
         Ok(())
