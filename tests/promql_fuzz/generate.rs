@@ -2,8 +2,8 @@
 
 use crate::dice::Dice;
 use crate::leaves::{
-    Dialect, FLOATS, HISTOGRAMS, LABELS, has_histograms, label_list, number, range_selector,
-    selector, subquery_suffix, with_matchers,
+    Dialect, FLOATS, HISTOGRAMS, LABELS, label_list, number, range_selector, selector,
+    subquery_suffix, with_matchers,
 };
 
 /// Functions of a vector that change nothing but values.
@@ -118,6 +118,7 @@ impl Generator<'_> {
         match self.dice.below(30) {
             0 | 1 => self.scalar(depth),
             2 if !is_range => self.matrix(depth),
+            3 if !self.is_new() => self.native(),
             _ => self.vector(depth),
         }
     }
@@ -149,10 +150,8 @@ impl Generator<'_> {
     /// What only one of the dialects has, or only one kind of sample.
     fn special(&mut self, depth: usize) -> String {
         if !self.is_new() {
-            if !has_histograms() {
-                return self.vector(depth);
-            }
-            return self.native(depth);
+            let of = self.dice.of(&HISTOGRAM[..2]);
+            return format!("{of}({})", self.native());
         }
         let inner = self.vector(depth);
         match self.dice.below(8) {
@@ -170,21 +169,13 @@ impl Generator<'_> {
         }
     }
 
-    /// Native histograms where 2.42 and 3.14 do the same with them.
-    fn native(&mut self, depth: usize) -> String {
-        let name = self.dice.of(&HISTOGRAMS[..3]);
+    /// Native histograms where 2.42 and 3.14 do the same with them: as they are stored, and added up.
+    fn native(&mut self) -> String {
+        let name = self.dice.of(&HISTOGRAMS[..4]);
         let series = with_matchers(self.dice, name);
-        let rated = match self.dice.below(4) {
-            0 => series,
-            1 => format!("rate({series}[{}])", self.dice.of(&["3m", "10m"])),
-            2 => format!("sum by (job) ({series})"),
-            _ => format!("increase({series}[5m])"),
-        };
-        match self.dice.below(if depth == 0 { 2 } else { 4 }) {
-            0 => format!("histogram_count({rated})"),
-            1 => format!("histogram_sum({rated})"),
-            2 => format!("count({rated})"),
-            _ => rated,
+        match self.dice.below(3) {
+            0 | 1 => series,
+            _ => format!("sum by (job, instance) ({series})"),
         }
     }
 
@@ -316,7 +307,7 @@ impl Generator<'_> {
 
     /// An operator of two values, with `bool` or without.
     fn operator(&mut self) -> String {
-        if self.is_new() && has_histograms() && self.dice.chance(6) {
+        if self.is_new() && self.dice.chance(6) {
             return self.dice.of(&["</", ">/"]).to_owned();
         }
         if self.dice.chance(60) {

@@ -126,6 +126,32 @@ pub(crate) fn reason(
         .map(|known| known.reason)
 }
 
+/// Does a query stay within what both versions understand alike? The generator's do; a shrunk one may leave it where
+/// native histograms lose the function that made floats of them.
+pub(crate) fn is_understood_by(dialect: Dialect, case: &Case) -> bool {
+    dialect.is_newest()
+        || parse_expr(&case.query).is_ok_and(|expr| has_histograms_in_place(&expr, true))
+}
+
+fn has_histograms_in_place(expr: &Expr, may_be_here: bool) -> bool {
+    let may_be_below = calls(expr, &["histogram_count", "histogram_sum"])
+        || (may_be_here
+            && (aggregates(expr, &[AggregateOp::Sum]) || matches!(&expr.kind, ExprKind::Paren(_))));
+    match &expr.kind {
+        ExprKind::Vector(selector) => {
+            may_be_here
+                || !selector
+                    .name
+                    .as_deref()
+                    .unwrap_or_default()
+                    .starts_with("nh")
+        }
+        _ => children(expr)
+            .into_iter()
+            .all(|child| has_histograms_in_place(child, may_be_below)),
+    }
+}
+
 /// Does `holds` for an expression or one inside it?
 fn any(expr: &Expr, holds: &dyn Fn(&Expr) -> bool) -> bool {
     holds(expr) || children(expr).into_iter().any(|child| any(child, holds))

@@ -42,11 +42,6 @@ pub(crate) const FLOATS: [&str; 12] = [
 /// Metrics with native histograms; of the last one some samples are floats.
 pub(crate) const HISTOGRAMS: [&str; 5] = ["nh", "nh", "nh_gauge", "nh_float", "nh_mixed"];
 
-/// Are native histograms asked for?
-pub(crate) fn has_histograms() -> bool {
-    crate::settings::number("GAUNTLET_FUZZ_HISTOGRAMS") == Some(1)
-}
-
 /// A metric of histograms with listed bounds, which 2.42 does not know.
 pub(crate) const CUSTOM: &str = "nh_custom";
 
@@ -186,8 +181,8 @@ fn series_of(dice: &mut Dice, dialect: Dialect, names: &[&str]) -> String {
         return dice.of(&NAMELESS).to_owned();
     }
     let name = match dice.below(100) {
-        0..20 if dialect.is_newest() && has_histograms() => dice.of(&HISTOGRAMS),
-        20..24 if dialect.is_newest() && has_histograms() => CUSTOM,
+        0..20 if dialect.is_newest() => dice.of(&HISTOGRAMS),
+        20..24 if dialect.is_newest() => CUSTOM,
         _ => dice.of(names),
     };
     with_matchers(dice, name)
