@@ -1,4 +1,4 @@
-//! The functions, one file per family: floats in, floats out.
+//! The functions, one file per family: samples in, samples out.
 //!
 //! Owns: what each function computes, bit for bit.
 //! Never: knows a plan, a source, a limit or a clock.
