@@ -33,8 +33,16 @@ static FRACTIONS: LazyLock<[f64; N_FRACTIONS]> = LazyLock::new(|| {
     })
 });
 
-/// `fraction * 2^exponent`, rounded once.
+/// `fraction * 2^exponent`, rounded once; the fraction lies between 0.5 and 1.
 fn scale_by_power_of_two(fraction: f64, exponent: i64) -> f64 {
+    /// Where both the power and the product are normal floats.
+    const NORMAL: std::ops::RangeInclusive<i64> = -1021..=1023;
+    const BIAS: u64 = 1023;
+    const MANTISSA_BITS: u32 = f64::MANTISSA_DIGITS - 1;
+    if NORMAL.contains(&exponent) {
+        let biased = BIAS.wrapping_add_signed(exponent);
+        return fraction * f64::from_bits(biased << MANTISSA_BITS);
+    }
     let exponent = exponent.clamp(-EXPONENT_MAX, EXPONENT_MAX);
     times_power_of_two(fraction, i32::try_from(exponent).unwrap_or_default())
 }

@@ -3,19 +3,55 @@
 use crate::model::histogram::merge::same_bounds;
 use crate::model::histogram::{Bucket, BucketSpan, Buckets, Histogram};
 
+/// Index and count of every bucket.
+#[derive(Debug, Clone)]
+struct Pairs<'a> {
+    spans: std::slice::Iter<'a, BucketSpan>,
+    counts: std::slice::Iter<'a, f64>,
+    /// Buckets of the span at hand that are still to come.
+    n_left: u32,
+    /// Index of the next one.
+    index: i32,
+}
+
+impl Iterator for Pairs<'_> {
+    type Item = (i32, f64);
+
+    #[inline]
+    fn next(&mut self) -> Option<(i32, f64)> {
+        while self.n_left == 0 {
+            let span = self.spans.next()?;
+            self.n_left = span.length;
+            self.index = self.index.wrapping_add(span.offset);
+        }
+        self.n_left -= 1;
+        let index = self.index;
+        self.index = index.wrapping_add(1);
+        self.counts.next().map(|count| (index, *count))
+    }
+}
+
 impl Buckets {
     /// Index and count of every bucket, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (i32, f64)> + Clone + '_ {
-        self.indices().zip(self.counts.iter().copied())
+        Pairs {
+            spans: self.spans.iter(),
+            counts: self.counts.iter(),
+            n_left: 0,
+            index: 0,
+        }
     }
 
-    /// The index of every bucket, in ascending order.
-    fn indices(&self) -> impl Iterator<Item = i32> + Clone + '_ {
+    /// The index of the first bucket of every span, and the counts of its buckets.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (i32, &[f64])> + Clone {
         let mut next = 0_i32;
-        self.spans.iter().flat_map(move |span| {
-            let from = next.wrapping_add(span.offset);
-            next = from.wrapping_add(span.length.cast_signed());
-            (0..span.length).map(move |i| from.wrapping_add(i.cast_signed()))
+        let mut rest = self.counts.as_slice();
+        self.spans.iter().map(move |span| {
+            let first = next.wrapping_add(span.offset);
+            next = first.wrapping_add(span.length.cast_signed());
+            let (counts, others) = rest.split_at(rest.len().min(span.length as usize));
+            rest = others;
+            (first, counts)
         })
     }
 
@@ -102,7 +138,9 @@ impl Histogram {
             place: Place::Negative(index),
             count,
         });
-        let mut slots: Vec<Slot> = negative.collect();
+        let n_buckets = self.negative.counts.len() + 1 + self.positive.counts.len();
+        let mut slots = Vec::with_capacity(n_buckets);
+        slots.extend(negative);
         slots.reverse();
         if self.zero_count > 0.0 {
             slots.push(Slot {

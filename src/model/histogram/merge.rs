@@ -63,15 +63,17 @@ pub(super) struct Compensated {
 
 impl Compensated {
     /// Once the sum is infinite there is nothing to compensate.
+    #[inline]
     fn add(&mut self, inc: f64) {
         let t = self.sum + inc;
-        if t.is_infinite() {
-            self.lost = 0.0;
-        } else if self.sum.abs() >= inc.abs() {
-            self.lost += (self.sum - t) + inc;
+        let is_larger = self.sum.abs() >= inc.abs();
+        let (large, small) = if is_larger {
+            (self.sum, inc)
         } else {
-            self.lost += (inc - t) + self.sum;
-        }
+            (inc, self.sum)
+        };
+        let lost = self.lost + ((large - t) + small);
+        self.lost = if t.is_infinite() { 0.0 } else { lost };
         self.sum = t;
     }
 }
@@ -222,6 +224,13 @@ impl<C: Count> Body<C> {
                 let from = from.iter().copied();
                 add_pairs(into, from.skip_while(|(index, _)| is_inside(*index)), sign);
             } else {
+                let is_cut = from
+                    .spans
+                    .first()
+                    .is_some_and(|span| is_inside(span.offset));
+                if !is_cut && add_runs(into, from, sign) {
+                    continue;
+                }
                 let from = from.iter().map(|(index, count)| (index, C::of(count)));
                 add_pairs(into, from.skip_while(|(index, _)| is_inside(*index)), sign);
             }
@@ -330,10 +339,9 @@ impl<C: Count> Body<C> {
 }
 
 fn pairs<C: Count>(buckets: &Buckets) -> Vec<(i32, C)> {
-    buckets
-        .iter()
-        .map(|(index, count)| (index, C::of(count)))
-        .collect()
+    let mut pairs = Vec::with_capacity(buckets.counts.len());
+    pairs.extend(buckets.iter().map(|(index, count)| (index, C::of(count))));
+    pairs
 }
 
 /// Are these the same? Mostly they are one list.
@@ -381,6 +389,32 @@ pub(super) fn reduce<C: Count>(pairs: &mut Vec<(i32, C)>, by: u32) {
         }
         is_same
     });
+}
+
+/// Adds bucket to bucket if there is one for each; otherwise nothing is done, and false.
+fn add_runs<C: Count>(into: &mut [(i32, C)], from: &Buckets, sign: impl Fn(C) -> C) -> bool {
+    /// Indices ascend: from the first to the last there are as many buckets as in the run only if these are the same.
+    fn matching<'a, C>(
+        into: &'a mut [(i32, C)],
+        (first, counts): (i32, &[f64]),
+    ) -> Option<&'a mut [(i32, C)]> {
+        let from = into.partition_point(|(index, _)| *index < first);
+        let run = into.get_mut(from..from.checked_add(counts.len())?)?;
+        let n_between = run
+            .last()
+            .map_or(0, |last| last.0.abs_diff(first) as usize + 1);
+        (n_between == counts.len()).then_some(run)
+    }
+    if !from.runs().all(|run| matching(into, run).is_some()) {
+        return false;
+    }
+    for (first, counts) in from.runs() {
+        let run = matching(into, (first, counts)).into_iter().flatten();
+        for ((_, count), other) in run.zip(counts) {
+            count.absorb(sign(C::of(*other)));
+        }
+    }
+    true
 }
 
 /// Adds bucket to bucket; both lists ascend.

@@ -8,7 +8,11 @@ mod arithmetic_tests;
 mod bounds;
 mod layout;
 mod merge;
+#[cfg(test)]
+mod random_tests;
 mod reset;
+#[cfg(test)]
+pub(crate) mod testing;
 mod text;
 
 use std::sync::{Arc, LazyLock};

@@ -15,6 +15,8 @@ pub(crate) mod mixed;
 pub(crate) mod name;
 pub(crate) mod native;
 pub(crate) mod native_rate;
+#[cfg(test)]
+mod native_tests;
 pub(crate) mod native_trim;
 pub(crate) mod over_time;
 pub(crate) mod quantile;
