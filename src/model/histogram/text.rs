@@ -11,7 +11,8 @@ impl fmt::Display for Histogram {
         write!(f, "sum:{}", format_g(self.sum))?;
         let negative: Vec<(i32, f64)> = self.negative.iter().collect();
         let negative = negative.into_iter().rev();
-        let zero = (self.zero_count != 0.0).then(|| self.zero_bucket());
+        let zero =
+            (self.zero_count != 0.0 && !self.has_custom_buckets()).then(|| self.zero_bucket());
         let buckets = negative
             .map(|(index, count)| self.negative_bucket(index, count))
             .chain(zero)

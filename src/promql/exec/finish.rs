@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::model::{Labels, Sample, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::booking::Booking;
-use crate::promql::exec::frame::Frame;
+use crate::promql::exec::frame::{Frame, ones};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::Hold;
 use crate::promql::plan::Grid;
@@ -99,14 +99,18 @@ impl Evaluator {
             let Some(place) = place_of.get(&first).copied() else {
                 continue;
             };
+            // The earliest sample decides whether the name stays.
+            let is_earlier = ones(row.present).next() < ones(joined.row(place).present).next();
             for (step, cell) in row.cells() {
                 if joined.row(place).is_present(step) {
                     return Err(QueryError::execution(clash(first, i)));
                 }
                 joined.row_mut(place).set_cell(step, cell);
             }
-            if let Some(head) = joined.heads_mut().get_mut(place) {
-                head.drop_name |= frame.head(i).drop_name;
+            if let Some(head) = joined.heads_mut().get_mut(place)
+                && is_earlier
+            {
+                head.drop_name = frame.head(i).drop_name;
             }
         }
         joined.settle(&self.budget)?;

@@ -357,3 +357,112 @@ impl Evaluator {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA};
+
+    fn exponential(reset_hint: ResetHint, counts: &[f64]) -> Arc<Histogram> {
+        let positive = Buckets {
+            spans: vec![BucketSpan {
+                offset: 0,
+                length: u32::try_from(counts.len()).unwrap(),
+            }],
+            counts: counts.to_vec(),
+        };
+        Arc::new(Histogram {
+            reset_hint,
+            count: counts.iter().sum(),
+            sum: 3.0,
+            positive,
+            ..Histogram::default()
+        })
+    }
+
+    fn custom(bounds: &[f64]) -> Arc<Histogram> {
+        Arc::new(Histogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            custom_bounds: bounds.into(),
+            ..Histogram::default()
+        })
+    }
+
+    fn made(op: BinaryOp, left: Cell<'_>, right: Cell<'_>) -> String {
+        match combine(op, left, right) {
+            (Combined::Value(PointValue::Histogram(h)), None) => format!("{:?} {h}", h.reset_hint),
+            (combined, None) => format!("{combined:?}"),
+            (Combined::Refused, Some(remark)) => format!("{remark:?}"),
+            (combined, remark) => format!("{combined:?} {remark:?}"),
+        }
+    }
+
+    #[test]
+    fn few_operators_have_a_meaning_for_histograms() {
+        let h = exponential(ResetHint::Unknown, &[1.0, 0.0, 2.0]);
+        let (h, two) = (Cell::Histogram(&h), Cell::Float(2.0));
+        let double = "Unknown {count:6, sum:6, (0.5,1]:2, (2,4]:4}";
+        assert_eq!(made(BinaryOp::Mul, h, two), double);
+        assert_eq!(made(BinaryOp::Mul, two, h), double);
+        assert_eq!(made(BinaryOp::Add, h, h), double);
+        assert_eq!(made(BinaryOp::Sub, h, h), "Gauge {count:0, sum:0}");
+        assert_eq!(
+            made(BinaryOp::Div, h, Cell::Float(-2.0)),
+            "Gauge {count:-1.5, sum:-1.5, (0.5,1]:-0.5, (2,4]:-1}"
+        );
+        assert_eq!(made(BinaryOp::Eq, h, h), "Compared(true)");
+        assert_eq!(made(BinaryOp::Ne, h, h), "Compared(false)");
+        assert_eq!(
+            made(BinaryOp::TrimUpper, h, two),
+            format!("Unknown {{count:1, sum:{}, (0.5,1]:1}}", 0.5_f64.sqrt())
+        );
+        let mixed = "IncompatibleTypes(\"histogram\", \"float\")";
+        for op in [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mod, BinaryOp::Pow] {
+            assert_eq!(made(op, h, two), mixed);
+        }
+        for op in [BinaryOp::Atan2, BinaryOp::Eq, BinaryOp::Gt, BinaryOp::Le] {
+            assert_eq!(made(op, h, two), mixed);
+        }
+        let mixed = "IncompatibleTypes(\"float\", \"histogram\")";
+        for op in [BinaryOp::Div, BinaryOp::Ne, BinaryOp::TrimLower] {
+            assert_eq!(made(op, two, h), mixed);
+        }
+        let both = "IncompatibleTypes(\"histogram\", \"histogram\")";
+        for op in [
+            BinaryOp::Mul,
+            BinaryOp::Div,
+            BinaryOp::Lt,
+            BinaryOp::TrimUpper,
+        ] {
+            assert_eq!(made(op, h, h), both);
+        }
+        assert_eq!(
+            made(BinaryOp::TrimUpper, two, two),
+            "IncompatibleTypes(\"float\", \"float\")"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_reason() {
+        let reset = exponential(ResetHint::Reset, &[1.0]);
+        let not_reset = exponential(ResetHint::NotReset, &[1.0]);
+        let custom = [custom(&[1.0, 2.0]), custom(&[2.0])];
+        let (reset, not_reset) = (Cell::Histogram(&reset), Cell::Histogram(&not_reset));
+        let [left, right] = [Cell::Histogram(&custom[0]), Cell::Histogram(&custom[1])];
+        assert_eq!(
+            made(BinaryOp::Add, reset, not_reset),
+            "ResetCollision(Addition)"
+        );
+        assert_eq!(
+            made(BinaryOp::Sub, not_reset, reset),
+            "ResetCollision(Subtraction)"
+        );
+        assert_eq!(made(BinaryOp::Add, reset, left), "IncompatibleBuckets");
+        let (combined, remark) = combine(BinaryOp::Sub, left, right);
+        assert!(matches!(combined, Combined::Value(_)));
+        assert_eq!(
+            remark,
+            Some(Remark::Reconciled(HistogramOperation::Subtraction))
+        );
+    }
+}

@@ -234,7 +234,7 @@ impl Meeting<'_> {
         for (i, group) in groups.iter().enumerate() {
             budget.every(i)?;
             if let Some(found) = first_clash(self.one, &group.one, &self.mask, budget)?
-                && clash.is_none_or(|earlier| found.0 < earlier.0)
+                && clash.is_none_or(|earlier| (found.0, found.2) < (earlier.0, earlier.2))
             {
                 clash = Some(found);
             }
@@ -318,9 +318,9 @@ impl Meeting<'_> {
         }
         Head {
             labels,
-            // A name that went already may come back from the one side.
-            drop_name: (many.drop_name && !changes_metric(self.binary.op))
-                || (return_bool && self.drops_names_late),
+            // A comparison gives back the name that an operand was to lose, and `group_x` may bring one: only what this
+            // operator says itself counts.
+            drop_name: return_bool && self.drops_names_late,
         }
     }
 

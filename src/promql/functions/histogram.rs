@@ -139,7 +139,11 @@ pub(crate) fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64
     if lower >= upper {
         return 0.0;
     }
-    let rank_of = |bound: f64| rank_at(bound, buckets).map_or(count, |rank| rank.min(count));
+    let rank_of = |bound: f64| match rank_at(bound, buckets) {
+        Some(rank) if rank > count => count,
+        Some(rank) => rank,
+        None => count,
+    };
     (rank_of(upper) - rank_of(lower)) / count
 }
 
@@ -234,6 +238,7 @@ mod tests {
         assert_eq!(at(-INF, INF, &pairs), 1.0);
         assert_eq!(at(0.2, 0.1, &pairs), 0.0);
         assert!(at(f64::NAN, 1.0, &pairs).is_nan());
+        assert!(at(0.0, 1.0, &[(0.1, f64::NAN), (INF, 10.0)]).is_nan());
         assert!(at(0.0, 1.0, &[(0.1, 5.0)]).is_nan());
     }
 }
