@@ -44,15 +44,22 @@ enum Detail {
 
 impl Remark {
     /// Parts of a query are evaluated left to right, a part after what is inside it, and the last one has its place in
-    /// the message; taking it from the places makes the message independent of the order in which threads come by.
+    /// the message, or the first one where the message sums up; taking it from the places makes the message independent of
+    /// the order in which threads come by.
     fn merge(&mut self, other: &Self) {
-        let order = |at: Span| (at.end, std::cmp::Reverse(at.start));
-        self.at = std::cmp::max_by_key(self.at, other.at, |at| order(*at));
-        match (&mut self.detail, &other.detail) {
-            (Detail::Repair(repair), Detail::Repair(more)) => repair.merge(more),
-            (Detail::Occurrences(n), Detail::Occurrences(more)) => *n += more,
-            _ => {}
-        }
+        let order = |at: &Span| (at.end, std::cmp::Reverse(at.start));
+        let first_or_last = match (&mut self.detail, &other.detail) {
+            (Detail::Repair(repair), Detail::Repair(more)) => {
+                repair.merge(more);
+                std::cmp::min_by_key
+            }
+            (Detail::Occurrences(n), Detail::Occurrences(more)) => {
+                *n += more;
+                std::cmp::min_by_key
+            }
+            _ => std::cmp::max_by_key,
+        };
+        self.at = first_or_last(self.at, other.at, order);
     }
 }
 

@@ -10,7 +10,7 @@
 
 use crate::model::Interval;
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Frame, Head, RowMut};
+use crate::promql::exec::frame::{Frame, Head, RowMut, ones};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::Samples;
@@ -94,14 +94,12 @@ impl Slide {
 
     /// From when to when each step reads: windows that overlap read on where the one before ended.
     fn seeks(&self) -> impl Iterator<Item = (i64, i64)> {
-        let step_ms = self.range_ms.min(self.grid.step_ms);
+        let reach_ms = self.range_ms + self.before_ms + self.after_ms;
+        let step_ms = reach_ms.min(self.grid.step_ms);
         (0..self.grid.n).map(move |i| {
             let place = self.place(i);
-            let from = if i == 0 {
-                place.from
-            } else {
-                place.to.saturating_sub(step_ms).max(place.from)
-            };
+            let back_ms = if i == 0 { reach_ms } else { step_ms };
+            let from = place.to.saturating_sub(back_ms);
             (from, place.to)
         })
     }
@@ -174,7 +172,7 @@ pub(crate) struct Job {
     pub(crate) func: RangeFn,
     pub(crate) slide: Slide,
     params: [Vec<f64>; 2],
-    /// Where the range vector stands.
+    /// Where remarks stand.
     pub(crate) span: Span,
     /// Of native histograms only count and sum matter.
     only_stats: bool,
@@ -248,14 +246,33 @@ impl Evaluator {
                 call.name
             )));
         };
-        self.note_params(func, &scalars);
+        let (span, only_stats) = match &range.source {
+            RangeSource::Samples(leaf) => (range_span, leaf.only_stats),
+            // The points of a subquery are nowhere in the text: remarks about them stand at its start, as Prometheus has
+            // it, and still come after those about what is inside.
+            RangeSource::Subquery(_) => {
+                let start = 0;
+                (
+                    Span {
+                        start,
+                        ..range_span
+                    },
+                    false,
+                )
+            }
+        };
+        let span = match scalars.first() {
+            // Its remarks stand at the quantile, which comes first.
+            Some((_, span)) if func == RangeFn::QuantileOverTime => *span,
+            _ => span,
+        };
         let mut scalars = scalars.into_iter().map(|(values, _)| values);
         let job = Job {
             func,
             slide: self.slide(range, grid, func),
             params: [0, 1].map(|_| scalars.next().unwrap_or_default()),
-            span: range_span,
-            only_stats: matches!(&range.source, RangeSource::Samples(leaf) if leaf.only_stats),
+            span,
+            only_stats,
         };
         Ok((range, job))
     }
@@ -323,18 +340,6 @@ impl Evaluator {
             self.notes.possible_non_counter(name, span);
         }
     }
-
-    fn note_params(&self, func: RangeFn, scalars: &[(Vec<f64>, Span)]) {
-        let Some((values, span)) = scalars.first() else {
-            return;
-        };
-        for q in values {
-            let is_quantile = (0.0..=1.0).contains(q);
-            if func == RangeFn::QuantileOverTime && !is_quantile {
-                self.notes.invalid_quantile(*q, *span);
-            }
-        }
-    }
 }
 
 impl SeriesWork for Job {
@@ -379,6 +384,9 @@ impl SeriesWork for Job {
         } else {
             self.fill_mixed(samples, evaluator, (&labels, scratch), &mut row)
         };
+        if self.func == RangeFn::QuantileOverTime {
+            self.note_quantiles(evaluator, row.present);
+        }
         let is_rate = matches!(self.func, RangeFn::Rate | RangeFn::Increase) && row.has_floats();
         let (n, widest) = filled?;
         evaluator.tally.add(n);
@@ -400,6 +408,16 @@ impl SeriesWork for Job {
 }
 
 impl Job {
+    /// A quantile that is none is remarkable where there are floats.
+    fn note_quantiles(&self, evaluator: &Evaluator, present: &[u64]) {
+        for i in ones(present) {
+            let q = self.params[0].get(i).copied().unwrap_or_default();
+            if !(0.0..=1.0).contains(&q) {
+                evaluator.notes.invalid_quantile(q, self.span);
+            }
+        }
+    }
+
     /// Evaluates every window; returns samples seen and the most in one window.
     fn fill(
         &self,

@@ -49,6 +49,17 @@ impl Look {
             .unwrap_or_else(|| self.grid.time(i))
             .saturating_sub(self.leaf.offset_ms)
     }
+
+    /// From when to when step `i` reads.
+    fn seek(&self, i: usize) -> (i64, i64) {
+        let at = self.time(i);
+        if self.leaf.extend != Some(Extend::Smoothed) {
+            return (at.saturating_sub(self.lookback_ms), at);
+        }
+        let reach = self.reach();
+        let to = at.saturating_add(self.lookback_ms);
+        (to.saturating_sub(reach.max.saturating_sub(reach.min)), to)
+    }
 }
 
 impl Evaluator {
@@ -108,9 +119,7 @@ impl SeriesWork for Look {
     ) -> Result<(), QueryError> {
         let stripped;
         let samples = if self.leaf.only_stats && !samples.ht.is_empty() {
-            let reach_ms = self.lookback_ms - 1;
-            let times = (0..self.grid.n).map(|i| self.time(i));
-            stripped = without_buckets(samples, times.map(|t| (t.saturating_sub(reach_ms), t)));
+            stripped = without_buckets(samples, (0..self.grid.n).map(|i| self.seek(i)));
             &stripped
         } else {
             samples

@@ -12,6 +12,8 @@ pub(crate) mod kahan;
 pub(crate) mod label;
 pub(crate) mod math;
 pub(crate) mod mixed;
+#[cfg(test)]
+mod mixed_tests;
 pub(crate) mod name;
 pub(crate) mod native;
 pub(crate) mod native_rate;

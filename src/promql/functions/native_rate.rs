@@ -28,13 +28,22 @@ enum Change {
     Histogram(Histogram),
 }
 
-/// What one pair of histograms made worth saying; said only when there is a result.
+/// What histograms made worth saying; said only when there is a result.
 #[derive(Default)]
 struct Said {
     not_counter: bool,
     not_gauge: bool,
     overlap: bool,
     reconciled: [bool; 2],
+}
+
+/// Where exponential and custom buckets met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clash {
+    /// In the first and the last histogram, before anything else was looked at: what these two gave rise to is said.
+    Ends,
+    /// Anywhere else.
+    Between,
 }
 
 impl Said {
@@ -194,79 +203,94 @@ fn float_change(w: &MixedWindow<'_>, kind: Kind, remarks: &Remarks<'_>) -> Optio
     Some(value)
 }
 
-/// The change between the first and the last histogram; what a counter lost at resets is added.
+/// The change between the first and the last of at least two histograms; what a counter lost at resets is added.
 fn histogram_change(w: &MixedWindow<'_>, kind: Kind, remarks: &Remarks<'_>) -> Option<Histogram> {
+    let [first, between @ .., last] = w.h else {
+        return None;
+    };
     let mut said = Said::default();
-    let change = histogram_change_or_clash(w, kind, &mut said);
-    if change.is_none() {
+    let change = change_or_clash(w, (first, between, last), kind, &mut said);
+    if change.is_err() {
         remarks.mixed_schemas();
-    } else {
+    }
+    if !matches!(change, Err(Clash::Between)) {
         said.say(remarks);
     }
-    change
+    change.ok()
 }
 
-/// Nothing when exponential and custom buckets meet.
-fn histogram_change_or_clash(
+fn change_or_clash(
     w: &MixedWindow<'_>,
+    (first, between, last): (&Arc<Histogram>, &[Arc<Histogram>], &Arc<Histogram>),
     kind: Kind,
     said: &mut Said,
-) -> Option<Histogram> {
+) -> Result<Histogram, Clash> {
     let is_gauge = |histogram: &Histogram| histogram.reset_hint == ResetHint::Gauge;
-    let (first, last) = (w.h.first()?, w.h.last()?);
     let mut from = Arc::clone(first);
-    let mut samples = w.samples().skip(1);
-    let second = samples.next()?;
     if kind.is_counter {
-        said.not_counter = w.h.iter().any(|histogram| is_gauge(histogram));
-        if let Either::Histogram(second_histogram) = second.value
-            && (is_start_reset(&w.samples().next()?, &second)
-                || second_histogram.detect_reset(&from))
+        said.not_counter = is_gauge(first) || is_gauge(last);
+        let second = between.first().unwrap_or(last);
+        let mut samples = w.samples();
+        let pair = samples.next().zip(samples.next());
+        if pair.is_some_and(|(before, now)| is_start_reset(&before, &now))
+            || second.detect_reset(first)
         {
             // Nothing is known of the first but that it was before a reset: its layout does not matter.
             from = Arc::new(Histogram {
-                schema: second_histogram.schema,
-                custom_bounds: Arc::clone(&second_histogram.custom_bounds),
+                schema: second.schema,
+                custom_bounds: Arc::clone(&second.custom_bounds),
                 ..Histogram::default()
             });
+        }
+    }
+    let has_custom = from.has_custom_buckets();
+    if last.has_custom_buckets() != has_custom {
+        return Err(Clash::Ends);
+    }
+    let mut schema = last.schema.min(from.schema);
+    if kind.is_counter {
+        for histogram in between {
+            if histogram.has_custom_buckets() != has_custom {
+                return Err(Clash::Between);
+            }
+            said.not_counter |= is_gauge(histogram);
+            schema = schema.min(histogram.schema);
         }
     } else {
         said.not_gauge = !is_gauge(first) || !is_gauge(last);
     }
-    let has_custom = from.has_custom_buckets();
-    if last.has_custom_buckets() != has_custom {
-        return None;
-    }
-    let mut schema = last.schema.min(from.schema);
-    if kind.is_counter {
-        let between = w.h.get(1..w.h.len() - 1).unwrap_or_default();
-        for histogram in between {
-            if histogram.has_custom_buckets() != has_custom {
-                return None;
-            }
-            schema = schema.min(histogram.schema);
-        }
-    }
     let mut change = Histogram::clone(last);
     change.reduce_to(schema);
-    said.sub(&mut change, &from)?;
+    said.sub(&mut change, &from).ok_or(Clash::Between)?;
     if kind.is_counter {
-        let mut samples = w.samples();
-        let mut before = samples.next()?;
-        for now in samples {
-            said.overlap |= is_start_overlap(&before, &now);
-            if let Either::Histogram(histogram) = now.value {
-                if is_start_reset(&before, &now) || histogram.detect_reset(&from) {
-                    said.add(&mut change, &from)?;
-                }
-                from = Arc::clone(histogram);
-            }
-            before = now;
-        }
+        restore(w, from, &mut change, said).ok_or(Clash::Between)?;
     }
     change.reset_hint = ResetHint::Gauge;
     change.compact();
-    Some(change)
+    Ok(change)
+}
+
+/// Adds what a counter lost at resets, `from` standing for the first sample. Nothing when exponential and custom buckets
+/// meet.
+fn restore(
+    w: &MixedWindow<'_>,
+    mut from: Arc<Histogram>,
+    change: &mut Histogram,
+    said: &mut Said,
+) -> Option<()> {
+    let mut samples = w.samples();
+    let mut before = samples.next()?;
+    for now in samples {
+        said.overlap |= is_start_overlap(&before, &now);
+        if let Either::Histogram(histogram) = now.value {
+            if is_start_reset(&before, &now) || histogram.detect_reset(&from) {
+                said.add(change, &from)?;
+            }
+            from = Arc::clone(histogram);
+        }
+        before = now;
+    }
+    Some(())
 }
 
 /// The change between the last two samples; per second and with resets restored for `is_counter`.
