@@ -329,16 +329,18 @@ fn what_lies_in_the_zero_bucket_is_added_to_nothing_else() {
     let mut sum = overlapping(5.0);
     sum.add(&overlapping(7.0)).unwrap();
     assert_eq!(sum.positive.counts, [5.0, 6.0, 8.0]);
-    // What rounding took from such a bucket before it came to lie there stays lost.
-    let narrow = |count| Histogram {
-        zero_threshold: 0.0,
-        ..overlapping(count)
+    // Nor is what rounding took when such buckets became one: that stays lost.
+    let fine = |zero_threshold| Histogram {
+        zero_threshold,
+        ..exponential(2, 1, &[1.0, 1e100, -1e100])
     };
-    let mut kahan = KahanHistogram::new(&narrow(1e100));
-    kahan.add(&narrow(1.0)).unwrap();
-    kahan.add(&narrow(-1e100)).unwrap();
-    assert_eq!(kahan.total().positive.counts, [1.0, 9.0, 12.0]);
-    let mut kahan = KahanHistogram::new(&overlapping(0.1));
-    kahan.add(&overlapping(0.2)).unwrap();
-    assert_eq!(kahan.total().positive.counts, [0.1, 6.0, 8.0]);
+    for (zero_threshold, count) in [(0.5, 1.0), (100.0, 0.0)] {
+        let mut kahan = KahanHistogram::new(&fine(zero_threshold));
+        let coarse = Histogram {
+            zero_threshold,
+            ..Histogram::default()
+        };
+        kahan.add(&coarse).unwrap();
+        assert_eq!(kahan.total().positive.counts, [count]);
+    }
 }
