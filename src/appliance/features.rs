@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn every_word_of_the_grammar_is_listed() {
         let expect = "anchored at_modifier bool by delayed_name_removal duration_expr fill fill_left fill_right \
-                      group_left group_right ignoring negative_offset offset on per_query_lookback_delta smoothed \
-                      subqueries type_and_unit_labels without";
+                      group_left group_right ignoring negative_offset offset on per_query_lookback_delta \
+                      per_step_stats smoothed subqueries type_and_unit_labels without";
         assert_eq!(names("promql").join(" "), expect);
     }
 }

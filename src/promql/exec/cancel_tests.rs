@@ -1,8 +1,14 @@
 //! Who no longer waits for an answer costs nothing any more: work of every kind stops at once.
+#![expect(
+    clippy::print_stdout,
+    reason = "the time of the slowest is worth knowing"
+)]
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
+
+use futures::executor::block_on;
+use parking_lot::{Condvar, Mutex};
 
 use crate::foundation::cancel::CancelReason;
 use crate::foundation::pool::Pool;
@@ -50,15 +56,18 @@ fn time_to_stop(
 ) -> Option<Duration> {
     let options = QueryOptions::default();
     let cancel = options.cancel.clone();
-    let watcher = thread::spawn(move || {
-        thread::sleep(after);
+    let watch = Pool::new("watch", 1, 1).unwrap();
+    let watcher = watch.run(move || {
+        let nobody = Mutex::new(());
+        Condvar::new().wait_for(&mut nobody.lock(), after);
         let gone_ns = SystemClock.now_ns();
         cancel.cancel(CancelReason::Canceled);
         gone_ns
     });
     let answer = engine.range(Arc::clone(data), query, 0, STEPS * 5_000, 5_000, &options);
     let stopped_ns = SystemClock.now_ns();
-    let gone_ns = watcher.join().unwrap();
+    let gone_ns = block_on(watcher.unwrap()).unwrap();
+    watch.stop();
     let error = answer.map(drop).err()?;
     assert_eq!(error.kind(), ErrorKind::Canceled, "{query}: {error}");
     Some(Duration::from_nanos(stopped_ns.saturating_sub(gone_ns)))

@@ -74,14 +74,17 @@ impl Profile {
     }
 }
 
+/// What operators did, and what selectors found.
+type Observed<'a> = (&'a HashMap<usize, Actual>, &'a [Arc<Selected>]);
+
 /// A plan about to be shown.
 pub(crate) struct Tree<'a> {
     /// The plan.
     pub(crate) plan: &'a Plan,
     /// What selectors are quoted from.
     pub(crate) query: &'a str,
-    /// What operators did, and what selectors found.
-    pub(crate) actual: Option<(&'a HashMap<usize, Actual>, &'a [Arc<Selected>])>,
+    /// What was observed, if it was evaluated.
+    pub(crate) actual: Option<Observed<'a>>,
 }
 
 impl Tree<'_> {
