@@ -6,13 +6,14 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::pending;
 use gauntlet::api::http::{
-    Answer, ApiError, BuildInfo, HttpSettings, HttpState, InstantQuery, LabelRequest, QueryPort,
-    RangeQuery, Readiness, RuntimeInfo, SeriesAnswer, StatusPort, TargetMetadata, TargetsPort,
-    TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest, serve,
+    Answer, ApiError, BuildInfo, ExplainQuery, HttpSettings, HttpState, InstantQuery, LabelRequest,
+    QueryPort, RangeQuery, Readiness, RuntimeInfo, SeriesAnswer, StatusPort, TargetMetadata,
+    TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest, serve,
 };
 use gauntlet::foundation::pool::Pool;
 use gauntlet::foundation::{Cancel, SystemClock};
 use gauntlet::model::{Labels, LabelsError, Matcher, Metadata, SeriesKey, TimestampMs};
+use gauntlet::promql::explain::Operator;
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
 use gauntlet::remote::{WriteLimits, WriteReport, append_write_request};
 use gauntlet::storage::{
@@ -101,6 +102,19 @@ impl QueryPort for Empty {
                 ..
             } = query;
             Ok(engine().range(source, &text, start, end, step_ms, &options)?)
+        }
+        .boxed()
+    }
+
+    fn explain(&self, query: ExplainQuery) -> Answer<Result<Operator, ApiError>> {
+        let source = self.clone();
+        async move {
+            let (text, times) = match query {
+                ExplainQuery::Instant(query) => (query.text, (query.t, query.t, 0)),
+                ExplainQuery::Range(query) => (query.text, (query.start, query.end, query.step_ms)),
+            };
+            let options = QueryOptions::default();
+            Ok(engine().explain(&source, &text, times, &options)?)
         }
         .boxed()
     }
