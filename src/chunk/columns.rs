@@ -58,6 +58,7 @@ impl<'a> Words<'a> {
 }
 
 /// Where the loop stands between two samples.
+#[derive(Clone, Copy)]
 pub(super) struct State {
     pub(super) position: usize,
     pub(super) t: TimestampMs,
@@ -79,11 +80,12 @@ fn dod<const N: u32>(word: u64) -> i64 {
 /// window made no sense: then the slots hold nothing to be believed.
 pub(super) fn fill(
     words: &Words<'_>,
-    mut state: State,
+    stand: &mut State,
     slots_t: &mut [TimestampMs],
     slots_v: &mut [f64],
 ) -> bool {
     let mut is_sane = true;
+    let mut state = *stand;
     for (slot_t, slot_v) in slots_t.iter_mut().zip(slots_v) {
         let mut word = words.at(state.position);
         // A branch for each class, although a table would do: a class that is guessed right makes the next position
@@ -131,5 +133,6 @@ pub(super) fn fill(
         *slot_t = state.t;
         *slot_v = f64::from_bits(state.v_bits);
     }
+    *stand = state;
     is_sane && state.position <= words.data.len().wrapping_mul(8)
 }

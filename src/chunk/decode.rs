@@ -20,9 +20,22 @@ pub fn decode_floats(
     out_t: &mut Vec<i64>,
     out_v: &mut Vec<f64>,
 ) -> Result<(), ChunkError> {
+    decode_floats_until(encoding, data, TimestampMs::MAX, (out_t, out_v))
+}
+
+/// Samples decoded before somebody looks at how far they have come.
+const SAMPLES_BETWEEN_LOOKS: usize = 24;
+
+/// The same; what comes after `until` may be left out.
+pub fn decode_floats_until(
+    encoding: Encoding,
+    data: &[u8],
+    until: TimestampMs,
+    (out_t, out_v): (&mut Vec<TimestampMs>, &mut Vec<f64>),
+) -> Result<(), ChunkError> {
     let (n_t, n_v) = (out_t.len(), out_v.len());
     let result = match encoding {
-        Encoding::Xor => decode_xor(data, out_t, out_v),
+        Encoding::Xor => decode_xor(data, until, out_t, out_v),
         Encoding::Xor2 => decode_xor2(data, out_t, out_v),
         Encoding::Histogram
         | Encoding::FloatHistogram
@@ -175,7 +188,12 @@ fn reservable(n_samples: usize, n_bytes: usize, bits_min: usize) -> usize {
     n_samples.min(2 + n_bytes * 8 / bits_min)
 }
 
-fn decode_xor(data: &[u8], out_t: &mut Vec<i64>, out_v: &mut Vec<f64>) -> Result<(), ChunkError> {
+fn decode_xor(
+    data: &[u8],
+    until: TimestampMs,
+    out_t: &mut Vec<i64>,
+    out_v: &mut Vec<f64>,
+) -> Result<(), ChunkError> {
     let mut iter = XorIter::new(data)?;
     let n_samples = iter.n_samples();
     let n_possible = reservable(n_samples, data.len(), 2);
@@ -194,15 +212,28 @@ fn decode_xor(data: &[u8], out_t: &mut Vec<i64>, out_v: &mut Vec<f64>) -> Result
     let (t, v) = iter.second().map_err(|flaw| fail(flaw, 1))?;
     out_t.push(t);
     out_v.push(v);
-    let (from_t, from_v) = (out_t.len(), out_v.len());
-    out_t.resize(from_t + n_samples - 2, 0);
-    out_v.resize(from_v + n_samples - 2, 0.0);
-    let slots_t = out_t.get_mut(from_t..).unwrap_or_default();
-    let slots_v = out_v.get_mut(from_v..).unwrap_or_default();
-    let is_whole = Words::new(data)
-        .is_some_and(|words| fill(&words, iter.state(data.len()), slots_t, slots_v));
-    if is_whole {
-        return Ok(());
+    let mut n_left = n_samples - 2;
+    let n_at_once = if until == TimestampMs::MAX {
+        n_left
+    } else {
+        SAMPLES_BETWEEN_LOOKS
+    };
+    if let Some(words) = Words::new(data) {
+        let mut state = iter.state(data.len());
+        let mut is_whole = true;
+        while 0 < n_left && is_whole && state.t <= until {
+            let n = n_left.min(n_at_once);
+            n_left -= n;
+            let (from_t, from_v) = (out_t.len(), out_v.len());
+            out_t.resize(from_t + n, 0);
+            out_v.resize(from_v + n, 0.0);
+            let slots_t = out_t.get_mut(from_t..).unwrap_or_default();
+            let slots_v = out_v.get_mut(from_v..).unwrap_or_default();
+            is_whole = fill(&words, &mut state, slots_t, slots_v);
+        }
+        if is_whole {
+            return Ok(());
+        }
     }
     // Once more, slowly, to say where it went wrong.
     for sample in 2..n_samples {

@@ -20,8 +20,8 @@ mod xor;
 mod xor2;
 
 pub use decode::{
-    decode_floats, decode_floats_with_starts, decode_histograms, decode_histograms_with_starts,
-    decode_times, has_start_times, n_samples,
+    decode_floats, decode_floats_until, decode_floats_with_starts, decode_histograms,
+    decode_histograms_with_starts, decode_times, has_start_times, n_samples,
 };
 pub use edit::{
     EncodedChunk, HISTOGRAM_CHUNK_BYTES, HISTOGRAM_SAMPLES_MIN, SAMPLES_PER_CHUNK, encode_floats,

@@ -34,7 +34,71 @@ impl Hasher for KeyHasher {
 }
 
 type ByKey = HashMap<(u64, u64), Arc<MemSeries>, BuildHasherDefault<KeyHasher>>;
-type ByRef = HashMap<u64, Arc<MemSeries>, foldhash::fast::RandomState>;
+/// Numbers next to each other share a page.
+const SERIES_PER_PAGE: usize = 256;
+
+/// Series by their number's place in the page.
+struct Page {
+    series: Box<[Option<Arc<MemSeries>>]>,
+    n_series: usize,
+}
+
+/// Numbers are given one after another, and series made together are asked for together.
+#[derive(Default)]
+struct ByRef {
+    pages: HashMap<u64, Page, foldhash::fast::RandomState>,
+}
+
+/// The page a number is on, and its place there.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a remainder of SERIES_PER_PAGE"
+)]
+fn page_and_place(series: u64) -> (u64, usize) {
+    let n = SERIES_PER_PAGE as u64;
+    (series / n, (series % n) as usize)
+}
+
+impl ByRef {
+    fn insert(&mut self, series: Arc<MemSeries>) {
+        let (page, place) = page_and_place(series.series);
+        let page = self.pages.entry(page).or_insert_with(|| Page {
+            series: vec![None; SERIES_PER_PAGE].into_boxed_slice(),
+            n_series: 0,
+        });
+        if let Some(slot) = page.series.get_mut(place)
+            && slot.replace(series).is_none()
+        {
+            page.n_series += 1;
+        }
+    }
+
+    fn get(&self, series: u64) -> Option<&Arc<MemSeries>> {
+        let (page, place) = page_and_place(series);
+        self.pages.get(&page)?.series.get(place)?.as_ref()
+    }
+
+    fn remove(&mut self, series: u64) {
+        let (number, place) = page_and_place(series);
+        let Some(page) = self.pages.get_mut(&number) else {
+            return;
+        };
+        if let Some(slot) = page.series.get_mut(place)
+            && slot.take().is_some()
+        {
+            page.n_series -= 1;
+        }
+        if page.n_series == 0 {
+            self.pages.remove(&number);
+        }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Arc<MemSeries>> {
+        self.pages
+            .values()
+            .flat_map(|page| page.series.iter().flatten())
+    }
+}
 
 /// All series of a head, in shards with a lock each.
 pub(crate) struct SeriesMap {
@@ -78,7 +142,26 @@ impl SeriesMap {
     }
 
     pub(crate) fn by_ref(&self, series: u64) -> Option<Arc<MemSeries>> {
-        shard(&self.by_ref, series).read().get(&series).cloned()
+        let page = page_and_place(series).0;
+        shard(&self.by_ref, page).read().get(series).cloned()
+    }
+
+    /// Appends those of `numbers`, which ascend, that are here to `out`.
+    pub(crate) fn by_refs(&self, numbers: &[u64], out: &mut Vec<Arc<MemSeries>>) {
+        for same_page in numbers.chunk_by(|a, b| page_and_place(*a).0 == page_and_place(*b).0) {
+            let Some(first) = same_page.first() else {
+                continue;
+            };
+            let number = page_and_place(*first).0;
+            let shard = shard(&self.by_ref, number).read();
+            let Some(page) = shard.pages.get(&number) else {
+                continue;
+            };
+            let found = same_page
+                .iter()
+                .filter_map(|series| page.series.get(page_and_place(*series).1)?.as_ref());
+            out.extend(found.cloned());
+        }
     }
 
     /// The living series of `key`; made by `make` when there is none. True when it was made.
@@ -102,9 +185,9 @@ impl SeriesMap {
             }
             Entry::Vacant(entry) => Arc::clone(entry.insert(make())),
         };
-        shard(&self.by_ref, series.series)
+        shard(&self.by_ref, page_and_place(series.series).0)
             .write()
-            .insert(series.series, Arc::clone(&series));
+            .insert(Arc::clone(&series));
         (series, true)
     }
 
@@ -116,9 +199,9 @@ impl SeriesMap {
         {
             entry.remove();
         }
-        shard(&self.by_ref, series.series)
+        shard(&self.by_ref, page_and_place(series.series).0)
             .write()
-            .remove(&series.series);
+            .remove(series.series);
     }
 
     /// Every series, shard by shard; those made meanwhile may be missing.
@@ -140,10 +223,46 @@ impl SeriesMap {
             }
         }
         for shard in &self.by_ref {
-            let mut shard = shard.write();
-            if shard.len() * 4 < shard.capacity() {
-                shard.shrink_to_fit();
+            let pages = &mut shard.write().pages;
+            if pages.len() * 4 < pages.capacity() {
+                pages.shrink_to_fit();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Labels;
+
+    #[test]
+    fn series_are_found_by_their_numbers_until_they_are_removed() {
+        let map = SeriesMap::new();
+        let numbers = [1, 2, 255, 256, 257, 70_000];
+        for number in numbers {
+            let labels = Labels::new(&[("n", number.to_string())]).unwrap();
+            let key = labels.key();
+            map.get_or_insert(key, || Arc::new(MemSeries::new(number, key, labels)));
+        }
+        let found = |asked: &[u64]| {
+            let mut found = Vec::new();
+            map.by_refs(asked, &mut found);
+            found.iter().map(|series| series.series).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            found(&[0, 1, 3, 255, 256, 512, 70_000]),
+            [1, 255, 256, 70_000]
+        );
+        let gone = map.by_ref(255).unwrap();
+        map.remove(&gone);
+        assert!(map.by_ref(255).is_none());
+        assert_eq!(found(&numbers), [1, 2, 256, 257, 70_000]);
+        map.remove(&map.by_ref(70_000).unwrap());
+        map.shrink();
+        let mut all = Vec::new();
+        map.for_each(|series| all.push(series.series));
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 256, 257]);
     }
 }

@@ -71,15 +71,15 @@ impl HeadView {
     fn matching(&self, matchers: &[Matcher]) -> Vec<Arc<MemSeries>> {
         let inner = self.head.inner();
         let candidates = inner.postings.read().candidates(matchers);
-        candidates
-            .series
-            .iter()
-            .filter_map(|series| inner.series.by_ref(*series))
-            .filter(|series| {
+        let mut matching = Vec::with_capacity(candidates.series.len());
+        inner.series.by_refs(&candidates.series, &mut matching);
+        if !candidates.unchecked.is_empty() {
+            matching.retain(|series| {
                 let mut unchecked = candidates.unchecked.iter();
                 unchecked.all(|matcher| matcher.matches(series.labels.value(&matcher.name)))
-            })
-            .collect()
+            });
+        }
+        matching
     }
 
     fn is_outside(&self, interval: Interval) -> bool {
@@ -117,7 +117,11 @@ impl Queryable for HeadView {
             }
             found.push(series);
         }
-        Ok(Box::new(VecSeriesSet::new(found, Vec::new())))
+        let mut found = VecSeriesSet::unsorted(found);
+        if !hints.any_order {
+            found.sort();
+        }
+        Ok(Box::new(found))
     }
 
     fn label_names(

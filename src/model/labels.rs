@@ -289,8 +289,51 @@ impl PartialOrd for Labels {
 /// Prometheus' `labels.Compare`: pair by pair, name before value; a prefix sorts first.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (left, right) = (self.0.as_bytes(), other.0.as_bytes());
+        let differ = n_common(left, right);
+        let (Some(left_byte), Some(right_byte)) = (left.get(differ), right.get(differ)) else {
+            return left.len().cmp(&right.len());
+        };
+        // The texts before the one with the first difference have equal lengths: only these are walked.
+        let mut start = 0;
+        loop {
+            let mut len = 0usize;
+            let mut shift = 0u32;
+            let mut text = start;
+            while let Some(digit) = left.get(text) {
+                len |= usize::from(digit & 0x3f).wrapping_shl(shift);
+                shift = shift.wrapping_add(6);
+                text += 1;
+                if digit & 0x40 == 0 {
+                    break;
+                }
+            }
+            if differ < text {
+                // Two lengths: at least one text is longer, so the bytes alone do not decide.
+                let texts = [&self.0, &other.0].map(|all| {
+                    let rest = all.get(start..).and_then(take_text);
+                    rest.map(|(text, _)| text)
+                });
+                return texts[0].cmp(&texts[1]);
+            }
+            start = text.saturating_add(len);
+            if differ < start {
+                return left_byte.cmp(right_byte);
+            }
+        }
     }
+}
+
+/// How many bytes at the start are the same.
+fn n_common(left: &[u8], right: &[u8]) -> usize {
+    let (left_words, right_words) = (left.chunks_exact(8), right.chunks_exact(8));
+    let same_words = left_words
+        .zip(right_words)
+        .take_while(|(left, right)| left == right)
+        .count();
+    let from = same_words * 8;
+    let rest = left.iter().skip(from).zip(right.iter().skip(from));
+    from + rest.take_while(|(left, right)| left == right).count()
 }
 
 /// `{__name__="up", job="node"}`, as Prometheus logs label sets.
@@ -474,6 +517,36 @@ mod tests {
         assert!(labels(&[("a", "1")]) < labels(&[("a", "1"), ("b", "1")]));
         assert!(labels(&[("a", "10")]) < labels(&[("a", "2")]));
         assert!(labels(&[("aa", "1")]) > labels(&[("a", "2")]));
+    }
+
+    #[test]
+    fn the_order_is_that_of_names_and_values_one_by_one() {
+        let texts = [
+            "a",
+            "b",
+            "aa",
+            "ab",
+            "é",
+            "z",
+            &"a".repeat(70),
+            &"a".repeat(5000),
+        ];
+        let mut sets = vec![Labels::empty()];
+        for name in texts {
+            for value in texts {
+                sets.push(labels(&[(name, value)]));
+                sets.push(labels(&[("a0", "same"), (name, value), ("zz", value)]));
+            }
+        }
+        for left in &sets {
+            for right in &sets {
+                assert_eq!(
+                    left.cmp(right),
+                    left.iter().cmp(right.iter()),
+                    "{left} {right}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -374,6 +374,9 @@ fn evaluate(
 /// that live shortly do not take room for every step.
 const CELLS_PER_SLICE: usize = 4 << 20;
 
+/// Series that are folded into groups leave fewer cells than series: about so many times fewer.
+const SERIES_PER_GROUP: usize = 16;
+
 /// A slice has at least this many steps, for every slice decodes its chunks anew.
 const STEPS_PER_SLICE_MIN: usize = 32;
 
@@ -385,7 +388,11 @@ fn evaluate_range(
     let n_series: usize = evaluator
         .selected
         .iter()
-        .map(|selected| selected.series.len())
+        .zip(&plan.selectors)
+        .map(|(selected, selector)| match selector.is_folded {
+            true => selected.series.len() / SERIES_PER_GROUP,
+            false => selected.series.len(),
+        })
         .sum();
     let steps = (CELLS_PER_SLICE / n_series.max(1)).max(STEPS_PER_SLICE_MIN);
     let mut matrix = finish::Matrix::new(&evaluator.budget, &evaluator.answer);

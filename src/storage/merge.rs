@@ -86,12 +86,25 @@ pub fn merge_label_lists(answers: Vec<LabelAnswer>, limit: usize) -> LabelAnswer
     merged
 }
 
-/// One set in label order; chunks of a series from several sets are joined, sorted by time, equal chunks once.
+/// One set; chunks of a series from several sets are joined, sorted by time, equal chunks once. It is in label order
+/// unless all series come from one set that is not.
 pub fn merge_series_sets(mut sets: Vec<Box<dyn SeriesSet>>, limit: usize) -> Box<dyn SeriesSet> {
     if sets.len() == 1
         && let Some(only) = sets.pop()
     {
         return only;
+    }
+    let mut full = sets.iter().enumerate().filter(|(_, set)| !set.is_empty());
+    if let (Some((only, _)), None) = (full.next(), full.next()) {
+        // Warnings are complete once the end was seen.
+        let others = (0..sets.len()).filter(|other| *other != only);
+        for other in others {
+            sets.get_mut(other).and_then(|set| set.next());
+        }
+        return Box::new(OnlySeriesSet { sets, only });
+    }
+    for set in &mut sets {
+        set.sort();
     }
     let mut merged = MergedSeriesSet {
         sets,
@@ -104,6 +117,31 @@ pub fn merge_series_sets(mut sets: Vec<Box<dyn SeriesSet>>, limit: usize) -> Box
         merged.advance(position);
     }
     Box::new(merged)
+}
+
+/// Several sets of which all but one are empty.
+struct OnlySeriesSet {
+    sets: Vec<Box<dyn SeriesSet>>,
+    only: usize,
+}
+
+impl SeriesSet for OnlySeriesSet {
+    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
+        self.sets.get_mut(self.only)?.next()
+    }
+
+    fn sort(&mut self) {
+        if let Some(only) = self.sets.get_mut(self.only) {
+            only.sort();
+        }
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        self.sets
+            .iter_mut()
+            .flat_map(|set| set.warnings())
+            .collect()
+    }
 }
 
 struct MergedSeriesSet {
@@ -196,6 +234,10 @@ impl SeriesSet for MergedSeriesSet {
         Some(Ok(series))
     }
 
+    fn is_empty(&self) -> bool {
+        self.heap.is_empty() && self.failed.is_none()
+    }
+
     fn warnings(&mut self) -> Vec<String> {
         self.sets
             .iter_mut()
@@ -261,6 +303,27 @@ mod tests {
             names_and_times(merge_series_sets(vec![left, right], 0)),
             expect
         );
+    }
+
+    #[test]
+    fn a_set_in_any_order_is_sorted_only_where_it_meets_another() {
+        let unsorted = || {
+            let series = vec![series("b", &[(0, 1)]), series("a", &[(0, 1)])];
+            Box::new(VecSeriesSet::unsorted(series)) as Box<dyn SeriesSet>
+        };
+        let names = |sets| {
+            let found = names_and_times(merge_series_sets(sets, 0));
+            found.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(vec![set(Vec::new()), unsorted()]), ["b", "a"]);
+        let other = set(vec![series("a", &[(2, 3)])]);
+        assert_eq!(names(vec![unsorted(), other]), ["a", "b"]);
+        let mut merged = merge_series_sets(vec![unsorted(), set(Vec::new())], 0);
+        merged.sort();
+        assert_eq!(names_and_times(merged)[0].0, "a");
+        let mut merged = merge_series_sets(vec![unsorted(), set(Vec::new())], 0);
+        while merged.next().is_some() {}
+        assert_eq!(merged.warnings(), ["slow"]);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct SelectHints {
     pub skip_chunks: bool,
     /// At most this many series; zero means all.
     pub limit: usize,
+    /// Series may come in any order, until somebody calls [`SeriesSet::sort`].
+    pub any_order: bool,
     /// Distance of evaluations; zero for an instant query.
     pub step_ms: i64,
     /// Length of the range selector; zero for none.
@@ -75,6 +77,7 @@ impl SelectHints {
             interval,
             skip_chunks: false,
             limit: 0,
+            any_order: false,
             step_ms: 0,
             range_ms: 0,
             func: String::new(),
@@ -114,10 +117,18 @@ pub struct LabelAnswer {
     pub warnings: Vec<String>,
 }
 
-/// Series in label order, each label set once.
+/// Series in label order, unless [`SelectHints::any_order`] allowed another; each label set once.
 pub trait SeriesSet: Send {
     /// The next series, or the end.
     fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>>;
+
+    /// Puts the series in label order; called before the first `next` or not at all.
+    fn sort(&mut self) {}
+
+    /// Is it known that there are no series?
+    fn is_empty(&self) -> bool {
+        false
+    }
 
     /// What went wrong without ending the answer; complete once `next` has returned `None`.
     fn warnings(&mut self) -> Vec<String> {
@@ -159,11 +170,18 @@ pub struct VecSeriesSet {
 
 impl VecSeriesSet {
     /// Sorts by labels; the labels must be unique.
-    pub fn new(mut series: Vec<ChunkSeries>, warnings: Vec<String>) -> Self {
-        series.sort_by(|left, right| left.labels.cmp(&right.labels));
+    pub fn new(series: Vec<ChunkSeries>, warnings: Vec<String>) -> Self {
+        let mut set = Self::unsorted(series);
+        set.sort();
+        set.warnings = warnings;
+        set
+    }
+
+    /// In the order given; for askers who allow any. The labels must be unique.
+    pub fn unsorted(series: Vec<ChunkSeries>) -> Self {
         Self {
             series: series.into_iter(),
-            warnings,
+            warnings: Vec::new(),
         }
     }
 }
@@ -171,6 +189,16 @@ impl VecSeriesSet {
 impl SeriesSet for VecSeriesSet {
     fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
         self.series.next().map(Ok)
+    }
+
+    fn sort(&mut self) {
+        let mut series: Vec<ChunkSeries> = std::mem::take(&mut self.series).collect();
+        series.sort_by(|left, right| left.labels.cmp(&right.labels));
+        self.series = series.into_iter();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.series.len() == 0
     }
 
     fn warnings(&mut self) -> Vec<String> {

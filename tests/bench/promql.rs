@@ -113,37 +113,39 @@ fn main() {
     let queryable: Arc<dyn Queryable> = Arc::new(counters());
     let pool = Pool::new("query", 2, 16).unwrap();
     let engines = [
-        ("one thread", Engine::new(EngineSettings::default(), None)),
-        (
-            "with a pool of two",
-            Engine::new(EngineSettings::default(), Some(pool.clone())),
-        ),
+        ("plain, one thread", true, None),
+        ("one thread", false, None),
+        ("with a pool of two", false, Some(pool.clone())),
     ];
     let end = (N_SAMPLES - 1) * SCRAPE_MS;
     let start = end - 119 * 60_000;
     for query in [
+        "requests_total",
+        "rate(requests_total[5m])",
         "sum by (job) (rate(requests_total[5m]))",
         "sum by (job) (requests_total)",
+        "count(requests_total)",
         "max_over_time(requests_total[5m])",
+        "quantile by (job) (0.9, requests_total)",
         "requests_total / on (job, instance) requests_total",
         "topk(5, rate(requests_total[5m]))",
+        "max_over_time(sum(rate(requests_total[2m]))[5m:30s])",
         "histogram_quantile(0.9, label_replace(requests_total, \"le\", \"$1\", \"instance\", \".*\\\\.(.*):.*\"))",
     ] {
-        for (name, engine) in &engines {
+        for (name, is_plain, pool) in &engines {
+            let engine = Engine::new(EngineSettings::default(), pool.clone());
             let begin = Instant::now();
             let mut best = f64::INFINITY;
             let mut n_points = 0;
             let mut n_read = 0;
             while begin.elapsed() < MEASURED {
                 let started = Instant::now();
-                let output = engine.range(
-                    Arc::clone(&queryable),
-                    query,
-                    start,
-                    end,
-                    60_000,
-                    &QueryOptions::default(),
-                );
+                let options = QueryOptions {
+                    plain_plan: *is_plain,
+                    ..QueryOptions::default()
+                };
+                let output =
+                    engine.range(Arc::clone(&queryable), query, start, end, 60_000, &options);
                 best = best.min(started.elapsed().as_secs_f64());
                 let output = output.unwrap();
                 n_read = output.stats.samples_read;

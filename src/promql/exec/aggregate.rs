@@ -354,11 +354,17 @@ impl<F: Fold> Folding<F> {
             self.histograms.add(slots, from, &head.labels, row);
             return;
         }
-        for (step, v) in row.iter() {
-            match &mut slots[step] {
-                Some(fold) => fold.add(v),
-                empty => *empty = Some(F::first(v)),
-            }
+        let add = |slot: &mut Option<F>, v: f64| match slot {
+            Some(fold) => fold.add(v),
+            empty => *empty = Some(F::first(v)),
+        };
+        if row.is_all_floats() {
+            slots
+                .iter_mut()
+                .zip(row.values)
+                .for_each(|(slot, v)| add(slot, *v));
+        } else {
+            row.iter().for_each(|(step, v)| add(&mut slots[step], v));
         }
     }
 

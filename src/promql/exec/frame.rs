@@ -17,7 +17,7 @@ use crate::promql::memory::{Hold, Share};
 use crate::promql::value::PointValue;
 
 /// Bits of one word of a presence bitmap.
-const WORD_BITS: usize = u64::BITS as usize;
+pub(crate) const WORD_BITS: usize = u64::BITS as usize;
 
 /// Cells of a row that are booked as a sample even when they are empty, for they take memory.
 const CELLS_PER_SAMPLE: usize = 4;
@@ -122,6 +122,11 @@ impl<'a> Row<'a> {
 
     fn histogram_entry(&self, i: usize) -> Option<&'a Arc<Histogram>> {
         self.histograms.and_then(|column| column[i].as_ref())
+    }
+
+    /// Has every step a float?
+    pub(crate) fn is_all_floats(&self) -> bool {
+        self.histograms.is_none() && self.count() == self.values.len()
     }
 
     /// May there be histograms? False is certain.

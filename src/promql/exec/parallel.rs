@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::model::Interval;
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head};
-use crate::promql::exec::source::{Samples, Selected};
+use crate::promql::exec::source::{Reach, Samples, Selected};
 use crate::promql::limits::QueryError;
 
 /// Series that one thread takes at a time.
@@ -30,7 +29,7 @@ pub(crate) trait SeriesWork: Send + Sync + 'static {
     type State: Default;
 
     /// From when to when samples matter: of other chunks nothing is decoded.
-    fn reach(&self) -> Interval;
+    fn reach(&self) -> Reach;
 
     /// Adds what comes of one series, which has samples, to `out`.
     fn series(

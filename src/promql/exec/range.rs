@@ -13,7 +13,7 @@ use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head, RowMut, ones};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
-use crate::promql::exec::source::Samples;
+use crate::promql::exec::source::{Reach, Samples};
 use crate::promql::functions::rate::Falls;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::xrate::Extended;
@@ -56,18 +56,23 @@ pub(crate) struct Place {
 }
 
 impl Slide {
-    /// The edges of what all windows see.
-    fn reach(&self) -> Interval {
-        let end = |i: usize| self.at.unwrap_or_else(|| self.grid.time(i));
-        let (first, last) = (end(0), end(self.grid.n.saturating_sub(1)));
-        Interval {
-            min: first
-                .saturating_sub(self.offset_ms)
+    /// What the windows see.
+    fn reach(&self) -> Reach {
+        let end = self.at.unwrap_or(self.grid.start);
+        let end = end.saturating_sub(self.offset_ms);
+        let first = Interval {
+            min: end
                 .saturating_sub(self.range_ms)
                 .saturating_sub(self.before_ms),
-            max: last
-                .saturating_sub(self.offset_ms)
-                .saturating_add(self.after_ms),
+            max: end.saturating_add(self.after_ms),
+        };
+        match self.at {
+            Some(_) => Reach::of(first),
+            None => Reach {
+                first,
+                step_ms: self.grid.step_ms,
+                n: self.grid.n,
+            },
         }
     }
 
@@ -166,6 +171,9 @@ impl Slide {
 
 /// Samples in windows before somebody asks whether to go on.
 const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 13;
+
+/// Windows of fewer samples are not booked: what they lie in is decoded anyway, and threads that book wait for each other.
+const WIDE_WINDOW: usize = 1 << 10;
 
 /// A range function with its scalar arguments.
 pub(crate) struct Job {
@@ -345,10 +353,10 @@ impl Evaluator {
 impl SeriesWork for Job {
     type State = Scratch;
 
-    fn reach(&self) -> Interval {
+    fn reach(&self) -> Reach {
         if self.func.reaches_back() {
             // Where a series begins matters to these.
-            return Interval::ALL;
+            return Reach::of(Interval::ALL);
         }
         self.slide.reach()
     }
@@ -397,8 +405,10 @@ impl SeriesWork for Job {
                 .windows(samples, slide.grid, |step| slide.edges(step));
         }
         scratch.living = living;
-        evaluator.budget.take(widest)?;
-        evaluator.budget.give(widest);
+        if widest >= WIDE_WINDOW {
+            evaluator.budget.take(widest)?;
+            evaluator.budget.give(widest);
+        }
         out.settle_last()?;
         if is_rate {
             evaluator.note_counter(&labels, self.span);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::model::{Interval, is_stale};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Frame, Head, RowMut};
+use crate::promql::exec::frame::{Frame, Head, RowMut, WORD_BITS};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
-use crate::promql::exec::source::Samples;
+use crate::promql::exec::source::{Reach, Samples};
 use crate::promql::functions::mixed::Remarks;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::{extended, native_rate};
@@ -56,9 +56,8 @@ impl Look {
         if self.leaf.extend != Some(Extend::Smoothed) {
             return (at.saturating_sub(self.lookback_ms), at);
         }
-        let reach = self.reach();
         let to = at.saturating_add(self.lookback_ms);
-        (to.saturating_sub(reach.max.saturating_sub(reach.min)), to)
+        (to.saturating_sub(self.reach().length_ms()), to)
     }
 }
 
@@ -97,16 +96,23 @@ impl Evaluator {
 impl SeriesWork for Look {
     type State = ();
 
-    fn reach(&self) -> Interval {
+    fn reach(&self) -> Reach {
         let after = match self.leaf.extend {
             Some(Extend::Smoothed) => self.lookback_ms,
             Some(Extend::Anchored) | None => 0,
         };
-        Interval {
-            min: self.time(0).saturating_sub(self.lookback_ms),
-            max: self
-                .time(self.grid.n.saturating_sub(1))
-                .saturating_add(after),
+        let at = self.time(0);
+        let first = Interval {
+            min: at.saturating_sub(self.lookback_ms),
+            max: at.saturating_add(after),
+        };
+        match self.leaf.at {
+            Some(_) => Reach::of(first),
+            None => Reach {
+                first,
+                step_ms: self.grid.step_ms,
+                n: self.grid.n,
+            },
         }
     }
 
@@ -145,6 +151,9 @@ impl SeriesWork for Look {
 
 /// The newest sample at or before each step, unless it is too old or says the series ended.
 pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u64 {
+    if samples.ht.is_empty() && look.show == Show::Value && look.grid.n > 1 {
+        return newest_floats(samples, look, row);
+    }
     let (mut floats, mut histograms) = (Passed(0), Passed(0));
     let mut n = 0;
     if look.grid.n == 1 {
@@ -187,6 +196,38 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
                 },
             );
         }
+    }
+    n
+}
+
+/// The same for the commonest case by far: many steps, and floats only.
+fn newest_floats(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u64 {
+    let step_ms = if look.leaf.at.is_some() {
+        0
+    } else {
+        look.grid.step_ms
+    };
+    let mut at = look.time(0);
+    let (mut passed, mut n) = (0, 0);
+    let (mut t, mut v, mut is_living) = (i64::MIN, 0.0, false);
+    for (steps, word) in row.values.chunks_mut(WORD_BITS).zip(&mut *row.present) {
+        let mut bits = 0;
+        for (bit, slot) in steps.iter_mut().enumerate() {
+            if passed < samples.t.len() && samples.t[passed] <= at {
+                while passed < samples.t.len() && samples.t[passed] <= at {
+                    passed += 1;
+                }
+                t = samples.t[passed - 1];
+                v = samples.v[passed - 1];
+                is_living = !is_stale(v);
+            }
+            *slot = v;
+            let is_there = is_living && t > at.saturating_sub(look.lookback_ms);
+            bits |= u64::from(is_there) << bit;
+            at = at.saturating_add(step_ms);
+        }
+        *word = bits;
+        n += u64::from(bits.count_ones());
     }
     n
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use crate::chunk::{
-    decode_floats, decode_floats_with_starts, decode_histograms, decode_histograms_with_starts,
-    has_start_times, n_samples,
+    decode_floats_until, decode_floats_with_starts, decode_histograms,
+    decode_histograms_with_starts, has_start_times, n_samples,
 };
 use crate::model::{Encoding, Histogram, Interval, Labels, Matcher, ResetHint, is_stale};
 use crate::promql::annotations::Annotations;
@@ -44,7 +44,7 @@ pub(crate) struct Series {
 /// What one selector found.
 #[derive(Debug)]
 pub(crate) struct Selected {
-    /// In label order.
+    /// In the order of the storage.
     pub(crate) series: Vec<Series>,
     /// Chunks of all of them.
     pub(crate) n_chunks: u64,
@@ -97,6 +97,7 @@ pub(crate) fn select_all(
             step_ms,
             range_ms: selector.range_ms,
             func: selector.func.to_owned(),
+            any_order: true,
             cancel: budget.cancel().clone(),
             ..SelectHints::new(selector.interval)
         };
@@ -198,6 +199,11 @@ pub(crate) fn select(
 }
 
 impl Selected {
+    /// Times that matter.
+    pub(crate) fn interval(&self) -> Interval {
+        self.interval
+    }
+
     /// Encoded bytes of all chunks.
     pub(crate) fn n_bytes(&self) -> u64 {
         self.n_bytes
@@ -213,16 +219,15 @@ impl Selected {
         &'a self,
         series: &'a Series,
         scratch: &'a mut Samples,
-        reach: Interval,
+        reach: Reach,
     ) -> Result<&'a Samples, QueryError> {
-        let interval = self.interval;
         if self.is_shared {
             let decoded = series.decoded.get_or_init(|| {
                 let mut samples = Samples {
                     memory: self.memory.sibling(),
                     ..Samples::default()
                 };
-                series.decode(interval, &mut samples)?;
+                series.decode(Reach::of(self.interval), &mut samples)?;
                 self.memory.absorb(&samples.memory);
                 Ok(Arc::new(samples))
             });
@@ -231,18 +236,56 @@ impl Selected {
                 Err(error) => Err(error.clone()),
             };
         }
-        let interval = Interval {
-            min: interval.min.max(reach.min),
-            max: interval.max.min(reach.max),
-        };
-        series.decode(interval, scratch)?;
+        series.decode(reach, scratch)?;
         Ok(scratch)
+    }
+}
+
+/// Times that matter: intervals of the same length at equal distances.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    /// The first of them, both ends included.
+    pub(crate) first: Interval,
+    /// From one to the next.
+    pub(crate) step_ms: i64,
+    /// How many.
+    pub(crate) n: usize,
+}
+
+impl Reach {
+    /// One interval.
+    pub(crate) fn of(interval: Interval) -> Self {
+        Self {
+            first: interval,
+            step_ms: 1,
+            n: 1,
+        }
+    }
+
+    /// From the first time that matters to the last.
+    pub(crate) fn length_ms(&self) -> i64 {
+        let steps = i64::try_from(self.n.saturating_sub(1)).unwrap_or(i64::MAX);
+        let length = self.first.max.saturating_sub(self.first.min);
+        length.saturating_add(steps.saturating_mul(self.step_ms))
+    }
+
+    /// The last time that may matter of a chunk between `min` and `max`; `None` where it lies in a gap.
+    fn last_within(&self, min: i64, max: i64) -> Option<i64> {
+        let steps_max = i64::try_from(self.n.checked_sub(1)?).unwrap_or(i64::MAX);
+        if max < self.first.min {
+            return None;
+        }
+        // The last interval that begins in time is the one that ends last.
+        let n_steps = max.saturating_sub(self.first.min) / self.step_ms.max(1);
+        let later_ms = n_steps.min(steps_max).saturating_mul(self.step_ms);
+        let end = self.first.max.saturating_add(later_ms);
+        (min <= end).then_some(end)
     }
 }
 
 impl Series {
     /// About how much memory [`Self::decode`] takes: exact for floats, a guess for histograms.
-    fn n_bytes_decoded(&self, interval: Interval) -> usize {
+    fn n_bytes_decoded(&self, reach: Reach) -> usize {
         let sample_bytes = |encoding: Encoding| {
             if encoding.has_histograms() {
                 size_of::<i64>() + size_of::<Arc<Histogram>>() + size_of::<Histogram>()
@@ -250,13 +293,8 @@ impl Series {
                 size_of::<i64>() + size_of::<f64>()
             }
         };
-        let read = self.chunks.iter().filter(|chunk| {
-            let reach = Interval {
-                min: chunk.min_t,
-                max: chunk.max_t,
-            };
-            reach.overlaps(&interval)
-        });
+        let chunks = self.chunks.iter();
+        let read = chunks.filter(|chunk| reach.last_within(chunk.min_t, chunk.max_t).is_some());
         read.map(|chunk| {
             let promised = n_samples(chunk.encoding, &chunk.data).unwrap_or(0);
             // A sample takes two bits at least, whatever a damaged header says.
@@ -265,29 +303,30 @@ impl Series {
         .sum()
     }
 
-    /// Decodes the chunks that touch `interval`; of samples with the same time the first chunk's stays.
-    fn decode(&self, interval: Interval, out: &mut Samples) -> Result<(), QueryError> {
+    /// Decodes the chunks that `reach` touches; of samples with the same time the first chunk's stays.
+    fn decode(&self, reach: Reach, out: &mut Samples) -> Result<(), QueryError> {
         out.clear();
         if self
             .chunks
             .iter()
             .any(|chunk| has_start_times(chunk.encoding, &chunk.data))
         {
-            return self.decode_with_starts(interval, out);
+            return self.decode_with_starts(reach, out);
         }
-        let mut n_bytes = self.n_bytes_decoded(interval);
+        let mut n_bytes = self.n_bytes_decoded(reach);
         out.memory.grow_to(n_bytes)?;
         for (i, chunk) in self.chunks.iter().enumerate() {
             if i % CHUNKS_BETWEEN_CHECKS == CHUNKS_BETWEEN_CHECKS - 1 {
                 out.memory.check()?;
             }
-            let reach = Interval {
-                min: chunk.min_t,
-                max: chunk.max_t,
-            };
-            if !reach.overlaps(&interval) {
+            let Some(until) = reach.last_within(chunk.min_t, chunk.max_t) else {
                 continue;
-            }
+            };
+            let until = if chunk.max_t <= until {
+                i64::MAX
+            } else {
+                until
+            };
             let damaged = |error| QueryError::Storage(format!("series {}: {error}", self.labels));
             if chunk.encoding.has_histograms() {
                 let from = out.ht.len();
@@ -300,7 +339,8 @@ impl Series {
                 }
             } else {
                 let from = out.t.len();
-                decode_floats(chunk.encoding, &chunk.data, &mut out.t, &mut out.v)
+                let columns = (&mut out.t, &mut out.v);
+                decode_floats_until(chunk.encoding, &chunk.data, until, columns)
                     .map_err(damaged)?;
                 if !joins(&out.t, from) {
                     interleave(&mut out.t, &mut out.v, from, |_| ());
@@ -311,16 +351,12 @@ impl Series {
     }
 
     /// The same where chunks say since when samples count.
-    fn decode_with_starts(&self, interval: Interval, out: &mut Samples) -> Result<(), QueryError> {
+    fn decode_with_starts(&self, reach: Reach, out: &mut Samples) -> Result<(), QueryError> {
         // A start time is as long as a time, and a sample takes more than that already.
-        let mut n_bytes = self.n_bytes_decoded(interval).saturating_mul(2);
+        let mut n_bytes = self.n_bytes_decoded(reach).saturating_mul(2);
         out.memory.grow_to(n_bytes)?;
         for chunk in &self.chunks {
-            let reach = Interval {
-                min: chunk.min_t,
-                max: chunk.max_t,
-            };
-            if !reach.overlaps(&interval) {
+            if reach.last_within(chunk.min_t, chunk.max_t).is_none() {
                 continue;
             }
             let damaged = |error| QueryError::Storage(format!("series {}: {error}", self.labels));
@@ -496,6 +532,30 @@ fn interleave_with_starts<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_in_gaps_between_windows_are_known() {
+        let reach = Reach {
+            first: Interval { min: 100, max: 110 },
+            step_ms: 50,
+            n: 3,
+        };
+        for (chunk, expect) in [
+            ((0, 99), None),
+            ((0, 100), Some(110)),
+            ((105, 149), Some(110)),
+            ((111, 149), None),
+            ((111, 150), Some(160)),
+            ((0, 1_000), Some(210)),
+            ((210, 1_000), Some(210)),
+            ((211, 1_000), None),
+        ] {
+            assert_eq!(reach.last_within(chunk.0, chunk.1), expect, "{chunk:?}");
+        }
+        assert_eq!(Reach { n: 0, ..reach }.last_within(0, 1_000), None);
+        let all = Reach::of(Interval::ALL);
+        assert_eq!(all.last_within(i64::MIN, i64::MAX), Some(i64::MAX));
+    }
 
     #[test]
     fn of_overlapping_chunks_the_first_wins() {

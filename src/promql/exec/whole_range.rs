@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::model::{Histogram, Interval, ResetHint, Sample};
+use crate::model::{Histogram, ResetHint, Sample};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::booking::Booking;
 use crate::promql::exec::finish::{sort_matrix, without_metric};
 use crate::promql::exec::frame::{Cell, Head};
-use crate::promql::exec::source::Samples;
+use crate::promql::exec::source::{Reach, Samples};
 use crate::promql::functions::{RangeFn, extended};
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::Extend;
@@ -80,7 +80,8 @@ impl Evaluator {
                 for series in selected.iter().flat_map(|selected| &selected.series) {
                     self.budget.check()?;
                     let Some(selected) = selected else { break };
-                    let samples = selected.samples(series, &mut scratch, Interval::ALL)?;
+                    let samples =
+                        selected.samples(series, &mut scratch, Reach::of(selected.interval()))?;
                     add(Head::new(series.labels.clone()), samples)?;
                 }
             }

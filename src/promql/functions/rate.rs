@@ -13,6 +13,8 @@ pub(crate) struct Falls {
     at: Vec<(usize, f64)>,
     /// How many of them lie before any window still to come.
     passed: usize,
+    /// How the last window was carried on.
+    carry: Option<(Lie, Carry)>,
 }
 
 impl Falls {
@@ -55,34 +57,85 @@ pub(crate) fn extrapolated(
     is_rate: bool,
 ) -> Option<f64> {
     let ((first_t, first), (last_t, last)) = w.ends()?;
-    let is_counter = falls.is_some();
     let mut value = last - first;
-    if let Some(falls) = falls {
-        value = falls.restore(value, w);
+    let lie = Lie {
+        to_start_ms: first_t - w.start,
+        to_end_ms: w.end - last_t,
+        sampled_ms: last_t - first_t,
+        n: w.t.len(),
+        is_rate,
+    };
+    let Some(falls) = falls else {
+        return Some(value * Carry::of(&lie).factor);
+    };
+    value = falls.restore(value, w);
+    if falls.carry.as_ref().is_none_or(|(known, _)| *known != lie) {
+        falls.carry = Some((lie, Carry::of(&lie)));
     }
-    let mut to_start = (first_t - w.start) as f64 / 1000.0;
-    let mut to_end = (w.end - last_t) as f64 / 1000.0;
-    let sampled = (last_t - first_t) as f64 / 1000.0;
-    let between = sampled / (w.t.len() - 1) as f64;
-    let threshold = between * 1.1;
-    if to_start >= threshold {
-        to_start = between / 2.0;
-    }
-    if is_counter && value > 0.0 && first >= 0.0 {
+    let (_, carry) = falls.carry.as_ref()?;
+    // Where it began at or above what it gained, zero lies further back than it was sampled.
+    let is_far_from_zero = first >= value && carry.sampled >= carry.to_start;
+    if value > 0.0 && first >= 0.0 && !is_far_from_zero {
         // A counter does not go below zero, so do not carry it on to before it was zero.
-        let to_zero = sampled * (first / value);
-        if to_zero < to_start {
-            to_start = to_zero;
+        let to_zero = carry.sampled * (first / value);
+        if to_zero < carry.to_start {
+            return Some(value * carry.factor_from(&lie, to_zero));
         }
     }
-    if to_end >= threshold {
-        to_end = between / 2.0;
+    Some(value * carry.factor)
+}
+
+/// How samples lie in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lie {
+    to_start_ms: i64,
+    to_end_ms: i64,
+    sampled_ms: i64,
+    n: usize,
+    is_rate: bool,
+}
+
+/// How far a change is carried on; the same for windows in which samples lie the same, and those are many.
+#[derive(Debug, Clone, Copy)]
+struct Carry {
+    sampled: f64,
+    to_start: f64,
+    to_end: f64,
+    factor: f64,
+}
+
+impl Carry {
+    fn of(lie: &Lie) -> Self {
+        let mut to_start = lie.to_start_ms as f64 / 1000.0;
+        let mut to_end = lie.to_end_ms as f64 / 1000.0;
+        let sampled = lie.sampled_ms as f64 / 1000.0;
+        let between = sampled / (lie.n - 1) as f64;
+        let threshold = between * 1.1;
+        if to_start >= threshold {
+            to_start = between / 2.0;
+        }
+        if to_end >= threshold {
+            to_end = between / 2.0;
+        }
+        let mut carry = Self {
+            sampled,
+            to_start,
+            to_end,
+            factor: 0.0,
+        };
+        carry.factor = carry.factor_from(lie, to_start);
+        carry
     }
-    let mut factor = (sampled + to_start + to_end) / sampled;
-    if is_rate {
-        factor /= w.range_seconds();
+
+    fn factor_from(&self, lie: &Lie, to_start: f64) -> f64 {
+        let factor = (self.sampled + to_start + self.to_end) / self.sampled;
+        if lie.is_rate {
+            let range_ms = lie.to_start_ms + lie.sampled_ms + lie.to_end_ms;
+            factor / (range_ms as f64 / 1000.0)
+        } else {
+            factor
+        }
     }
-    Some(value * factor)
 }
 
 /// The change between the last two samples; per second and with falls restored for `is_counter`.

@@ -72,6 +72,7 @@ impl Builder<'_> {
             range_ms: 0,
             n_leaves: 1,
             span,
+            is_folded: false,
         });
         Ok(Leaf {
             selector: self.selectors.len() - 1,

@@ -67,6 +67,8 @@ pub(crate) struct Selector {
     pub(crate) range_ms: i64,
     /// How many leaves read it: more than one share what is decoded.
     pub(crate) n_leaves: usize,
+    /// Every leaf that reads it is folded into groups as it is computed.
+    pub(crate) is_folded: bool,
     /// Where the first of them stands.
     pub(crate) span: Span,
 }
@@ -306,6 +308,6 @@ pub(crate) fn plan(expr: &Expr, context: &PlanContext) -> Result<Plan, QueryErro
     stats::leave_buckets_out(&mut plan.root);
     hints::bound_selectors(&mut plan, context);
     common::share_selectors(&mut plan);
-    fuse::fuse_aggregations(&mut plan.root);
+    fuse::fuse_aggregations(&mut plan);
     Ok(plan)
 }

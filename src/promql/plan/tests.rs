@@ -145,7 +145,7 @@ fn selectors_for_the_same_series_at_the_same_time_are_one() {
 fn aggregations_of_series_as_they_are_computed_are_fused() {
     let mut plan =
         built("sum by (job) (rate(g[5m])) + topk(1, count(g)) / max(sum_over_time(g[1m:]) + g)");
-    fuse::fuse_aggregations(&mut plan.root);
+    fuse::fuse_aggregations(&mut plan);
     let text = plan.to_string();
     let aggregates: Vec<&str> = text
         .lines()
@@ -161,6 +161,8 @@ fn aggregations_of_series_as_they_are_computed_are_fused() {
             "aggregate max: vector",
         ]
     );
+    let folded: Vec<bool> = plan.selectors.iter().map(|s| s.is_folded).collect();
+    assert_eq!(folded, [true, true, false, false]);
 }
 
 #[test]
