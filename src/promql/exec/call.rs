@@ -301,10 +301,13 @@ impl Evaluator {
     }
 }
 
-/// The selector that `node` is.
+/// The selector that `node` is; times are those of stored samples, which are never smoothed.
 fn selector(node: &Node) -> Option<Leaf> {
     match node {
-        Node::Select(leaf) => Some(*leaf),
+        Node::Select(leaf) => Some(Leaf {
+            extend: None,
+            ..*leaf
+        }),
         Node::Pinned(inner) => selector(inner),
         _ => None,
     }

@@ -96,6 +96,7 @@ impl Job {
         let mut refused = None;
         let n = self.slide.each_mixed(samples, &evaluator.budget, |i, w| {
             widest = widest.max(w.n_samples());
+            refused = refused.take().or_else(|| self.refusal(i));
             let value = match self.of_both(w, &remarks) {
                 Verdict::Value(value) => value,
                 Verdict::OfFloats => {
@@ -103,7 +104,6 @@ impl Job {
                     if floats.t.is_empty() {
                         return;
                     }
-                    refused = refused.take().or_else(|| self.refusal(i));
                     match self.slide.extend {
                         Some(extend) => self.extended(floats, extend, scratch),
                         None => self.general(i, (floats, appeared_t), scratch),
