@@ -54,11 +54,9 @@ impl Evaluator {
                 self.tally.add(n);
                 self.tally.at(grid.start, n);
             }
-            let n_held: usize = histograms.iter().map(|h| h.histogram.n_samples()).sum();
-            booking.add(floats.len() + n_held)?;
-            let n_bytes: usize = histograms.iter().map(|h| h.histogram.n_bytes()).sum();
-            self.answer
-                .add(size_of::<MatrixSeries>() + floats.len() * size_of::<Sample>() + n_bytes)?;
+            let (n_held, n_bytes) = held(&floats, &histograms);
+            booking.add(n_held)?;
+            self.answer.add(n_bytes)?;
             if !floats.is_empty() || !histograms.is_empty() {
                 let labels = if head.drop_name {
                     without_metric(&head.labels)
@@ -145,6 +143,17 @@ fn forget_reset(histogram: &Arc<Histogram>) -> Arc<Histogram> {
         }),
         ResetHint::Unknown | ResetHint::Gauge => Arc::clone(histogram),
     }
+}
+
+/// Samples and bytes of the points of one series; histograms by their size.
+fn held(floats: &[Sample], histograms: &[HistogramPoint]) -> (usize, usize) {
+    let mut n_samples = floats.len();
+    let mut n_bytes = size_of::<MatrixSeries>() + size_of_val(floats);
+    for point in histograms {
+        n_samples += point.histogram.n_samples();
+        n_bytes += point.histogram.n_bytes();
+    }
+    (n_samples, n_bytes)
 }
 
 fn no_histograms(extend: Extend) -> QueryError {
