@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::promql::exec::tests::{Memory, series};
+use crate::promql::testing::{LoadedData, open_memory_store, parse_series};
 use crate::promql::{
     Engine, EngineSettings, ErrorKind, MemoryPool, QueryError, QueryOptions, QueryOutput,
 };
@@ -174,6 +175,26 @@ fn samples_are_counted_at_the_step_they_are_read_for() {
     let plain = engine(&MemoryPool::default(), u64::MAX);
     let output = plain.instant(many(), "few", 0, &QueryOptions::default());
     assert_eq!(output.unwrap().stats.samples_per_step, []);
+}
+
+#[test]
+fn histograms_count_by_their_size_and_their_times_as_one() {
+    let (labels, values) = parse_series("h {{buckets:[1 2] count:3}}x5").unwrap();
+    let mut data = LoadedData::default();
+    data.add_values(&labels, (0, 10_000), &values).unwrap();
+    let store = open_memory_store(&data).unwrap();
+    let engine = engine(&MemoryPool::default(), u64::MAX);
+    for (query, n) in [
+        ("h", 12),
+        ("last_over_time(h[1m])", 72),
+        ("timestamp(h)", 1),
+        ("start_timestamp(h)", 1),
+        ("histogram_count(h)", 11),
+    ] {
+        let output = engine.instant(Arc::clone(&store), query, 50_000, &QueryOptions::default());
+        let stats = output.unwrap().stats;
+        assert_eq!(stats.total_queryable_samples, n, "{query}");
+    }
 }
 
 #[test]

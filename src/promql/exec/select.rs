@@ -170,14 +170,21 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
         {
             let histogram = &samples.h[position];
             if t > oldest && !histogram.is_stale() {
-                n += histogram.n_samples() as u64;
-                match look.show {
+                // Whoever asks for times is charged for times.
+                n += match look.show {
                     Show::Value | Show::SecondsOfFloats => {
                         row.set_histogram(i, Arc::clone(histogram));
+                        histogram.n_samples() as u64
                     }
-                    Show::Seconds => row.set(i, seconds(t)),
-                    Show::StartSeconds => row.set(i, started(&samples.hst, position)),
-                }
+                    Show::Seconds => {
+                        row.set(i, seconds(t));
+                        1
+                    }
+                    Show::StartSeconds => {
+                        row.set(i, started(&samples.hst, position));
+                        1
+                    }
+                };
             }
             continue;
         }

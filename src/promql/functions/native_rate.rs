@@ -226,7 +226,8 @@ fn change_or_clash(
     said: &mut Said,
 ) -> Result<Histogram, Clash> {
     let is_gauge = |histogram: &Histogram| histogram.reset_hint == ResetHint::Gauge;
-    let mut from = Arc::clone(first);
+    let before_reset;
+    let mut from: &Histogram = first;
     if kind.is_counter {
         said.not_counter = is_gauge(first) || is_gauge(last);
         let second = between.first().unwrap_or(last);
@@ -236,11 +237,12 @@ fn change_or_clash(
             || second.detect_reset(first)
         {
             // Nothing is known of the first but that it was before a reset: its layout does not matter.
-            from = Arc::new(Histogram {
+            before_reset = Histogram {
                 schema: second.schema,
                 custom_bounds: Arc::clone(&second.custom_bounds),
                 ..Histogram::default()
-            });
+            };
+            from = &before_reset;
         }
     }
     let has_custom = from.has_custom_buckets();
@@ -261,7 +263,7 @@ fn change_or_clash(
     }
     let mut change = Histogram::clone(last);
     change.reduce_to(schema);
-    said.sub(&mut change, &from).ok_or(Clash::Between)?;
+    said.sub(&mut change, from).ok_or(Clash::Between)?;
     if kind.is_counter {
         restore(w, from, &mut change, said).ok_or(Clash::Between)?;
     }
@@ -272,9 +274,9 @@ fn change_or_clash(
 
 /// Adds what a counter lost at resets, `from` standing for the first sample. Nothing when exponential and custom buckets
 /// meet.
-fn restore(
-    w: &MixedWindow<'_>,
-    mut from: Arc<Histogram>,
+fn restore<'a>(
+    w: &MixedWindow<'a>,
+    mut from: &'a Histogram,
     change: &mut Histogram,
     said: &mut Said,
 ) -> Option<()> {
@@ -283,10 +285,10 @@ fn restore(
     for now in samples {
         said.overlap |= is_start_overlap(&before, &now);
         if let Either::Histogram(histogram) = now.value {
-            if is_start_reset(&before, &now) || histogram.detect_reset(&from) {
-                said.add(change, &from)?;
+            if is_start_reset(&before, &now) || histogram.detect_reset(from) {
+                said.add(change, from)?;
             }
-            from = Arc::clone(histogram);
+            from = histogram;
         }
         before = now;
     }
