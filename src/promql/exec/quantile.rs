@@ -87,7 +87,9 @@ impl Evaluator {
         for source in &question.sources {
             self.budget.check()?;
             let mut row = out.push(source.head());
+            let mut n_since_check = 0;
             for (step, (lower, upper)) in lowers.iter().zip(&uppers).enumerate() {
+                self.note_buckets(buckets.len(), &mut n_since_check)?;
                 match source.at(step, &input, &mut buckets) {
                     None => (),
                     Some(Found::Classic) => row.set(step, fraction(*lower, *upper, &mut buckets)),
@@ -134,6 +136,16 @@ impl Evaluator {
         }
     }
 
+    /// Asks every few thousand buckets whether to go on.
+    fn note_buckets(&self, n: usize, since_check: &mut usize) -> Result<(), QueryError> {
+        *since_check += n;
+        if BUCKETS_BETWEEN_CHECKS < *since_check {
+            *since_check = 0;
+            self.budget.check()?;
+        }
+        Ok(())
+    }
+
     /// The quantile of one histogram at every step; `label` gets the quantile's value.
     fn quantile_row(
         &self,
@@ -145,7 +157,9 @@ impl Evaluator {
         self.budget.check()?;
         let mut buckets = Vec::new();
         let mut last: Option<(u64, usize)> = None;
+        let mut n_since_check = 0;
         for (step, q) in qs.iter().enumerate() {
+            self.note_buckets(buckets.len(), &mut n_since_check)?;
             let v = match source.at(step, question.input, &mut buckets) {
                 None => continue,
                 Some(Found::Classic) => {
@@ -265,6 +279,9 @@ impl Evaluator {
         })
     }
 }
+
+/// Buckets sorted and walked before somebody asks whether to go on: a single histogram may have thousands at each step.
+const BUCKETS_BETWEEN_CHECKS: usize = 8_192;
 
 /// What a histogram is at a step.
 enum Found<'a> {
