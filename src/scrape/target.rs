@@ -384,9 +384,9 @@ mod tests {
             panic!("not kept")
         };
         let place = |now_ms: i64| (now_ms + first_scrape_in_ms(&target, 7, now_ms)) % 15_000;
-        for now_ms in [0, 1, 14_999, 15_000, 1_700_000_012_345] {
-            assert_eq!(place(now_ms), place(0));
-            assert!((0..15_000).contains(&first_scrape_in_ms(&target, 7, now_ms)));
+        for t_ms in [0, 1, 14_999, 15_000, 1_700_000_012_345] {
+            assert_eq!(place(t_ms), place(0));
+            assert!((0..15_000).contains(&first_scrape_in_ms(&target, 7, t_ms)));
         }
     }
 }

@@ -215,9 +215,9 @@ impl<'a> MixedWindow<'a> {
         let mut samples = self.counted(is_anchored)?;
         let mut before = samples.next()?;
         let mut n = 0_u32;
-        for now in samples {
-            n += u32::from(counts(&before, &now));
-            before = now;
+        for after in samples {
+            n += u32::from(counts(&before, &after));
+            before = after;
         }
         Some(PointValue::Float(f64::from(n)))
     }

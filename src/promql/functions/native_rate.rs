@@ -190,14 +190,14 @@ fn float_change(w: &MixedWindow<'_>, kind: Kind, remarks: &Remarks<'_>) -> Optio
     let mut said = Said::default();
     let mut samples = w.samples();
     let mut before = samples.next()?;
-    for now in samples {
-        said.overlap |= is_start_overlap(&before, &now);
-        if let (Either::Float(left), Either::Float(right)) = (before.value, now.value)
-            && (right < left || is_start_reset(&before, &now))
+    for after in samples {
+        said.overlap |= is_start_overlap(&before, &after);
+        if let (Either::Float(left), Either::Float(right)) = (before.value, after.value)
+            && (right < left || is_start_reset(&before, &after))
         {
             value += left;
         }
-        before = now;
+        before = after;
     }
     said.say(remarks);
     Some(value)
@@ -282,15 +282,15 @@ fn restore<'a>(
 ) -> Option<()> {
     let mut samples = w.samples();
     let mut before = samples.next()?;
-    for now in samples {
-        said.overlap |= is_start_overlap(&before, &now);
-        if let Either::Histogram(histogram) = now.value {
-            if is_start_reset(&before, &now) || histogram.detect_reset(from) {
+    for after in samples {
+        said.overlap |= is_start_overlap(&before, &after);
+        if let Either::Histogram(histogram) = after.value {
+            if is_start_reset(&before, &after) || histogram.detect_reset(from) {
                 said.add(change, from)?;
             }
             from = histogram;
         }
-        before = now;
+        before = after;
     }
     Some(())
 }
@@ -524,14 +524,14 @@ fn change_between(
     }
     let mut lost: Option<Histogram> = None;
     let between = w.h.get(next..edges.last).unwrap_or_default();
-    for now in between.iter().map(|h| &**h).chain([&edges.right]) {
-        if now.detect_reset(before) {
+    for after in between.iter().map(|h| &**h).chain([&edges.right]) {
+        if after.detect_reset(before) {
             match &mut lost {
                 Some(lost) => said.add(lost, before)?,
                 None => lost = Some(before.clone()),
             }
         }
-        before = now;
+        before = after;
     }
     if let Some(lost) = lost {
         said.add(&mut change, &lost)?;
