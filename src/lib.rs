@@ -20,6 +20,7 @@ pub mod wal;
 // Floor 4: blocks.
 pub mod block;
 // Floor 5: what is done with them.
+pub mod compact;
 pub mod gateway;
 pub mod head;
 pub mod scrape;

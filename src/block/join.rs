@@ -14,7 +14,7 @@ use crate::storage::ChunkSlice;
 /// Passes on what fits and re-encodes what does not.
 ///
 /// `chunks` are sorted by `min_t`. Of chunks that overlap, each time is taken once, from the chunk that comes first.
-pub(super) fn join_chunks(
+pub fn join_chunks(
     chunks: Vec<ChunkSlice>,
     wanted: Interval,
 ) -> Result<Vec<ChunkSlice>, ChunkError> {

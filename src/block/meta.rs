@@ -24,6 +24,12 @@ const META_BYTES_MAX: u64 = 16 << 20;
 /// The block was made of out-of-order samples.
 pub const HINT_OUT_OF_ORDER: &str = "from-out-of-order";
 
+/// The block was made of series that had gone stale.
+pub const HINT_STALE_SERIES: &str = "from-stale-series";
+
+/// The block was made of series that somebody selected.
+pub const HINT_SELECTED_SERIES: &str = "from-selected-series";
+
 /// What `meta.json` says. Field order here is the order in the file; keys that are not known are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -194,10 +200,12 @@ impl BlockMeta {
 
     /// Was it made of out-of-order samples only?
     pub fn is_from_out_of_order(&self) -> bool {
-        self.compaction
-            .hints
-            .iter()
-            .any(|hint| hint == HINT_OUT_OF_ORDER)
+        self.has_hint(HINT_OUT_OF_ORDER)
+    }
+
+    /// Does it say this of where its samples come from?
+    pub fn has_hint(&self, hint: &str) -> bool {
+        self.compaction.hints.iter().any(|given| given == hint)
     }
 
     /// Reads `meta.json` in `dir`.

@@ -8,6 +8,7 @@ mod error;
 mod join;
 pub mod meta;
 mod read;
+mod sorted;
 #[cfg(test)]
 mod tests;
 mod tombstones;
@@ -15,11 +16,13 @@ mod verify;
 mod write;
 
 pub use error::BlockError;
+pub use join::join_chunks;
 pub use meta::{
     BlockCompaction, BlockMeta, BlockParent, BlockStats, ThanosDownsample, ThanosFile, ThanosHash,
     ThanosMeta,
 };
 pub use read::{Block, CHUNKS_DIR, INDEX_FILE};
+pub use sorted::SortedBlockWriter;
 pub use tombstones::{TOMBSTONES_FILE, Tombstones};
 pub use verify::{BlockReport, verify};
 pub use write::{NewBlock, TMP_FOR_CREATION, TMP_FOR_DELETION, merge_blocks, write_block};

@@ -19,7 +19,7 @@ use crate::foundation::{Cursor, ShortRead};
 use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
 use crate::model::{BlockId, Interval, Labels, TimeRange};
 use crate::storage::{
-    ChunkSeries, Queryable, SelectHints, SeriesSet, StorageError, merge_series_sets,
+    ChunkSeries, ChunkSlice, Queryable, SelectHints, SeriesSet, StorageError, merge_series_sets,
 };
 
 /// Ending of the name of a directory that is being written; whoever opens a database removes what is left of them.
@@ -111,14 +111,14 @@ pub fn merge_blocks(
     write_block(parent_dir, new, &mut *merge_series_sets(sets?, 0))
 }
 
-fn closed(range: TimeRange) -> Interval {
+pub(super) fn closed(range: TimeRange) -> Interval {
     Interval {
         min: range.min,
         max: range.max.saturating_sub(1),
     }
 }
 
-fn remove_if_there(dir: &Path) -> Result<(), BlockError> {
+pub(super) fn remove_if_there(dir: &Path) -> Result<(), BlockError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(BlockError::file(dir, error))
@@ -146,6 +146,15 @@ fn write_files(
     let Some(stats) = parts.finish()? else {
         return Ok(None);
     };
+    write_meta(tmp, new, stats).map(Some)
+}
+
+/// Tombstones and `meta.json`, last of all in `tmp`, which then only wants its name.
+pub(super) fn write_meta(
+    tmp: &Path,
+    new: NewBlock,
+    stats: BlockStats,
+) -> Result<BlockMeta, BlockError> {
     Tombstones::new().write(tmp)?;
     let meta = BlockMeta {
         ulid: new.id,
@@ -169,7 +178,26 @@ fn write_files(
     };
     meta.write(tmp)?;
     sync_dir(tmp).map_err(|source| BlockError::file(tmp, source))?;
-    Ok(Some(meta))
+    Ok(meta)
+}
+
+/// Adds a series to what `meta.json` counts.
+pub(super) fn count_series(
+    stats: &mut BlockStats,
+    chunks: &[ChunkSlice],
+) -> Result<(), BlockError> {
+    for chunk in chunks {
+        let n = n_samples(chunk.encoding, &chunk.data)? as u64;
+        stats.num_samples += n;
+        if chunk.encoding.has_histograms() {
+            stats.num_histogram_samples += n;
+        } else {
+            stats.num_float_samples += n;
+        }
+    }
+    stats.num_series += 1;
+    stats.num_chunks += chunks.len() as u64;
+    Ok(())
 }
 
 /// Chunks go to their files at once; series wait in a spool until the symbols can be sorted.
@@ -210,11 +238,7 @@ impl Parts {
         })
     }
 
-    fn add(
-        &mut self,
-        labels: &Labels,
-        chunks: &[crate::storage::ChunkSlice],
-    ) -> Result<(), BlockError> {
+    fn add(&mut self, labels: &Labels, chunks: &[ChunkSlice]) -> Result<(), BlockError> {
         self.entry.symbols.clear();
         self.entry.chunks.clear();
         for (name, value) in labels {
@@ -228,16 +252,8 @@ impl Parts {
                 max_t: chunk.max_t,
                 at,
             });
-            let n = n_samples(chunk.encoding, &chunk.data)? as u64;
-            self.stats.num_samples += n;
-            if chunk.encoding.has_histograms() {
-                self.stats.num_histogram_samples += n;
-            } else {
-                self.stats.num_float_samples += n;
-            }
         }
-        self.stats.num_series += 1;
-        self.stats.num_chunks += chunks.len() as u64;
+        count_series(&mut self.stats, chunks)?;
         self.body.clear();
         self.entry.encode(&mut self.body);
         self.frame.clear();

@@ -79,6 +79,22 @@ impl Symbols {
         })
     }
 
+    /// All of them, in order, each with the number by which a series entry names it.
+    pub fn references(&self) -> impl Iterator<Item = Result<(u32, &str), IndexError>> {
+        let mut cursor = Cursor::new(&self.strings);
+        (0..self.n).map(move |number| {
+            // The file of a version 1 index ends before 4 GiB, as its references do.
+            let offset = u32::try_from(self.base + cursor.offset() as u64).unwrap_or(u32::MAX);
+            let text = cursor
+                .uvarint_str("symbol")
+                .map_err(|short| self.failed(number, &short))?;
+            Ok(match self.version {
+                IndexVersion::V1 => (offset, text),
+                IndexVersion::V2 => (number, text),
+            })
+        })
+    }
+
     /// The string that a series entry names.
     pub fn get(&self, reference: u32) -> Result<&str, IndexError> {
         let mut cursor = match self.version {

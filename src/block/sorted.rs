@@ -1,0 +1,100 @@
+//! Writes a block whose symbols are known before its first series.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::block::error::BlockError;
+use crate::block::meta::{BlockMeta, BlockStats};
+use crate::block::read::{CHUNKS_DIR, INDEX_FILE};
+use crate::block::write::{NewBlock, TMP_FOR_CREATION, count_series, remove_if_there, write_meta};
+use crate::chunk::{SEGMENT_BYTES_MAX, SegmentWriter};
+use crate::foundation::durable::rename_durably;
+use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
+use crate::storage::ChunkSlice;
+
+/// Series go straight into the index, so that nothing is spooled and no label is looked at. Dropped before it is
+/// finished, it leaves nothing behind.
+#[derive(Debug)]
+pub struct SortedBlockWriter {
+    parent_dir: PathBuf,
+    tmp: Unfinished,
+    new: NewBlock,
+    segments: SegmentWriter,
+    index: IndexWriter,
+    entry: SeriesEntry,
+    stats: BlockStats,
+}
+
+/// A directory that goes when it is not renamed.
+#[derive(Debug)]
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // What stays is removed at the next start.
+        remove_if_there(&self.0).ok();
+    }
+}
+
+impl SortedBlockWriter {
+    /// Begins `<id>` below `parent_dir`; `symbols` are sorted and unique, and hold every label text there will be.
+    pub fn create(
+        parent_dir: &Path,
+        new: NewBlock,
+        symbols: Vec<Arc<str>>,
+    ) -> Result<Self, BlockError> {
+        let dir = parent_dir.join(format!("{}{TMP_FOR_CREATION}", new.id));
+        remove_if_there(&dir)?;
+        std::fs::create_dir_all(&dir).map_err(|source| BlockError::file(&dir, source))?;
+        let tmp = Unfinished(dir);
+        Ok(Self {
+            parent_dir: parent_dir.to_owned(),
+            segments: SegmentWriter::create(&tmp.0.join(CHUNKS_DIR), SEGMENT_BYTES_MAX)?,
+            index: IndexWriter::create(&tmp.0.join(INDEX_FILE), symbols)?,
+            tmp,
+            new,
+            entry: SeriesEntry::default(),
+            stats: BlockStats::default(),
+        })
+    }
+
+    /// Adds a series: its labels as positions in the symbols, in label order, and chunks that are sorted and apart.
+    pub fn add(&mut self, symbols: &[(u32, u32)], chunks: &[ChunkSlice]) -> Result<(), BlockError> {
+        self.entry.symbols.clear();
+        self.entry.symbols.extend_from_slice(symbols);
+        self.entry.chunks.clear();
+        for chunk in chunks {
+            let at = self.segments.write(chunk.encoding, &chunk.data)?;
+            self.entry.chunks.push(ChunkMeta {
+                min_t: chunk.min_t,
+                max_t: chunk.max_t,
+                at,
+            });
+        }
+        count_series(&mut self.stats, chunks)?;
+        self.index.write_series(&self.entry)?;
+        Ok(())
+    }
+
+    /// The block, which survives power loss when this returns; `None`, and no directory, when nothing was added.
+    pub fn finish(self) -> Result<Option<BlockMeta>, BlockError> {
+        let Self {
+            parent_dir,
+            tmp,
+            new,
+            segments,
+            index,
+            stats,
+            ..
+        } = self;
+        segments.finish()?;
+        if stats.num_samples == 0 {
+            return Ok(None);
+        }
+        index.finish()?;
+        let meta = write_meta(&tmp.0, new, stats)?;
+        let dir = parent_dir.join(meta.ulid.to_string());
+        rename_durably(&tmp.0, &dir).map_err(|source| BlockError::file(&dir, source))?;
+        Ok(Some(meta))
+    }
+}

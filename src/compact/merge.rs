@@ -1,0 +1,118 @@
+//! The series of several indexes, in label order, each once.
+
+use bytes::Bytes;
+
+use crate::block::BlockError;
+use crate::chunk::without_intervals;
+use crate::compact::symbols::SymbolMap;
+use crate::compact::{CompactError, CompactSource};
+use crate::index::{ChunkMeta, SeriesEntry};
+use crate::model::BlockId;
+use crate::storage::ChunkSlice;
+
+/// The series of one source; labels are compared as numbers of the merged symbols, which rise as the texts do.
+pub(crate) struct SeriesCursor<'a> {
+    source: &'a dyn CompactSource,
+    map: SymbolMap,
+    ids: std::vec::IntoIter<u32>,
+    /// The series it stands at.
+    id: Option<u32>,
+    entry: SeriesEntry,
+    before: Vec<(u32, u32)>,
+}
+
+impl<'a> SeriesCursor<'a> {
+    /// Stands at the first series.
+    pub(crate) fn new(source: &'a dyn CompactSource, map: SymbolMap) -> Result<Self, CompactError> {
+        let ids = source.index().all_series();
+        let ids = ids.map_err(|error| failed(source.meta().ulid, error.into()))?;
+        let mut cursor = Self {
+            source,
+            map,
+            ids: ids.into_iter(),
+            id: None,
+            entry: SeriesEntry::default(),
+            before: Vec::new(),
+        };
+        cursor.advance()?;
+        Ok(cursor)
+    }
+
+    /// The labels of the series it stands at; `None` at the end.
+    pub(crate) fn labels(&self) -> Option<&[(u32, u32)]> {
+        self.id.map(|_| self.entry.symbols.as_slice())
+    }
+
+    /// Goes to the next series.
+    pub(crate) fn advance(&mut self) -> Result<(), CompactError> {
+        let is_first = self.id.is_none();
+        self.id = self.ids.next();
+        let Some(id) = self.id else {
+            return Ok(());
+        };
+        std::mem::swap(&mut self.before, &mut self.entry.symbols);
+        let block = self.source.meta().ulid;
+        let read = self.source.index().series(id, &mut self.entry);
+        read.map_err(|error| failed(block, error.into()))?;
+        for (name, value) in &mut self.entry.symbols {
+            let (Some(to_name), Some(to_value)) = (self.map.get(*name), self.map.get(*value))
+            else {
+                return Err(self.damaged(id, "a label is not among the symbols"));
+            };
+            (*name, *value) = (to_name, to_value);
+        }
+        if !is_first && self.entry.symbols <= self.before {
+            return Err(self.damaged(id, "series are out of order"));
+        }
+        Ok(())
+    }
+
+    /// Adds the chunks of the series it stands at, without what was deleted.
+    pub(crate) fn take_chunks(&self, out: &mut Vec<ChunkSlice>) -> Result<(), CompactError> {
+        let Some(id) = self.id else { return Ok(()) };
+        for meta in &self.entry.chunks {
+            let chunk = self.chunk(id, meta);
+            out.extend(chunk.map_err(|error| failed(self.source.meta().ulid, error))?);
+        }
+        Ok(())
+    }
+
+    fn chunk(&self, id: u32, meta: &ChunkMeta) -> Result<Option<ChunkSlice>, BlockError> {
+        let deleted = self.source.tombstones().of(u64::from(id));
+        let is_whole =
+            |gone: &crate::model::Interval| gone.min <= meta.min_t && meta.max_t <= gone.max;
+        if deleted.iter().any(is_whole) {
+            return Ok(None);
+        }
+        let stored = self.source.chunk(meta.at)?;
+        if deleted.iter().any(|gone| gone.overlaps(&meta.interval())) {
+            let rest = without_intervals(stored.encoding, &stored.data, deleted)?;
+            return Ok(rest.map(|rest| ChunkSlice {
+                min_t: rest.min_t,
+                max_t: rest.max_t,
+                encoding: rest.encoding,
+                data: Bytes::from(rest.data),
+            }));
+        }
+        Ok(Some(ChunkSlice {
+            min_t: meta.min_t,
+            max_t: meta.max_t,
+            encoding: stored.encoding,
+            data: stored.data,
+        }))
+    }
+
+    fn damaged(&self, id: u32, problem: &str) -> CompactError {
+        let index = self.source.index();
+        let error = BlockError::Damaged {
+            path: index.source().file().as_ref().into(),
+            offset: index.version().series_offset(id),
+            problem: problem.to_owned(),
+        };
+        failed(self.source.meta().ulid, error)
+    }
+}
+
+pub(crate) fn failed(block: BlockId, source: BlockError) -> CompactError {
+    CompactError::Source { block, source }
+}

@@ -1,0 +1,96 @@
+//! The label texts of several indexes as one sorted table.
+
+use std::sync::Arc;
+
+use crate::compact::merge::failed;
+use crate::compact::{CompactError, CompactSource};
+use crate::index::{IndexError, Symbols};
+use crate::model::BlockId;
+
+/// How the numbers of one index become those of the merged table.
+#[derive(Debug, Default)]
+pub(crate) struct SymbolMap {
+    /// The source's references, where they are not simply counted; ascending.
+    references: Vec<u32>,
+    /// Merged numbers in the source's order.
+    numbers: Vec<u32>,
+}
+
+impl SymbolMap {
+    /// The merged number of the source's `reference`.
+    pub(crate) fn get(&self, reference: u32) -> Option<u32> {
+        let position = if self.references.is_empty() {
+            reference as usize
+        } else {
+            self.references.binary_search(&reference).ok()?
+        };
+        self.numbers.get(position).copied()
+    }
+
+    fn push(&mut self, reference: u32, number: u32) {
+        if self.references.is_empty() && reference as usize == self.numbers.len() {
+            self.numbers.push(number);
+            return;
+        }
+        if self.references.is_empty() {
+            // The first reference of a version 1 index is an offset, so nothing was counted before it.
+            self.references.reserve(self.numbers.capacity());
+        }
+        self.references.push(reference);
+        self.numbers.push(number);
+    }
+}
+
+/// The next text of one source.
+struct Head<'a, I> {
+    block: BlockId,
+    rest: I,
+    next: Option<(u32, &'a str)>,
+    map: SymbolMap,
+}
+
+impl<'a, I: Iterator<Item = Result<(u32, &'a str), IndexError>>> Head<'a, I> {
+    fn advance(&mut self) -> Result<(), CompactError> {
+        let next = self.rest.next().transpose();
+        self.next = next.map_err(|error| failed(self.block, error.into()))?;
+        Ok(())
+    }
+}
+
+/// All texts, sorted, each once, and for every source the way from its numbers to theirs.
+pub(crate) fn merge_symbols(
+    sources: &[&dyn CompactSource],
+) -> Result<(Vec<Arc<str>>, Vec<SymbolMap>), CompactError> {
+    let mut heads = Vec::with_capacity(sources.len());
+    for source in sources {
+        let symbols: &Symbols = source.index().symbols();
+        let mut map = SymbolMap::default();
+        map.numbers.reserve_exact(symbols.len());
+        let mut head = Head {
+            block: source.meta().ulid,
+            rest: symbols.references(),
+            next: None,
+            map,
+        };
+        head.advance()?;
+        heads.push(head);
+    }
+    // The empty string names the list of all series, so Prometheus' symbols begin with it.
+    let mut merged: Vec<Arc<str>> = vec![Arc::from("")];
+    while let Some(least) = heads.iter().filter_map(|head| Some(head.next?.1)).min() {
+        if merged.last().is_none_or(|last| **last != *least) {
+            merged.push(Arc::from(least));
+        }
+        let number = u32::try_from(merged.len() - 1).unwrap_or(u32::MAX);
+        for head in &mut heads {
+            if let Some((reference, text)) = head.next
+                && text == least
+            {
+                head.map.push(reference, number);
+                head.advance()?;
+            }
+        }
+    }
+    let maps = heads.into_iter().map(|head| head.map).collect();
+    Ok((merged, maps))
+}
