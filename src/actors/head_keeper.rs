@@ -1,4 +1,4 @@
-//! The one writer of the local database: cuts blocks, syncs the log, applies retention.
+//! The one writer of the local database: cuts and compacts blocks, syncs the log, applies retention, deletes on demand.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::actors::duty::{DutyReport, DutyState};
 use crate::actors::panics_on_demand;
 use crate::actors::released::ReleasedBlocks;
 use crate::foundation::pool::{Pool, PoolPanic};
-use crate::model::BlockId;
+use crate::model::{BlockId, Interval, Matcher};
 use crate::tsdb::{Tsdb, TsdbError};
 
 /// A block was cut from the head; told to the shipper.
@@ -25,6 +25,26 @@ pub struct BlockCut {
 #[rtype(result = "()")]
 pub struct LookNow;
 
+/// What an operator asks for.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Option<String>, String>")]
+pub enum Administer {
+    /// Samples of series that match any of the sets are deleted.
+    DeleteSeries {
+        /// Each set is met by a series that matches all of it.
+        matcher_sets: Vec<Vec<Matcher>>,
+        /// Times deleted.
+        interval: Interval,
+    },
+    /// Deleted samples leave the disk.
+    CleanTombstones,
+    /// A snapshot is made; answered with its name.
+    Snapshot {
+        /// Without what is not in a block yet.
+        skip_head: bool,
+    },
+}
+
 /// When things are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadKeeperSettings {
@@ -32,6 +52,8 @@ pub struct HeadKeeperSettings {
     pub look_every: Duration,
     /// How often the log is synced; `None` leaves it to the operating system, or to every commit.
     pub sync_every: Option<Duration>,
+    /// Local blocks are made fewer and longer. Not where blocks are shipped: the bucket's are compacted there.
+    pub compacts: bool,
 }
 
 /// Whom the head keeper works with.
@@ -72,6 +94,7 @@ pub struct HeadKeeper {
 /// What one pass in the `bulk` pool did.
 struct Pass {
     cut: Vec<BlockId>,
+    compacted: Vec<BlockId>,
     deleted: Vec<BlockId>,
     error: Option<TsdbError>,
 }
@@ -92,7 +115,9 @@ impl HeadKeeper {
             return;
         }
         let (tsdb, released) = (self.ports.tsdb.clone(), self.ports.released.clone());
-        let Ok(pass) = self.ports.bulk.run(move || pass(&tsdb, released.as_ref())) else {
+        let compacts = self.settings.compacts;
+        let run = move || pass(&tsdb, released.as_ref(), compacts);
+        let Ok(pass) = self.ports.bulk.run(run) else {
             // The pool has more urgent work: the next tick looks again.
             return;
         };
@@ -135,6 +160,9 @@ impl HeadKeeper {
                 .try_send(BlockCut { blocks: pass.cut })
                 .ok();
         }
+        if !pass.compacted.is_empty() {
+            tracing::info!(blocks = ?pass.compacted, "compacted local blocks");
+        }
         if !pass.deleted.is_empty() {
             tracing::info!(blocks = ?pass.deleted, "deleted local blocks beyond the retention");
         }
@@ -146,7 +174,7 @@ impl HeadKeeper {
             Some(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "cut a block from the head"
+                    "cut or compact blocks"
                 );
                 let reason = error.to_string();
                 self.state.last_error = Some(reason.clone());
@@ -201,10 +229,11 @@ impl HeadKeeper {
     }
 }
 
-/// Cuts everything that is due, then deletes what retention allows.
-fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>) -> Pass {
+/// Cuts everything that is due, then compacts until the next cut is, then deletes what retention allows.
+fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass {
     let mut pass = Pass {
         cut: Vec::new(),
+        compacted: Vec::new(),
         deleted: Vec::new(),
         error: None,
     };
@@ -216,6 +245,13 @@ fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>) -> Pass {
                 pass.error = Some(error);
                 break;
             }
+        }
+    }
+    while compacts && pass.error.is_none() && tsdb.cut_due().is_none() {
+        match tsdb.compact() {
+            Ok(Some(done)) => pass.compacted.extend(done.block.map(|meta| meta.ulid)),
+            Ok(None) => break,
+            Err(error) => pass.error = Some(error),
         }
     }
     let is_released = |id| released.is_none_or(|released| released.contains(id));
@@ -250,6 +286,36 @@ impl Handler<LookNow> for HeadKeeper {
 
     fn handle(&mut self, _: LookNow, ctx: &mut Context<Self>) {
         self.look(ctx);
+    }
+}
+
+impl Handler<Administer> for HeadKeeper {
+    type Result = ResponseFuture<Result<Option<String>, String>>;
+
+    fn handle(&mut self, wish: Administer, _: &mut Context<Self>) -> Self::Result {
+        let tsdb = self.ports.tsdb.clone();
+        let run = self.ports.bulk.run(move || administer(&tsdb, &wish));
+        Box::pin(async move {
+            let done = run.map_err(|busy| busy.to_string())?.await;
+            let done = done.map_err(|panic| panic.to_string())?;
+            done.map_err(|error| error.to_string())
+        })
+    }
+}
+
+fn administer(tsdb: &Tsdb, wish: &Administer) -> Result<Option<String>, TsdbError> {
+    match wish {
+        Administer::DeleteSeries {
+            matcher_sets,
+            interval,
+        } => {
+            for matchers in matcher_sets {
+                tsdb.delete_series(matchers, *interval)?;
+            }
+            Ok(None)
+        }
+        Administer::CleanTombstones => tsdb.clean_tombstones().map(|_| None),
+        Administer::Snapshot { skip_head } => tsdb.snapshot(*skip_head).map(Some),
     }
 }
 

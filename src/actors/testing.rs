@@ -50,6 +50,7 @@ pub(crate) fn database() -> (TempDir, Tsdb, Arc<dyn Clock>) {
         retention: RetentionSettings {
             time_ms: Some(2 * BLOCK_RANGE_MS),
             bytes: None,
+            percent: None,
         },
     };
     let tsdb = Tsdb::open(dir.path(), settings, Arc::clone(&clock)).unwrap();

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::actors::Observe;
 use crate::actors::duty::{DutyReport, DutyState};
 use crate::actors::head_keeper::{
-    BlockCut, HeadKeeper, HeadKeeperPorts, HeadKeeperSettings, HeadKeeperState, LookNow,
+    Administer, BlockCut, HeadKeeper, HeadKeeperPorts, HeadKeeperSettings, HeadKeeperState, LookNow,
 };
 use crate::actors::querier::{AskError, Evaluate, Querier, QuerierPorts, QuerierState, When};
 use crate::actors::released::ReleasedBlocks;
@@ -20,17 +20,18 @@ use crate::actors::shipper::{
 use crate::actors::store_gateway::{
     StopSyncing, StoreGateway, StoreGatewayPorts, StoreGatewayState,
 };
-use crate::actors::testing::{append, database, listener};
+use crate::actors::testing::{BLOCK_RANGE_MS, append, database, listener};
+use crate::block::Block;
 use crate::bucket::{Bucket, StoreBucket};
 use crate::catalog::Catalog;
-use crate::foundation::Clock;
 use crate::foundation::permit::Gate;
 use crate::foundation::pool::Pool;
+use crate::foundation::{Clock, ManualClock};
 use crate::gateway::{Gateway, GatewaySettings};
-use crate::model::{BlockId, ExternalLabels, Labels};
+use crate::model::{BlockId, ExternalLabels, Interval, Labels, Matcher};
 use crate::promql::{Engine, EngineSettings, QueryOptions, QueryValue};
 use crate::shipper::{Shipper, ShipperSettings};
-use crate::tsdb::Tsdb;
+use crate::tsdb::{Tsdb, TsdbSettings};
 
 const OFTEN: Duration = Duration::from_millis(20);
 const NEVER: Duration = Duration::from_hours(1);
@@ -59,6 +60,7 @@ fn head_keeper(
     let settings = HeadKeeperSettings {
         look_every: NEVER,
         sync_every: None,
+        compacts: false,
     };
     let ports = HeadKeeperPorts {
         tsdb: tsdb.clone(),
@@ -85,6 +87,51 @@ fn gateway(
     let catalog = Catalog::absent("a test".to_owned());
     let runtime = tokio::runtime::Handle::current();
     Arc::new(Gateway::new(settings, bucket, catalog, Arc::clone(clock), runtime).unwrap())
+}
+
+#[actix::test]
+async fn blocks_that_nobody_ships_are_compacted_and_operators_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(1_000_000));
+    let mut settings = TsdbSettings::default();
+    settings.head.chunk_range_ms = BLOCK_RANGE_MS;
+    let tsdb = Tsdb::open(dir.path(), settings, clock).unwrap();
+    append(&tsdb, 0, 60);
+    let settings = HeadKeeperSettings {
+        look_every: NEVER,
+        sync_every: None,
+        compacts: true,
+    };
+    let ports = HeadKeeperPorts {
+        tsdb: tsdb.clone(),
+        bulk: Pool::new("bulk", 1, 8).unwrap(),
+        shipper: listener::<BlockCut>().0,
+        steward: listener::<DutyReport>().0,
+        released: None,
+    };
+    let keeper = HeadKeeper::new(settings, ports).start();
+    keeper.send(LookNow).await.unwrap();
+    let levels = || -> Vec<u32> {
+        let blocks = tsdb.blocks();
+        let metas = blocks.iter().map(Block::meta);
+        metas.map(|meta| meta.compaction.level).collect()
+    };
+    eventually("three blocks are one", async || levels() == [2, 1, 1]).await;
+    let matcher_sets = vec![vec![Matcher::equal("__name__", "x")]];
+    let interval = Interval { min: 0, max: 9999 };
+    let wish = Administer::DeleteSeries {
+        matcher_sets,
+        interval,
+    };
+    assert_eq!(keeper.send(wish).await.unwrap(), Ok(None));
+    assert_eq!(tsdb.blocks()[0].meta().stats.num_tombstones, 1);
+    let done = keeper.send(Administer::CleanTombstones).await.unwrap();
+    assert_eq!(done, Ok(None));
+    assert_eq!(tsdb.blocks()[0].meta().stats.num_samples, 20);
+    let wish = Administer::Snapshot { skip_head: true };
+    let name = keeper.send(wish).await.unwrap().unwrap().unwrap();
+    let made = dir.path().join("snapshots").join(name);
+    assert_eq!(std::fs::read_dir(made).unwrap().count(), 3);
 }
 
 #[actix::test]

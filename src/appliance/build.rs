@@ -331,6 +331,7 @@ fn serve_http(ports: &Arc<Ports>, listener: TcpListener) -> std::io::Result<Serv
         query: Arc::clone(ports) as _,
         write: Arc::clone(ports) as _,
         targets: Arc::clone(&status) as _,
+        admin: Arc::clone(ports) as _,
         status,
     });
     let workers = ports.settings.http_workers;

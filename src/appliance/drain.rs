@@ -40,6 +40,8 @@ pub(crate) async fn drain(
         ..
     } = built;
     ports.is_stopping.store(true, Ordering::SeqCst);
+    // It may take hours, and the next start begins it anew.
+    tsdb.stop_compacting();
     let stages = vec![
         Stage::new("api", deadline)
             .part("http", async move {

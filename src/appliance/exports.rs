@@ -170,13 +170,13 @@ fn read_tsdb(r: &mut Readings<'_, '_>, tsdb: &Tsdb) {
     for (name, help, value) in [
         (
             "prometheus_tsdb_compactions_total",
-            "Blocks cut from the head.",
-            stats.cuts_total,
+            "Blocks cut from the head, and compactions of blocks.",
+            stats.cuts_total + stats.compactions_total,
         ),
         (
             "prometheus_tsdb_compactions_failed_total",
-            "Cuts that failed.",
-            stats.cuts_failed_total,
+            "Cuts and compactions that failed.",
+            stats.cuts_failed_total + stats.compactions_failed_total,
         ),
         (
             "prometheus_tsdb_time_retentions_total",

@@ -6,28 +6,27 @@ use crate::promql::parse::{functions, keywords, operators};
 type Category = (String, Vec<(String, bool)>);
 
 /// Features by category, both sorted; what is not listed is not there.
-pub(crate) fn features() -> Vec<Category> {
+pub(crate) fn features(has_admin: bool) -> Vec<Category> {
+    let mut api = vec![("admin".to_owned(), has_admin)];
     let on = |names: &[&str]| {
         names
             .iter()
             .map(|name| ((*name).to_owned(), true))
             .collect()
     };
+    api.extend(on(&[
+        "label_values_match",
+        "lifecycle",
+        "query_analyze",
+        "query_explain",
+        "query_stats",
+        "query_warnings",
+        "remote_write_receiver",
+        "time_range_labels",
+        "time_range_series",
+    ]));
     let mut categories: Vec<Category> = vec![
-        (
-            "api".to_owned(),
-            on(&[
-                "label_values_match",
-                "lifecycle",
-                "query_analyze",
-                "query_explain",
-                "query_stats",
-                "query_warnings",
-                "remote_write_receiver",
-                "time_range_labels",
-                "time_range_series",
-            ]),
-        ),
+        ("api".to_owned(), api),
         ("promql".to_owned(), language()),
         (
             "promql_functions".to_owned(),
@@ -80,7 +79,7 @@ mod tests {
 
     #[test]
     fn categories_and_features_are_sorted_and_unique() {
-        let categories = features();
+        let categories = features(true);
         assert!(categories.is_sorted_by(|left, right| left.0 < right.0));
         for (category, features) in &categories {
             assert!(
@@ -91,7 +90,7 @@ mod tests {
     }
 
     fn names(category: &str) -> Vec<String> {
-        let (_, features) = features()
+        let (_, features) = features(true)
             .into_iter()
             .find(|(name, _)| name == category)
             .unwrap();

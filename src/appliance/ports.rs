@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 use actix::{Addr, MailboxError};
 use arc_swap::ArcSwap;
 
+use crate::actors::head_keeper::Administer;
 use crate::actors::querier::{
     AskError, Evaluate, Explain, LabelQuestion, ListLabels, ListSeries, Querier, When,
 };
 use crate::api::grpc::{Database, Source};
 use crate::api::http::{
-    Answer, ApiError, ErrorType, ExplainQuery, InstantQuery, LabelRequest, QueryParams, QueryPort,
-    RangeQuery, SeriesAnswer, StatsDetail, WriteFailure, WritePort, WriteRequest,
+    AdminPort, Answer, ApiError, ErrorType, ExplainQuery, InstantQuery, LabelRequest, QueryParams,
+    QueryPort, RangeQuery, SeriesAnswer, StatsDetail, WriteFailure, WritePort, WriteRequest,
 };
 use crate::appliance::settings::Settings;
 use crate::appliance::spawn::Actors;
@@ -21,7 +22,7 @@ use crate::foundation::Clock;
 use crate::foundation::metrics::{Counter, Metrics};
 use crate::foundation::permit::Gate;
 use crate::gateway::Gateway;
-use crate::model::{Interval, Labels};
+use crate::model::{Interval, Labels, Matcher};
 use crate::promql::explain::Operator;
 use crate::promql::{ErrorKind, QueryError, QueryOptions, QueryOutput};
 use crate::remote::{WriteLimits, WriteReport, append_write_request};
@@ -263,6 +264,44 @@ impl QueryPort for Ports {
         request: LabelRequest,
     ) -> Answer<Result<LabelAnswer, ApiError>> {
         self.list(LabelQuestion::Values(name), request)
+    }
+}
+
+impl AdminPort for Ports {
+    fn delete_series(
+        &self,
+        matcher_sets: Vec<Vec<Matcher>>,
+        interval: Interval,
+    ) -> Answer<Result<(), ApiError>> {
+        let done = self.administer(Administer::DeleteSeries {
+            matcher_sets,
+            interval,
+        });
+        Box::pin(async move { done.await.map(|_| ()) })
+    }
+
+    fn clean_tombstones(&self) -> Answer<Result<(), ApiError>> {
+        let done = self.administer(Administer::CleanTombstones);
+        Box::pin(async move { done.await.map(|_| ()) })
+    }
+
+    fn snapshot(&self, skip_head: bool) -> Answer<Result<String, ApiError>> {
+        let done = self.administer(Administer::Snapshot { skip_head });
+        Box::pin(async move { done.await.map(Option::unwrap_or_default) })
+    }
+}
+
+impl Ports {
+    fn administer(&self, wish: Administer) -> Answer<Result<Option<String>, ApiError>> {
+        let keeper = self
+            .opened()
+            .map(|opened| opened.actors.head_keeper.clone());
+        Box::pin(async move {
+            let unavailable = || ApiError::new(ErrorType::Unavailable, "TSDB not ready");
+            let done = keeper.ok_or_else(unavailable)?.send(wish).await;
+            let done = done.unwrap_or_else(|lost| Err(lost.to_string()));
+            done.map_err(|reason| ApiError::new(ErrorType::Internal, reason))
+        })
     }
 }
 

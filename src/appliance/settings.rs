@@ -157,6 +157,7 @@ impl Settings {
             http_settings: http_settings(http),
             retention_text: retention_text(tsdb.retention),
             head_keeper: HeadKeeperSettings {
+                compacts: !bucket_keys.is_shipping,
                 look_every: look_every(tsdb.head.chunk_range_ms),
                 sync_every: match wal_sync {
                     WalSync::Every(every) => Some(every),
@@ -215,6 +216,7 @@ fn http_settings(http: HttpKeys) -> HttpSettings {
         allow_public: _,
         cors_origin,
         has_lifecycle,
+        has_admin,
         form_bytes_max,
         write_bytes_max,
         write_decoded_bytes_max,
@@ -227,6 +229,7 @@ fn http_settings(http: HttpKeys) -> HttpSettings {
         write_decoded_bytes_max: size(write_decoded_bytes_max),
         cors_origin,
         has_lifecycle,
+        has_admin,
     }
 }
 
@@ -239,7 +242,10 @@ fn look_every(block_range_ms: i64) -> Duration {
 /// As Prometheus words it: `15d or 10GB`.
 fn retention_text(retention: RetentionSettings) -> String {
     let time = retention.time_ms.map(format_duration);
-    let size = retention.bytes.map(|bytes| format!("{bytes}B"));
+    let size = match retention.percent {
+        Some(percent) => Some(format!("{percent}%")),
+        None => retention.bytes.map(|bytes| format!("{bytes}B")),
+    };
     let parts: Vec<String> = time.into_iter().chain(size).collect();
     parts.join(" or ")
 }

@@ -118,7 +118,7 @@ impl StatusPort for Status {
     }
 
     fn features(&self) -> Vec<(String, Vec<(String, bool)>)> {
-        features()
+        features(self.0.settings.http_settings.has_admin)
     }
 
     fn metrics(&self, accept: &str) -> (String, &'static str) {

@@ -97,6 +97,9 @@ impl Block {
             tombstones.add(u64::from(id), clamped);
         }
         let n_intervals = tombstones.n_intervals();
+        if tombstones == self.0.tombstones {
+            return Ok(n_intervals);
+        }
         tombstones.write(&self.0.dir)?;
         let mut meta = self.0.meta.clone();
         meta.stats.num_tombstones = n_intervals as u64;

@@ -9,7 +9,7 @@ use crate::foundation::cursor::{put_uvarint, put_varint};
 use crate::foundation::durable::replace_file;
 use crate::foundation::mmap::map_file;
 use crate::foundation::{Cursor, ShortRead};
-use crate::model::Interval;
+use crate::model::{Interval, TimestampMs};
 
 /// The file's name.
 pub const TOMBSTONES_FILE: &str = "tombstones";
@@ -43,6 +43,14 @@ impl Tombstones {
             joined.max = joined.max.max(old.max);
         }
         intervals.insert(first, joined);
+    }
+
+    /// Forgets intervals that end before `t`.
+    pub fn forget_before(&mut self, t: TimestampMs) {
+        self.0.retain(|_, intervals| {
+            intervals.retain(|interval| t <= interval.max);
+            !intervals.is_empty()
+        });
     }
 
     /// What was deleted of one series.

@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod clock;
 pub mod cursor;
 pub mod durable;
+pub mod file_system;
 pub mod keeper;
 pub mod metrics;
 pub mod mmap;

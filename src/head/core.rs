@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::head::HeadError;
 use crate::head::append::{Committer, Staging};
 use crate::head::chunk_files::{ChunkFiles, ChunkToWrite};
+use crate::head::delete::Deleted;
 use crate::head::map::SeriesMap;
 use crate::head::postings::Postings;
 use crate::head::series::{CommitId, MemSeries};
@@ -57,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) next_series: AtomicU64,
     pub(crate) bounds: Bounds,
     pub(crate) views: Views,
+    /// What is hidden from readers.
+    pub(crate) deleted: Deleted,
     pub(crate) counters: Counters,
     /// One commit at a time: the order of the log is the order in memory.
     pub(crate) committer: Mutex<Committer>,

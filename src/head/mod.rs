@@ -6,6 +6,7 @@
 mod append;
 mod chunk_files;
 mod core;
+mod delete;
 mod error;
 mod map;
 mod postings;

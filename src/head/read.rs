@@ -61,14 +61,15 @@ impl HeadView {
 
     fn chunks_of(&self, series: &MemSeries, interval: Interval) -> ChunkSeries {
         let files = &self.head.inner().files;
-        let chunks = series.lock().slices(interval, self.view, files);
+        let mut chunks = series.lock().slices(interval, self.view, files);
+        self.head.inner().deleted.hide(series.series, &mut chunks);
         ChunkSeries {
             labels: series.labels.clone(),
             chunks,
         }
     }
 
-    fn matching(&self, matchers: &[Matcher]) -> Vec<Arc<MemSeries>> {
+    pub(crate) fn matching(&self, matchers: &[Matcher]) -> Vec<Arc<MemSeries>> {
         let inner = self.head.inner();
         let candidates = inner.postings.read().candidates(matchers);
         let mut matching = Vec::with_capacity(candidates.series.len());

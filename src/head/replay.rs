@@ -11,15 +11,16 @@ use crate::head::HeadError;
 use crate::head::append::Committer;
 use crate::head::chunk_files::{ChunkFiles, FoundChunks};
 use crate::head::core::{Bounds, Head, HeadDirs, HeadSettings, Inner, Retired, Views};
+use crate::head::delete::Deleted;
 use crate::head::map::SeriesMap;
 use crate::head::postings::Postings;
 use crate::head::series::{CommitPoint, MemSeries, Pushed};
 use crate::head::stats::{Counters, count};
 use crate::model::{Interval, Labels, LabelsError, TimestampMs};
 use crate::wal::{
-    RecordKind, RefSample, RepairOutcome, SegmentReader, Wal, WalError, decode_metadata,
-    decode_samples, decode_series, last_checkpoint, list_segments, remove_unfinished,
-    repair_segment,
+    RecordKind, RefSample, RefTombstone, RepairOutcome, SegmentReader, Wal, WalError,
+    decode_metadata, decode_samples, decode_series, decode_tombstones, last_checkpoint,
+    list_segments, remove_unfinished, repair_segment,
 };
 
 /// How far a replay is, for `/api/v1/status/walreplay`.
@@ -52,7 +53,7 @@ pub struct ReplayReport {
     pub n_chunks_mapped: u64,
     /// Entries whose series is not known.
     pub n_unknown_refs: u64,
-    /// Records of kinds this head does not keep: tombstones, exemplars, native histograms.
+    /// Records of kinds this head does not keep: exemplars, native histograms.
     pub n_records_skipped: u64,
     /// Chunks with out-of-order samples, which this head does not keep.
     pub n_out_of_order_chunks: u64,
@@ -144,6 +145,7 @@ impl Replay {
             next_series: AtomicU64::new(found.series_max),
             bounds: Bounds::new(floor),
             views: Views::default(),
+            deleted: Deleted::default(),
             counters: Counters::default(),
             committer: Mutex::new(Committer::new(wal)),
             mapping: Mutex::default(),
@@ -216,8 +218,13 @@ impl Replay {
                 }
                 Ok(())
             }
-            RecordKind::Tombstones
-            | RecordKind::Exemplars
+            RecordKind::Tombstones => {
+                for tombstone in decode_tombstones(body)? {
+                    self.tombstone(tombstone);
+                }
+                Ok(())
+            }
+            RecordKind::Exemplars
             | RecordKind::MmapMarkers
             | RecordKind::Histograms
             | RecordKind::FloatHistograms
@@ -268,6 +275,17 @@ impl Replay {
             retired.aliases.insert(number, series.series);
         }
         self.by_ref.insert(number, series);
+    }
+
+    fn tombstone(&mut self, tombstone: RefTombstone) {
+        let RefTombstone { series, interval } = tombstone;
+        if interval.max < self.floor {
+            return;
+        }
+        match self.by_ref.get(&series) {
+            Some(series) => self.inner.deleted.add(series.series, interval),
+            None => self.report.n_unknown_refs += 1,
+        }
     }
 
     fn sample(&mut self, sample: RefSample) {
@@ -339,7 +357,7 @@ impl Replay {
         if report.n_records_skipped > 0 {
             tracing::warn!(
                 n_records = report.n_records_skipped,
-                "the log has records of kinds that are not kept here (tombstones, exemplars, native histograms)"
+                "the log has records of kinds that are not kept here (exemplars, native histograms)"
             );
         }
         if let Some(span) = span {

@@ -48,6 +48,7 @@ impl Inner {
     fn truncate(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
         let mut stats = TruncateStats::default();
         let first_file = self.collect_garbage(mint, &mut stats);
+        self.deleted.truncate_before(mint);
         self.files.remove_before(first_file)?;
         stats.checkpoint = self.shorten_log(mint)?;
         Ok(stats)

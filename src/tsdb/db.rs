@@ -8,11 +8,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::block::{Block, BlockMeta, NewBlock, write_block};
-use crate::foundation::Clock;
+use crate::foundation::file_system::capacity_bytes;
+use crate::foundation::{Cancel, Clock};
 use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
 use crate::model::{BlockId, Interval, TimeRange};
 use crate::storage::{Appendable, Appender, ChunkSeries, Queryable, SeriesSet, StorageError};
-use crate::tsdb::load::{Quarantined, delete_block_dir, load, set_aside, sort};
+use crate::tsdb::load::{Quarantined, delete_block_dir, load, sort};
 use crate::tsdb::lock::DirLock;
 use crate::tsdb::retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
 use crate::tsdb::stats::Counters;
@@ -36,24 +37,26 @@ pub struct Tsdb {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     settings: TsdbSettings,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) head: Head,
-    sources: ArcSwap<Sources>,
+    pub(crate) sources: ArcSwap<Sources>,
     quarantined: Mutex<Vec<Quarantined>>,
     replayed: ReplayReport,
     pub(crate) counters: Counters,
     /// Held by whoever replaces the sources: one cut, deletion or hand-in at a time.
     changing: Mutex<()>,
-    /// One cut at a time; appends and queries go on.
-    cutting: Mutex<()>,
+    /// One cut, compaction, deletion, snapshot or retention at a time; appends and queries go on.
+    pub(crate) cutting: Mutex<()>,
+    /// Raised when the process is about to end.
+    pub(crate) stopping: Cancel,
     /// Last, so that the directory is free only when everything else is closed.
     _lock: DirLock,
 }
 
 /// Series of a head on their way into a block.
-struct HeadSeries<I>(I);
+pub(crate) struct HeadSeries<I>(pub(crate) I);
 
 impl<I: Iterator<Item = ChunkSeries> + Send> SeriesSet for HeadSeries<I> {
     fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
@@ -104,6 +107,7 @@ impl Tsdb {
             counters: Counters::default(),
             changing: Mutex::new(()),
             cutting: Mutex::new(()),
+            stopping: Cancel::new(),
             _lock: lock,
         };
         Ok(Self {
@@ -194,6 +198,7 @@ impl Tsdb {
         is_released: &dyn Fn(&BlockMeta) -> bool,
     ) -> Result<Vec<BlockId>, TsdbError> {
         let inner = &self.inner;
+        let _one_at_a_time = inner.cutting.lock();
         let blocks = self.blocks();
         let sizes: Vec<BlockSize> = blocks
             .iter()
@@ -204,7 +209,13 @@ impl Tsdb {
             })
             .collect();
         let other_bytes = inner.head.wal_bytes() + inner.head.chunk_file_bytes();
-        let planned = plan_retention(&sizes, inner.settings.retention, other_bytes);
+        let mut settings = inner.settings.retention;
+        if settings.percent.is_some() {
+            let capacity = capacity_bytes(&inner.dir);
+            settings =
+                settings.on_capacity(capacity.map_err(TsdbError::io("inspect", &inner.dir))?);
+        }
+        let planned = plan_retention(&sizes, settings, other_bytes);
         let mut deleted = Vec::new();
         for (id, reason) in planned {
             let Some(block) = blocks.iter().find(|block| block.meta().ulid == id) else {
@@ -253,7 +264,7 @@ impl Tsdb {
 }
 
 impl Inner {
-    fn replace(&self, make: impl FnOnce(&Sources) -> Sources) {
+    pub(crate) fn replace(&self, make: impl FnOnce(&Sources) -> Sources) {
         let _one_at_a_time = self.changing.lock();
         let now = self.sources.load_full();
         let next = Arc::new(make(&now));
@@ -263,8 +274,7 @@ impl Inner {
 
     fn cut(&self, range: TimeRange) -> Result<Option<BlockMeta>, TsdbError> {
         self.head.close_before(range.max);
-        let now_ms = u64::try_from(self.clock.now_ms()).unwrap_or(0);
-        let id = BlockId::from_parts(now_ms, rand::random());
+        let id = self.new_id();
         let view = self.head.view();
         let wanted = Interval {
             min: range.min,
@@ -275,15 +285,8 @@ impl Inner {
         drop(series);
         drop(view);
         if let Some(meta) = &written {
-            let name = meta.ulid.to_string();
-            let block = match Block::open(&self.dir.join(&name)) {
-                Ok(block) => block,
-                Err(error) => {
-                    // The head keeps the samples; the next attempt writes another block.
-                    set_aside(&self.dir, &name, &error.to_string())?;
-                    return Err(error.into());
-                }
-            };
+            // When it does not open, the head keeps the samples, and the next attempt writes another block.
+            let block = self.open_new(meta)?;
             self.replace(|now| {
                 let mut blocks = now.blocks.clone();
                 blocks.push(block.clone());

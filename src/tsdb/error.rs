@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::block::BlockError;
+use crate::compact::CompactError;
 use crate::head::HeadError;
 
 /// Everything that goes wrong in this room.
@@ -31,6 +32,9 @@ pub enum TsdbError {
     /// The head.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// A compaction.
+    #[error(transparent)]
+    Compact(#[from] CompactError),
     /// A block.
     #[error(transparent)]
     Block(#[from] BlockError),

@@ -55,9 +55,10 @@ pub(crate) fn load(dir: &Path) -> Result<Loaded, TsdbError> {
         .flat_map(|block| block.meta().compaction.parents.iter())
         .map(|parent| parent.ulid)
         .collect();
-    let (replaced, mut blocks): (Vec<_>, Vec<_>) = blocks
-        .into_iter()
-        .partition(|block| parents.contains(&block.meta().ulid));
+    let (replaced, mut blocks): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| {
+        // Of a deletable block nothing was left to write.
+        parents.contains(&block.meta().ulid) || block.meta().compaction.deletable
+    });
     for block in replaced {
         delete_block_dir(block.dir())?;
     }

@@ -3,23 +3,30 @@
 //! Owns: head and local blocks under one directory lock; the one snapshot a query reads.
 //! Never: speaks a protocol.
 //! Tested by: the seams: a sample is seen once while its block moves.
+mod compact;
 mod cut;
 mod db;
+mod delete;
 mod error;
 mod load;
 mod lock;
 mod retention;
+mod snapshot;
 mod stats;
 mod synced;
 #[cfg(test)]
 mod tests;
 mod timeline;
+#[cfg(test)]
+mod upkeep_tests;
 
+pub use compact::Compacted;
 pub use cut::plan_cut;
 pub use db::{Tsdb, TsdbSettings};
 pub use error::TsdbError;
 pub use load::Quarantined;
 pub use retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
+pub use snapshot::SNAPSHOTS_DIR;
 pub use stats::TsdbStats;
 pub use synced::SyncedTsdb;
 pub use timeline::Timeline;

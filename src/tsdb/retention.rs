@@ -9,6 +9,18 @@ pub struct RetentionSettings {
     pub time_ms: Option<i64>,
     /// The oldest blocks go while log, head chunks and blocks take more; `None` for no limit.
     pub bytes: Option<u64>,
+    /// The same limit as a share of the file system's capacity, which takes the place of the other.
+    pub percent: Option<u8>,
+}
+
+impl RetentionSettings {
+    /// With the share made bytes of a file system of this capacity.
+    pub fn on_capacity(mut self, capacity_bytes: u64) -> Self {
+        if let Some(percent) = self.percent {
+            self.bytes = Some(capacity_bytes / 100 * u64::from(percent));
+        }
+        self
+    }
 }
 
 /// A block as far as retention cares.
@@ -83,10 +95,18 @@ mod tests {
     }
 
     fn planned(time_ms: Option<i64>, bytes: Option<u64>) -> Vec<(u64, RetentionReason)> {
-        plan_retention(&blocks(), RetentionSettings { time_ms, bytes }, 5)
-            .into_iter()
-            .map(|(id, reason)| (id.created_ms(), reason))
-            .collect()
+        plan_retention(
+            &blocks(),
+            RetentionSettings {
+                time_ms,
+                bytes,
+                percent: None,
+            },
+            5,
+        )
+        .into_iter()
+        .map(|(id, reason)| (id.created_ms(), reason))
+        .collect()
     }
 
     #[test]
@@ -108,5 +128,24 @@ mod tests {
         assert_eq!(planned(None, Some(35)), [(1, Size), (0, Size)]);
         assert_eq!(planned(None, Some(55)), []);
         assert_eq!(planned(None, Some(0)).len(), 5);
+    }
+
+    #[test]
+    fn a_share_of_the_file_system_takes_the_place_of_the_size() {
+        let settings = RetentionSettings {
+            time_ms: None,
+            bytes: Some(0),
+            percent: Some(35),
+        };
+        let planned = plan_retention(&blocks(), settings.on_capacity(100), 5);
+        assert_eq!(planned.len(), 2);
+        let size_only = RetentionSettings {
+            percent: None,
+            ..settings
+        };
+        assert_eq!(
+            plan_retention(&blocks(), size_only.on_capacity(100), 5).len(),
+            5
+        );
     }
 }

@@ -11,6 +11,8 @@ use crate::tsdb::db::Tsdb;
 pub(crate) struct Counters {
     pub(crate) cuts: AtomicU64,
     pub(crate) cuts_failed: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compactions_failed: AtomicU64,
     pub(crate) time_retentions: AtomicU64,
     pub(crate) size_retentions: AtomicU64,
     pub(crate) retentions_held_back: AtomicU64,
@@ -35,6 +37,10 @@ pub struct TsdbStats {
     pub cuts_total: u64,
     /// Cuts that failed.
     pub cuts_failed_total: u64,
+    /// Compactions of local blocks.
+    pub compactions_total: u64,
+    /// Compactions that failed.
+    pub compactions_failed_total: u64,
     /// Blocks deleted for their age.
     pub time_retentions_total: u64,
     /// Blocks deleted for the size of all.
@@ -62,6 +68,8 @@ impl Tsdb {
             n_quarantined: self.quarantined().len() as u64,
             cuts_total: get(&counters.cuts),
             cuts_failed_total: get(&counters.cuts_failed),
+            compactions_total: get(&counters.compactions),
+            compactions_failed_total: get(&counters.compactions_failed),
             time_retentions_total: get(&counters.time_retentions),
             size_retentions_total: get(&counters.size_retentions),
             retentions_held_back_total: get(&counters.retentions_held_back),

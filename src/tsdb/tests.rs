@@ -15,16 +15,16 @@ use crate::storage::{Appendable, LabelHints, Queryable, SelectHints};
 use crate::tsdb::{RetentionSettings, Tsdb, TsdbError, TsdbSettings};
 use crate::wal::{Compression, WalSettings};
 
-type Model = BTreeMap<String, BTreeMap<i64, u64>>;
+pub(super) type Model = BTreeMap<String, BTreeMap<i64, u64>>;
 
 /// In memory where the system has such a place: these tests make thousands of files, and none outlives its test.
-fn scratch() -> tempfile::TempDir {
+pub(super) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_not_there| tempfile::tempdir())
         .unwrap()
 }
 
-fn settings() -> TsdbSettings {
+pub(super) fn settings() -> TsdbSettings {
     TsdbSettings {
         head: HeadSettings {
             chunk_range_ms: 1000,
@@ -38,7 +38,7 @@ fn settings() -> TsdbSettings {
     }
 }
 
-fn open(dir: &Path) -> Tsdb {
+pub(super) fn open(dir: &Path) -> Tsdb {
     Tsdb::open(
         dir,
         settings(),
@@ -47,16 +47,16 @@ fn open(dir: &Path) -> Tsdb {
     .unwrap()
 }
 
-fn labels(name: &str) -> Labels {
+pub(super) fn labels(name: &str) -> Labels {
     Labels::new(&[("__name__", "m"), ("n", name)]).unwrap()
 }
 
-fn all() -> [Matcher; 1] {
+pub(super) fn all() -> [Matcher; 1] {
     [Matcher::new(MatchType::Regex, "n", ".+").unwrap()]
 }
 
 /// Every timestamp once, from the chunk that comes first, as the seam demands of readers.
-fn samples(source: &dyn Queryable) -> Model {
+pub(super) fn samples(source: &dyn Queryable) -> Model {
     let mut set = source
         .select(&all(), &SelectHints::new(Interval::ALL))
         .unwrap();
@@ -78,7 +78,12 @@ fn samples(source: &dyn Queryable) -> Model {
     model
 }
 
-fn append(db: &Tsdb, names: &[&str], times: impl IntoIterator<Item = i64>, model: &mut Model) {
+pub(super) fn append(
+    db: &Tsdb,
+    names: &[&str],
+    times: impl IntoIterator<Item = i64>,
+    model: &mut Model,
+) {
     for t in times {
         let mut appender = db.appender();
         for name in names {
@@ -250,7 +255,7 @@ fn a_block_that_moved_to_another_source_is_seen_all_the_while() {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(super) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

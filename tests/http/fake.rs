@@ -6,13 +6,14 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::pending;
 use gauntlet::api::http::{
-    Answer, ApiError, BuildInfo, ExplainQuery, HttpSettings, HttpState, InstantQuery, LabelRequest,
-    QueryPort, RangeQuery, Readiness, RuntimeInfo, SeriesAnswer, StatusPort, TargetMetadata,
-    TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest, serve,
+    AdminPort, Answer, ApiError, BuildInfo, ExplainQuery, HttpSettings, HttpState, InstantQuery,
+    LabelRequest, QueryPort, RangeQuery, Readiness, RuntimeInfo, SeriesAnswer, StatusPort,
+    TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort,
+    WriteRequest, serve,
 };
 use gauntlet::foundation::pool::Pool;
 use gauntlet::foundation::{Cancel, SystemClock};
-use gauntlet::model::{Labels, LabelsError, Matcher, Metadata, SeriesKey, TimestampMs};
+use gauntlet::model::{Interval, Labels, LabelsError, Matcher, Metadata, SeriesKey, TimestampMs};
 use gauntlet::promql::explain::Operator;
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
 use gauntlet::remote::{WriteLimits, WriteReport, append_write_request};
@@ -39,6 +40,7 @@ pub(crate) fn start(empty: &Empty) -> u16 {
         query: Arc::new(empty.clone()),
         write: Arc::new(empty.clone()),
         targets: Arc::new(empty.clone()),
+        admin: Arc::new(empty.clone()),
         status: Arc::new(empty.clone()),
     };
     actix_web::rt::spawn(serve(state, listener, 2).unwrap());
@@ -167,6 +169,25 @@ impl Appender for Nowhere {
     }
 
     fn rollback(self: Box<Self>) {}
+}
+
+/// Nothing is there to delete or to copy.
+impl AdminPort for Empty {
+    fn delete_series(
+        &self,
+        _matcher_sets: Vec<Vec<Matcher>>,
+        _interval: Interval,
+    ) -> Answer<Result<(), ApiError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn clean_tombstones(&self) -> Answer<Result<(), ApiError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn snapshot(&self, _skip_head: bool) -> Answer<Result<String, ApiError>> {
+        async { Ok("nothing".to_owned()) }.boxed()
+    }
 }
 
 impl WritePort for Empty {

@@ -8,4 +8,6 @@ mod prometheus_reads_ours;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod upkeep;
+#[cfg(test)]
 mod we_read_theirs;

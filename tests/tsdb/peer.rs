@@ -47,6 +47,7 @@ impl Prometheus {
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg("--storage.tsdb.retention.time=100y")
+            .arg("--web.enable-admin-api")
             .stderr(File::create(&log).unwrap())
             .stdout(File::create(scratch.join("prometheus.out")).unwrap())
             .spawn()
@@ -76,6 +77,19 @@ impl Prometheus {
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
         Some((status, body.to_owned()))
+    }
+
+    /// Asks for a deed below `/api/v1/admin/tsdb/`; what was answered, status first.
+    pub(crate) fn administer(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let request =
+            format!("POST /api/v1/admin/tsdb/{path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
     }
 
     pub(crate) fn get(&self, path: &str) -> String {

@@ -106,6 +106,7 @@ const LANDING: &str = "Gauntlet answers the Prometheus HTTP API.
 /api/v1/status/config  /flags  /runtimeinfo  /buildinfo  /tsdb  /walreplay
 /api/v1/features              what is switched on
 /api/v1/write                 remote write 1.0 (also /api/v1/receive)
+/api/v1/admin/tsdb/delete_series  clean_tombstones  snapshot    POST or PUT, where http.admin_api is set
 /metrics                      own metrics
 /version                      build
 /-/healthy  /-/ready          probes

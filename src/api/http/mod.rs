@@ -3,6 +3,7 @@
 //! Owns: paths, parameters, status codes, and answers to the byte.
 //! Never: evaluates a query, waits for a disk, or knows who implements a port.
 //! Tested by: every endpoint against ports made for the test, and refusals against a real Prometheus in `tests/http`.
+mod admin;
 mod call;
 mod cost;
 mod error;
@@ -26,8 +27,8 @@ pub use error::{ApiError, ErrorType};
 pub use observe::{HttpMetrics, observe};
 pub use routes::{not_found, routes, serve};
 pub use state::{
-    ActiveTarget, Answer, BuildInfo, DroppedTarget, ExplainQuery, HttpSettings, HttpState,
-    InstantQuery, LabelRequest, NamedCount, QueryParams, QueryPort, RangeQuery, Readiness,
-    RuntimeInfo, SeriesAnswer, StatsDetail, StatusPort, TargetHealth, TargetMetadata, TargetsPort,
-    TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
+    ActiveTarget, AdminPort, Answer, BuildInfo, DroppedTarget, ExplainQuery, HttpSettings,
+    HttpState, InstantQuery, LabelRequest, NamedCount, QueryParams, QueryPort, RangeQuery,
+    Readiness, RuntimeInfo, SeriesAnswer, StatsDetail, StatusPort, TargetHealth, TargetMetadata,
+    TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
 };

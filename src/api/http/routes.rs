@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use crate::api::http::call::{Call, Outcome, answer, cors_headers, plain, plain_builder};
 use crate::api::http::error::ApiError;
 use crate::api::http::state::HttpState;
-use crate::api::http::{labels, manage, query, status, targets, write};
+use crate::api::http::{admin, labels, manage, query, status, targets, write};
 
 /// Serves on `listener` with `workers` threads until the server is stopped. Signals are the caller's business.
 ///
@@ -63,6 +63,12 @@ fn api() -> actix_web::Scope {
             bounded("/status/walreplay", "GET, OPTIONS").route(web::get().to(manage::wal_replay)),
         )
         .service(get("/features", status::features))
+        .service(command("/admin/tsdb/delete_series", admin::delete_series))
+        .service(command(
+            "/admin/tsdb/clean_tombstones",
+            admin::clean_tombstones,
+        ))
+        .service(command("/admin/tsdb/snapshot", admin::snapshot))
         .service(bounded("/write", "OPTIONS, POST").route(web::post().to(write::write)))
         .service(bounded("/receive", "OPTIONS, POST").route(web::post().to(write::write)))
         .default_service(web::to(unknown))
@@ -121,6 +127,18 @@ where
                 answer(request, payload, handler)
             }),
         )
+}
+
+/// An endpoint for POST and PUT.
+fn command<F, Fut>(path: &'static str, handler: F) -> Resource
+where
+    F: Fn(Call) -> Fut + Copy + 'static,
+    Fut: Future<Output = Result<Outcome, ApiError>> + 'static,
+{
+    let run = move |request: HttpRequest, payload: Payload| answer(request, payload, handler);
+    bounded(path, "OPTIONS, POST, PUT")
+        .route(web::post().to(run))
+        .route(web::put().to(run))
 }
 
 /// A path that answers OPTIONS, and refuses methods that are not `allowed`.

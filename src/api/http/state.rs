@@ -27,6 +27,8 @@ pub struct HttpState {
     pub write: Arc<dyn WritePort>,
     /// What is scraped.
     pub targets: Arc<dyn TargetsPort>,
+    /// What operators ask for.
+    pub admin: Arc<dyn AdminPort>,
     /// What the appliance says about itself.
     pub status: Arc<dyn StatusPort>,
 }
@@ -52,6 +54,8 @@ pub struct HttpSettings {
     pub cors_origin: String,
     /// `/-/reload` works.
     pub has_lifecycle: bool,
+    /// `/api/v1/admin/tsdb/` works.
+    pub has_admin: bool,
 }
 
 impl Default for HttpSettings {
@@ -62,6 +66,7 @@ impl Default for HttpSettings {
             write_decoded_bytes_max: 32 << 20,
             cors_origin: ".*".to_owned(),
             has_lifecycle: true,
+            has_admin: false,
         }
     }
 }
@@ -184,6 +189,22 @@ pub struct SeriesAnswer {
     pub series: Vec<Labels>,
     /// Sources that failed while others answered.
     pub warnings: Vec<String>,
+}
+
+/// Who deletes, cleans and copies.
+pub trait AdminPort: Send + Sync {
+    /// Deletes the samples in `interval` of series that match all matchers of any set.
+    fn delete_series(
+        &self,
+        matcher_sets: Vec<Vec<Matcher>>,
+        interval: Interval,
+    ) -> Answer<Result<(), ApiError>>;
+
+    /// Takes deleted samples off the disk.
+    fn clean_tombstones(&self) -> Answer<Result<(), ApiError>>;
+
+    /// Makes a snapshot and names it.
+    fn snapshot(&self, skip_head: bool) -> Answer<Result<String, ApiError>>;
 }
 
 /// Who takes samples.

@@ -150,6 +150,17 @@ impl Keys {
         NonZeroU64::new(self.parsed(key, parse_size(&text), problem))
     }
 
+    /// A share such as `80%`; `0` for none.
+    pub(super) fn percent_or_none(&mut self, key: &str) -> Option<u8> {
+        let text = self.text(key);
+        let number = text.strip_suffix('%').unwrap_or(&text);
+        let share = number.parse().ok().filter(|share: &u8| *share <= 100);
+        let is_unit_missing = text != "0" && !text.ends_with('%');
+        let problem = "expected a percentage such as 80%, 100% at most; 0 for none";
+        let share = self.parsed(key, share.filter(|_| !is_unit_missing), problem);
+        (0 < share).then_some(share)
+    }
+
     pub(super) fn address(&mut self, key: &str) -> SocketAddr {
         let text = self.text(key);
         let problem = "expected an IP address and a port, such as 127.0.0.1:10902 or [::1]:0";

@@ -57,6 +57,8 @@ pub struct HttpKeys {
     pub cors_origin: String,
     /// `/-/reload` works.
     pub has_lifecycle: bool,
+    /// `/api/v1/admin/tsdb/` works.
+    pub has_admin: bool,
     /// Largest form body.
     pub form_bytes_max: u64,
     /// Largest remote write body as sent.
@@ -207,6 +209,7 @@ fn read_http(keys: &mut Keys) -> HttpKeys {
         allow_public: keys.flag("http.allow_public"),
         cors_origin: keys.text("http.cors_origin"),
         has_lifecycle: keys.flag("http.lifecycle"),
+        has_admin: keys.flag("http.admin_api"),
         form_bytes_max: keys.size("http.form_size_max"),
         write_bytes_max: keys.size("http.write_size_max"),
         write_decoded_bytes_max: keys.size("http.write_decoded_size_max"),
@@ -288,6 +291,7 @@ fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
         retention: RetentionSettings {
             time_ms: keys.duration_or_none("retention.time").map(millis),
             bytes: keys.size_or_none("retention.size").map(NonZeroU64::get),
+            percent: keys.percent_or_none("retention.percent"),
         },
     }
 }

@@ -7,13 +7,13 @@ use futures::future::pending;
 use parking_lot::Mutex;
 
 use crate::api::http::{
-    ActiveTarget, Answer, ApiError, BuildInfo, DroppedTarget, ErrorType, ExplainQuery,
+    ActiveTarget, AdminPort, Answer, ApiError, BuildInfo, DroppedTarget, ErrorType, ExplainQuery,
     HttpSettings, HttpState, InstantQuery, LabelRequest, NamedCount, QueryPort, RangeQuery,
     Readiness, RuntimeInfo, SeriesAnswer, StatusPort, TargetHealth, TargetMetadata, TargetsPort,
     TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
 };
 use crate::foundation::ManualClock;
-use crate::model::{Labels, Metadata, MetricType, Sample};
+use crate::model::{Interval, Labels, Matcher, Metadata, MetricType, Sample};
 use crate::promql::explain::Operator;
 use crate::promql::{
     Held, MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
@@ -29,6 +29,7 @@ pub(super) struct Memory {
     pub(super) lookup: Mutex<Option<(String, LabelRequest)>>,
     pub(super) write: Mutex<Option<WriteRequest>>,
     pub(super) write_answer: Mutex<Option<Result<WriteReport, WriteFailure>>>,
+    pub(super) admin: Mutex<Vec<String>>,
     pub(super) reload_error: Mutex<Option<String>>,
 }
 
@@ -57,6 +58,7 @@ impl Fake {
             query: Arc::new(self.clone()),
             write: Arc::new(self.clone()),
             targets: Arc::new(self.clone()),
+            admin: Arc::new(self.clone()),
             status: Arc::new(self.clone()),
         }
     }
@@ -104,6 +106,27 @@ fn scripted(text: &str) -> Result<QueryOutput, ApiError> {
             ..output(vector)
         }),
         _ => Ok(output(vector)),
+    }
+}
+
+impl AdminPort for Fake {
+    fn delete_series(
+        &self,
+        matcher_sets: Vec<Vec<Matcher>>,
+        interval: Interval,
+    ) -> Answer<Result<(), ApiError>> {
+        let text = format!("{matcher_sets:?} {} {}", interval.min, interval.max);
+        self.memory.admin.lock().push(text);
+        async { Ok(()) }.boxed()
+    }
+
+    fn clean_tombstones(&self) -> Answer<Result<(), ApiError>> {
+        self.memory.admin.lock().push("clean".to_owned());
+        async { Err(ApiError::new(ErrorType::Internal, "disk full")) }.boxed()
+    }
+
+    fn snapshot(&self, skip_head: bool) -> Answer<Result<String, ApiError>> {
+        async move { Ok(format!("snap-{skip_head}")) }.boxed()
     }
 }
 

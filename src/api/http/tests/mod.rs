@@ -2,6 +2,7 @@
 
 mod fake;
 mod management;
+mod operators;
 mod queries;
 mod writes;
 
