@@ -1,21 +1,54 @@
 //! What the parsers yield.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use thiserror::Error;
 
+use crate::exposition::classic::HistogramSample;
+use crate::foundation::proto::ProtoError;
 use crate::model::{Label, Labels, LabelsError, METRIC_NAME, MetricType, TimestampMs};
 
 /// Why an exposition ends here. Everything before the place was yielded already.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{message} at line {line}, column {column}")]
+#[error("{message} at {place}")]
 pub struct ParseError {
     /// What was expected, and what was there.
     pub message: String,
-    /// First line is 1.
-    pub line: usize,
-    /// Bytes from the start of the line; the first is 1.
-    pub column: usize,
+    /// Where.
+    pub place: Place,
+}
+
+/// A place in an exposition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a text.
+    Line {
+        /// First line is 1.
+        line: usize,
+        /// Bytes from the start of the line; the first is 1.
+        column: usize,
+    },
+    /// In what is not text: bytes from its start.
+    Offset(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { line, column } => write!(f, "line {line}, column {column}"),
+            Self::Offset(offset) => write!(f, "offset {offset}"),
+        }
+    }
+}
+
+impl From<ProtoError> for ParseError {
+    fn from(error: ProtoError) -> Self {
+        Self::at_offset(
+            error.offset,
+            format!("protobuf: {} in {}", error.message, error.what),
+        )
+    }
 }
 
 impl ParseError {
@@ -25,9 +58,17 @@ impl ParseError {
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
         Self {
             message,
-            line: memchr::memchr_iter(b'\n', before).count() + 1,
-            column: before.len() - line_start + 1,
+            place: Place::Line {
+                line: memchr::memchr_iter(b'\n', before).count() + 1,
+                column: before.len() - line_start + 1,
+            },
         }
+    }
+
+    /// In what is not text.
+    pub(super) fn at_offset(offset: usize, message: String) -> Self {
+        let place = Place::Offset(offset);
+        Self { message, place }
     }
 }
 
@@ -59,6 +100,17 @@ pub enum Entry<'a> {
     Comment,
     /// A sample.
     Series(SeriesLine<'a>),
+    /// A native histogram.
+    Histogram(HistogramLine),
+}
+
+/// A native histogram and when it was taken, its labels still as they were written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramLine {
+    /// The histogram.
+    pub sample: Box<HistogramSample>,
+    /// The timestamp, where the target gave one.
+    pub t: Option<TimestampMs>,
 }
 
 /// A sample, its labels still as they were written.
@@ -177,4 +229,21 @@ impl LabelBuffer {
         let value = self.arena.get(span.middle..span.end);
         (name.unwrap_or_default(), value.unwrap_or_default())
     }
+}
+
+/// Appends `part` so that what follows can be no part of it: equal keys are made of equal parts.
+pub(super) fn push_key(key: &mut String, part: &str) {
+    const DIGITS: usize = 64;
+    let mut rest = part.len();
+    loop {
+        // The last digit is marked, so a length ends where it ends.
+        let (digit, is_last) = (rest % DIGITS, rest < DIGITS);
+        let digit = u8::try_from(digit + if is_last { DIGITS } else { 0 }).unwrap_or(0);
+        key.push(char::from(digit));
+        rest /= DIGITS;
+        if is_last {
+            break;
+        }
+    }
+    key.push_str(part);
 }

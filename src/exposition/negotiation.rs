@@ -16,10 +16,21 @@ pub enum ScrapeProtocol {
     PrometheusText1_0_0,
     /// `PrometheusText0.0.4`
     PrometheusText0_0_4,
+    /// `PrometheusProto`
+    PrometheusProto,
 }
 
 /// What is asked for when nothing is configured, the best first.
 pub const DEFAULT_SCRAPE_PROTOCOLS: [ScrapeProtocol; 4] = [
+    ScrapeProtocol::OpenMetricsText1_0_0,
+    ScrapeProtocol::OpenMetricsText0_0_1,
+    ScrapeProtocol::PrometheusText1_0_0,
+    ScrapeProtocol::PrometheusText0_0_4,
+];
+
+/// What is asked for when native histograms are wanted and nothing is configured: only the first can carry them.
+pub const PROTOBUF_FIRST_PROTOCOLS: [ScrapeProtocol; 5] = [
+    ScrapeProtocol::PrometheusProto,
     ScrapeProtocol::OpenMetricsText1_0_0,
     ScrapeProtocol::OpenMetricsText0_0_1,
     ScrapeProtocol::PrometheusText1_0_0,
@@ -37,6 +48,7 @@ impl ScrapeProtocol {
             Self::OpenMetricsText0_0_1 => "OpenMetricsText0.0.1",
             Self::PrometheusText1_0_0 => "PrometheusText1.0.0",
             Self::PrometheusText0_0_4 => "PrometheusText0.0.4",
+            Self::PrometheusProto => "PrometheusProto",
         }
     }
 
@@ -45,6 +57,7 @@ impl ScrapeProtocol {
         match self {
             Self::OpenMetricsText1_0_0 | Self::OpenMetricsText0_0_1 => MediaType::OpenMetrics,
             Self::PrometheusText1_0_0 | Self::PrometheusText0_0_4 => MediaType::Text,
+            Self::PrometheusProto => MediaType::Protobuf,
         }
     }
 
@@ -54,6 +67,9 @@ impl ScrapeProtocol {
             Self::OpenMetricsText0_0_1 => "application/openmetrics-text;version=0.0.1",
             Self::PrometheusText1_0_0 => "text/plain;version=1.0.0",
             Self::PrometheusText0_0_4 => "text/plain;version=0.0.4",
+            Self::PrometheusProto => {
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+            }
         }
     }
 
@@ -72,7 +88,7 @@ impl FromStr for ScrapeProtocol {
     type Err = NegotiationError;
 
     fn from_str(text: &str) -> Result<Self, NegotiationError> {
-        DEFAULT_SCRAPE_PROTOCOLS
+        PROTOBUF_FIRST_PROTOCOLS
             .into_iter()
             .find(|protocol| protocol.as_str() == text)
             .ok_or_else(|| NegotiationError::UnknownProtocol(text.to_owned()))
@@ -129,6 +145,8 @@ pub enum MediaType {
     Text,
     /// `application/openmetrics-text`
     OpenMetrics,
+    /// `application/vnd.google.protobuf`
+    Protobuf,
 }
 
 impl MediaType {
@@ -137,6 +155,7 @@ impl MediaType {
         match self {
             Self::Text => "text/plain",
             Self::OpenMetrics => "application/openmetrics-text",
+            Self::Protobuf => "application/vnd.google.protobuf",
         }
     }
 }
@@ -179,8 +198,8 @@ pub enum NegotiationError {
     },
     /// A name that stands for no protocol that can be asked for.
     #[error(
-        "unknown scrape protocol {0:?}, supported: [OpenMetricsText0.0.1 OpenMetricsText1.0.0 PrometheusText0.0.4 \
-         PrometheusText1.0.0]"
+        "unknown scrape protocol {0:?}, supported: [OpenMetricsText0.0.1 OpenMetricsText1.0.0 PrometheusProto \
+         PrometheusText0.0.4 PrometheusText1.0.0]"
     )]
     UnknownProtocol(String),
 }
@@ -213,6 +232,7 @@ pub fn choose_media_type(
             },
             Some("text/plain") => return Ok((MediaType::Text, None)),
             Some("application/openmetrics-text") => return Ok((MediaType::OpenMetrics, None)),
+            Some("application/vnd.google.protobuf") => return Ok((MediaType::Protobuf, None)),
             Some(_) => NegotiationError::Unsupported {
                 content_type,
                 fallback,

@@ -15,6 +15,7 @@ pub mod mmap;
 pub mod permit;
 pub mod pool;
 pub mod process;
+pub mod proto;
 pub mod shutdown;
 pub mod verdict;
 

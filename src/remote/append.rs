@@ -4,9 +4,9 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::foundation::proto::ProtoError;
 use crate::foundation::verdict::Verdict;
 use crate::model::{Label, Labels, METRIC_NAME, Metadata, SeriesKey, TimestampMs};
-use crate::remote::proto::ProtoError;
 use crate::remote::read::{MetadataMessage, RequestItem, RequestReader, SeriesReader};
 use crate::remote::snappy::{SnappyError, decompress};
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};

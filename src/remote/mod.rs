@@ -5,17 +5,16 @@
 //! Tested by: hand-made requests, truncations and bit flips beside the reader.
 mod append;
 mod encode;
-mod proto;
 mod read;
 mod snappy;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::foundation::proto::ProtoError;
 pub use append::{
     FUTURE_MS_MAX, Refusal, RefusalKind, WriteError, WriteLimits, WriteReport, append_write_request,
 };
 pub use encode::WriteRequestEncoder;
-pub use proto::ProtoError;
 pub use read::{MetadataMessage, RequestItem, RequestReader, SeriesExtras, SeriesReader};
 pub use snappy::{SnappyError, compress, decompress};

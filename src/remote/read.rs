@@ -1,7 +1,7 @@
 //! `prometheus.WriteRequest`, read in place: nothing is copied, and only label lists take memory, once per request.
 
+use crate::foundation::proto::{Fields, ProtoError, Slice, Value};
 use crate::model::{Label, MetricType, TimestampMs};
-use crate::remote::proto::{Fields, ProtoError, Slice, Value};
 
 /// Walks a decompressed request.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::exposition::{Entry, LabelBuffer, MediaType, Parser, SeriesLine};
+use crate::exposition::{Entry, LabelBuffer, MediaType, Parser, ParserOptions};
 use crate::model::{Label, Labels, LabelsBuilder, METRIC_NAME, TimestampMs, stale_nan};
 use crate::relabel;
 use crate::scrape::cache::{Known, SeriesCache, Slot};
@@ -88,7 +88,7 @@ impl Ingest {
         self.cache.begin();
         let result = match &scraped.body {
             Ok((body, media_type)) => {
-                let parser = Parser::new(body, *media_type);
+                let parser = Parser::new(body, *media_type, ParserOptions::default());
                 self.append_all(appender.as_mut(), parser, scraped, &mut ingested)
             }
             Err(error) => Err(error.clone()),
@@ -147,13 +147,20 @@ impl Ingest {
         let mut metadata = metadata.lock();
         let limit = scraped.settings.limits.samples;
         let mut n_samples = 0;
-        while let Some(entry) = parser.next_entry()? {
-            let Entry::Series(line) = entry else {
-                metadata.note(&entry, self.cache.scrape());
-                continue;
+        loop {
+            let sample = match parser.next_entry()? {
+                None => break,
+                Some(Entry::Series(line)) => Sample {
+                    v: line.v,
+                    t: line.t.filter(|_| scraped.settings.honor.timestamps),
+                },
+                Some(entry) => {
+                    metadata.note(&entry, self.cache.scrape());
+                    continue;
+                }
             };
             ingested.n_scraped += 1;
-            let slot = match self.cache.find(line.text) {
+            let slot = match self.cache.find(parser.text()) {
                 Some((_, Known::Dropped, _)) => continue,
                 Some((slot, Known::Series(series), again)) => {
                     n_samples += 1;
@@ -161,7 +168,7 @@ impl Ingest {
                         self.append_known(
                             (slot, series, again),
                             appender,
-                            (&parser, line),
+                            (&parser, sample),
                             scraped,
                         )?;
                     }
@@ -169,7 +176,7 @@ impl Ingest {
                 }
                 None => {
                     let Some(labels) = self.labels_of(&parser, scraped)? else {
-                        self.cache.insert(line.text, Known::Dropped);
+                        self.cache.insert(parser.text(), Known::Dropped);
                         continue;
                     };
                     n_samples += 1;
@@ -178,8 +185,8 @@ impl Ingest {
                         continue;
                     }
                     let series = appender.series(labels.key(), &mut || Ok(labels.clone()))?;
-                    let slot = self.cache.insert(line.text, Known::Series(series));
-                    if self.count_refusal(append_line(appender, series, line, scraped))? {
+                    let slot = self.cache.insert(parser.text(), Known::Series(series));
+                    if self.count_refusal(append_sample(appender, series, sample, scraped))? {
                         ingested.n_series_added += 1;
                     }
                     slot
@@ -187,7 +194,7 @@ impl Ingest {
             };
             ingested.n_added += 1;
             let tracks = scraped.settings.honor.track_timestamps_staleness;
-            if tracks || own_timestamp(line, scraped).is_none() {
+            if tracks || sample.t.is_none() {
                 self.cache.track(slot);
             }
         }
@@ -204,14 +211,14 @@ impl Ingest {
         &mut self,
         (slot, series, again): (Slot, SeriesRef, bool),
         appender: &mut dyn Appender,
-        (parser, line): (&Parser<'_>, SeriesLine<'_>),
+        (parser, sample): (&Parser<'_>, Sample),
         scraped: &Scraped<'_>,
     ) -> Result<(), ScrapeError> {
-        if again && own_timestamp(line, scraped).is_none() {
+        if again && sample.t.is_none() {
             self.counters.duplicates.increment();
             return Ok(());
         }
-        match append_line(appender, series, line, scraped) {
+        match append_sample(appender, series, sample, scraped) {
             Err(AppendError::UnknownSeries) => {
                 // The database dropped the series meanwhile; the labels are asked for once more.
                 let Some(labels) = self.labels_of(parser, scraped)? else {
@@ -219,7 +226,7 @@ impl Ingest {
                 };
                 let series = appender.series(labels.key(), &mut || Ok(labels.clone()))?;
                 self.cache.set_series(slot, series);
-                self.count_refusal(append_line(appender, series, line, scraped))?;
+                self.count_refusal(append_sample(appender, series, sample, scraped))?;
             }
             result => {
                 self.count_refusal(result)?;
@@ -293,24 +300,25 @@ impl Ingest {
     }
 }
 
-/// The timestamp the target gave, if it is to be believed.
-#[inline]
-fn own_timestamp(line: SeriesLine<'_>, scraped: &Scraped<'_>) -> Option<TimestampMs> {
-    line.t.filter(|_| scraped.settings.honor.timestamps)
+/// A value and the time the target gave it, if that is to be believed.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    v: f64,
+    t: Option<TimestampMs>,
 }
 
 #[inline]
-fn append_line(
+fn append_sample(
     appender: &mut dyn Appender,
     series: SeriesRef,
-    line: SeriesLine<'_>,
+    sample: Sample,
     scraped: &Scraped<'_>,
 ) -> Result<(), AppendError> {
-    let t = own_timestamp(line, scraped).unwrap_or(scraped.t);
+    let t = sample.t.unwrap_or(scraped.t);
     if scraped.now_ms.saturating_add(FUTURE_MS_MAX) < t {
         return Err(AppendError::OutOfBounds);
     }
-    appender.append(series, t, line.v)
+    appender.append(series, t, sample.v)
 }
 
 /// Scraped labels and target labels together, relabelled; `None` when a rule drops them.

@@ -40,7 +40,7 @@ impl MetadataStore {
                     (*unit).clone_into(&mut metadata.unit);
                 }
             }
-            Entry::Comment | Entry::Series(_) => (),
+            Entry::Comment | Entry::Series(_) | Entry::Histogram(_) => (),
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use gauntlet::exposition::{MediaType, Parser};
+use gauntlet::exposition::{MediaType, Parser, ParserOptions};
 use serde_json::Value;
 
 use crate::client::{Ask, send};
@@ -124,6 +124,7 @@ fn content_type(media_type: MediaType) -> &'static str {
     match media_type {
         MediaType::Text => "text/plain; version=0.0.4",
         MediaType::OpenMetrics => "application/openmetrics-text; version=1.0.0",
+        MediaType::Protobuf => "application/vnd.google.protobuf",
     }
 }
 
@@ -137,7 +138,7 @@ fn cases() -> Vec<(MediaType, &'static str)> {
 
 /// The first error of our parser.
 fn our_error(media_type: MediaType, input: &str) -> Option<String> {
-    let mut parser = Parser::new(input.as_bytes(), media_type);
+    let mut parser = Parser::new(input.as_bytes(), media_type, ParserOptions::default());
     loop {
         match parser.next_entry() {
             Ok(Some(_)) => (),

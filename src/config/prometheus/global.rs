@@ -4,7 +4,9 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use crate::config::prometheus::reader::MapReader;
 use crate::config::prometheus::values::expand_env;
-use crate::exposition::{DEFAULT_SCRAPE_PROTOCOLS, Escaping, ScrapeProtocol};
+use crate::exposition::{
+    DEFAULT_SCRAPE_PROTOCOLS, Escaping, PROTOBUF_FIRST_PROTOCOLS, ScrapeProtocol,
+};
 use crate::model::labels::is_legacy_label_name;
 use crate::model::{ExternalLabels, Labels};
 use crate::scrape::Limits;
@@ -61,9 +63,13 @@ impl Names {
                 ("values", Some(Escaping::Values)),
             ],
         );
+        let legacy = legacy.flatten();
         let names = Self {
-            legacy: legacy.flatten().unwrap_or(self.legacy),
-            escaping: escaping.flatten().or(self.escaping),
+            legacy: legacy.unwrap_or(self.legacy),
+            // Who chooses a validation scheme of its own has nothing to do with another scheme's escaping.
+            escaping: escaping
+                .flatten()
+                .or(self.escaping.filter(|_| legacy.is_none())),
         };
         if names.legacy && names.escaping == Some(Escaping::AllowUtf8) {
             let problem = "UTF-8 names are asked for but the validation scheme is legacy; \
@@ -150,7 +156,7 @@ pub(super) fn read_limits(map: &mut MapReader<'_>, defaults: Limits) -> Limits {
     }
 }
 
-/// `scrape_protocols`: known, not empty, none twice. The protobuf format is left out with a warning.
+/// `scrape_protocols`: known, not empty, none twice.
 pub(super) fn read_protocols(map: &mut MapReader<'_>) -> Option<Vec<ScrapeProtocol>> {
     const KEY: &str = "scrape_protocols";
     let items = map.items(KEY)?;
@@ -166,10 +172,9 @@ pub(super) fn read_protocols(map: &mut MapReader<'_>) -> Option<Vec<ScrapeProtoc
             continue;
         }
         seen.push(text);
-        match protocol(text) {
-            Some(Some(protocol)) => protocols.push(protocol),
-            Some(None) => map.warn(KEY, Some(text), "not supported, ignored"),
-            None => map.wrong_value(item, &unknown_protocol()),
+        match text.parse() {
+            Ok(protocol) => protocols.push(protocol),
+            Err(_unknown) => map.wrong_value(item, &unknown_protocol()),
         }
     }
     if items.is_empty() {
@@ -178,22 +183,14 @@ pub(super) fn read_protocols(map: &mut MapReader<'_>) -> Option<Vec<ScrapeProtoc
     (!protocols.is_empty()).then_some(protocols)
 }
 
-/// `None` when the name is unknown, `Some(None)` for the one format that is known and not spoken.
-pub(super) fn protocol(text: &str) -> Option<Option<ScrapeProtocol>> {
-    if text == "PrometheusProto" {
-        return Some(None);
-    }
-    text.parse().ok().map(Some)
-}
-
 /// What to say about a protocol nobody knows.
 pub(super) fn unknown_protocol() -> String {
-    let known: Vec<_> = DEFAULT_SCRAPE_PROTOCOLS
+    let known: Vec<_> = PROTOBUF_FIRST_PROTOCOLS
         .iter()
         .map(|protocol| protocol.as_str())
         .collect();
     format!(
-        "unknown scrape protocol, expected one of PrometheusProto, {}",
+        "unknown scrape protocol, expected one of {}",
         known.join(", ")
     )
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::config::prometheus::discovery::read_discovery;
 use crate::config::prometheus::global::{
-    Global, ignore_histogram_switches, protocol, read_limits, read_protocols, unknown_protocol,
+    Global, ignore_histogram_switches, read_limits, read_protocols, unknown_protocol,
 };
 use crate::config::prometheus::http::read_http;
 use crate::config::prometheus::reader::MapReader;
@@ -129,17 +129,11 @@ fn read_request(map: &mut MapReader<'_>, global: &Global, job_name: &str) -> Req
 fn read_fallback(map: &mut MapReader<'_>) -> Option<ScrapeProtocol> {
     const KEY: &str = "fallback_scrape_protocol";
     let text = map.text(KEY).filter(|text| !text.is_empty())?;
-    match protocol(text) {
-        Some(Some(protocol)) => Some(protocol),
-        Some(None) => {
-            map.warn(KEY, Some(text), "not supported, ignored");
-            None
-        }
-        None => {
-            map.complain(KEY, Some(text), &unknown_protocol());
-            None
-        }
+    let protocol = text.parse().ok();
+    if protocol.is_none() {
+        map.complain(KEY, Some(text), &unknown_protocol());
     }
+    protocol
 }
 
 fn read_params(map: &mut MapReader<'_>) -> Vec<(String, Vec<String>)> {

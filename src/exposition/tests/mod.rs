@@ -1,47 +1,117 @@
 //! Golden expositions, malformed ones, every truncation.
 
 mod golden;
+mod histograms;
 mod mutations;
 mod refused;
+mod wire;
 
-use crate::exposition::{Entry, Exemplar, LabelBuffer, MediaType, ParseError, Parser};
-use crate::model::number;
+use crate::exposition::{
+    Entry, Exemplar, HistogramSample, LabelBuffer, MediaType, ParseError, Parser, ParserOptions,
+};
+use crate::model::histogram::{Buckets, ResetHint};
+use crate::model::{TimestampMs, number};
 
 /// One line per entry, so that a golden test is a list of lines.
 fn dump(input: &[u8], media_type: MediaType) -> (Vec<String>, Option<ParseError>) {
-    let mut parser = Parser::new(input, media_type);
-    let mut labels = LabelBuffer::new();
-    let mut exemplar = Exemplar::default();
+    dump_with(input, media_type, ParserOptions::default())
+}
+
+fn dump_with(
+    input: &[u8],
+    media_type: MediaType,
+    options: ParserOptions,
+) -> (Vec<String>, Option<ParseError>) {
+    let mut parser = Parser::new(input, media_type, options);
     let mut out = Vec::new();
     loop {
-        let entry = match parser.next_entry() {
-            Ok(Some(entry)) => entry,
+        let (shown, t) = match parser.next_entry() {
+            Ok(Some(entry)) => match entry {
+                Entry::Type { name, metric_type } => {
+                    out.push(format!("type {name} {}", metric_type.as_str()));
+                    continue;
+                }
+                Entry::Help { name, help } => {
+                    out.push(format!("help {name} {help:?}"));
+                    continue;
+                }
+                Entry::Unit { name, unit } => {
+                    out.push(format!("unit {name} {unit}"));
+                    continue;
+                }
+                Entry::Comment => {
+                    out.push("comment".to_owned());
+                    continue;
+                }
+                Entry::Series(line) => (number::format_g(line.v), line.t),
+                Entry::Histogram(line) => (shown_histogram(&line.sample), line.t),
+            },
             Ok(None) => return (out, None),
             Err(error) => return (out, Some(error)),
         };
-        out.push(match entry {
-            Entry::Type { name, metric_type } => format!("type {name} {}", metric_type.as_str()),
-            Entry::Help { name, help } => format!("help {name} {help:?}"),
-            Entry::Unit { name, unit } => format!("unit {name} {unit}"),
-            Entry::Comment => "comment".to_owned(),
-            Entry::Series(series) => {
-                parser.labels(&mut labels);
-                let set = labels.to_labels().unwrap();
-                let mut line = format!("{set} {}", number::format_g(series.v));
-                if let Some(t) = series.t {
-                    line.push_str(&format!(" @{t}"));
-                }
-                if parser.exemplar(&mut exemplar) {
-                    let set = exemplar.labels.to_labels().unwrap();
-                    line.push_str(&format!(" # {set} {}", exemplar.v));
-                    if let Some(t) = exemplar.t {
-                        line.push_str(&format!(" @{t}"));
-                    }
-                }
-                line
-            }
-        });
+        out.push(series_line(&mut parser, &shown, t, options));
     }
+}
+
+/// Labels, value, time, start timestamp and exemplars of the series that was yielded last.
+fn series_line(
+    parser: &mut Parser<'_>,
+    shown: &str,
+    t: Option<TimestampMs>,
+    options: ParserOptions,
+) -> String {
+    let mut labels = LabelBuffer::new();
+    let mut exemplar = Exemplar::default();
+    parser.labels(&mut labels);
+    let mut line = format!("{} {shown}", labels.to_labels().unwrap());
+    if let Some(t) = t {
+        line.push_str(&format!(" @{t}"));
+    }
+    if options.start_timestamps
+        && let Some(start) = parser.start_timestamp()
+    {
+        line.push_str(&format!(" since {start}"));
+    }
+    while parser.next_exemplar(&mut exemplar) {
+        let set = exemplar.labels.to_labels().unwrap();
+        line.push_str(&format!(" # {set} {}", exemplar.v));
+        if let Some(t) = exemplar.t {
+            line.push_str(&format!(" @{t}"));
+        }
+    }
+    line
+}
+
+fn shown_histogram(sample: &HistogramSample) -> String {
+    let HistogramSample {
+        histogram,
+        is_float,
+    } = sample;
+    let side = |buckets: &Buckets| {
+        let pairs: Vec<String> = buckets
+            .iter()
+            .map(|(index, count)| format!("{index}:{count}"))
+            .collect();
+        pairs.join(" ")
+    };
+    let mut out = format!(
+        "{}histogram schema {} count {} sum {} zero {} up to {} positive [{}] negative [{}]",
+        if *is_float { "float " } else { "" },
+        histogram.schema,
+        histogram.count,
+        histogram.sum,
+        histogram.zero_count,
+        histogram.zero_threshold,
+        side(&histogram.positive),
+        side(&histogram.negative),
+    );
+    if histogram.has_custom_buckets() {
+        out.push_str(&format!(" bounds {:?}", histogram.custom_bounds));
+    }
+    if histogram.reset_hint == ResetHint::Gauge {
+        out.push_str(" gauge");
+    }
+    out
 }
 
 #[track_caller]
@@ -64,6 +134,13 @@ fn check_openmetrics(input: &str, expect: &[&str]) {
 #[track_caller]
 fn refuse(media_type: MediaType, input: &[u8], expect: &str) {
     let (_, error) = dump(input, media_type);
+    let error = error.map(|error| error.to_string());
+    assert_eq!(error.as_deref(), Some(expect), "{}", input.escape_ascii());
+}
+
+#[track_caller]
+fn refuse_with(input: &[u8], options: ParserOptions, expect: &str) {
+    let (_, error) = dump_with(input, MediaType::Protobuf, options);
     let error = error.map(|error| error.to_string());
     assert_eq!(error.as_deref(), Some(expect), "{}", input.escape_ascii());
 }

@@ -1,6 +1,8 @@
 //! What nobody wrote on purpose.
 
-use crate::exposition::{Entry, Exemplar, LabelBuffer, MediaType, ParseError, Parser};
+use crate::exposition::{
+    Entry, Exemplar, LabelBuffer, MediaType, ParseError, Parser, ParserOptions, Place,
+};
 
 /// SplitMix64: a seed in, the same numbers out.
 struct Seeded(u64);
@@ -68,10 +70,12 @@ fn five_hundred_malformed_expositions_are_refused_at_a_place_inside_them() {
             };
             n_refused += 1;
             assert!(!error.message.is_empty());
-            let line = input.split(|b| *b == b'\n').nth(error.line - 1);
-            let len = line.map(<[u8]>::len);
+            let Place::Line { line, column } = error.place else {
+                panic!("{error} is in a text");
+            };
+            let len = input.split(|b| *b == b'\n').nth(line - 1).map(<[u8]>::len);
             assert!(
-                len.is_some_and(|len| 1 <= error.column && error.column <= len + 1),
+                len.is_some_and(|len| 1 <= column && column <= len + 1),
                 "{error} is outside of {}",
                 input.escape_ascii()
             );
@@ -81,14 +85,14 @@ fn five_hundred_malformed_expositions_are_refused_at_a_place_inside_them() {
 
 /// Like `dump`, without the finished label sets, which mutated names can make impossible.
 fn dump_error(input: &[u8], media_type: MediaType) -> Option<ParseError> {
-    let mut parser = Parser::new(input, media_type);
+    let mut parser = Parser::new(input, media_type, ParserOptions::default());
     let mut labels = LabelBuffer::new();
     let mut exemplar = Exemplar::default();
     loop {
         match parser.next_entry() {
             Ok(Some(Entry::Series(_))) => {
                 parser.labels(&mut labels);
-                parser.exemplar(&mut exemplar);
+                parser.next_exemplar(&mut exemplar);
                 parser.start_timestamp();
             }
             Ok(Some(_)) => (),

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::exposition::{Entry, LabelBuffer, MediaType, Parser, ScrapeProtocol};
+use crate::exposition::{Entry, LabelBuffer, MediaType, Parser, ParserOptions, ScrapeProtocol};
 use crate::foundation::durable::replace_file;
 use crate::foundation::{Clock, SystemClock};
 use crate::scrape::client::{HttpClient, Request};
@@ -67,12 +67,13 @@ async fn direct(address: &str) -> Option<Vec<u8>> {
 
 /// Every series of `body` by the labels it is to be stored under, with its value.
 fn series_of(body: &[u8], address: &str) -> BTreeMap<String, f64> {
-    let mut parser = Parser::new(body, MediaType::Text);
+    let mut parser = Parser::new(body, MediaType::Text, ParserOptions::default());
     let (mut series, mut labels) = (BTreeMap::new(), LabelBuffer::new());
     while let Some(entry) = parser.next_entry().unwrap() {
         let Entry::Series(line) = entry else {
             continue;
         };
+        let v = line.v;
         labels.clear();
         parser.labels(&mut labels);
         let mut builder = labels.to_labels().unwrap().to_builder();
@@ -82,7 +83,7 @@ fn series_of(body: &[u8], address: &str) -> BTreeMap<String, f64> {
                 .set(&format!("exported_{name}"), &theirs)
                 .set(name, value);
         }
-        series.insert(builder.build().unwrap().to_string(), line.v);
+        series.insert(builder.build().unwrap().to_string(), v);
     }
     series
 }

@@ -35,7 +35,7 @@ fn what_is_not_written_has_prometheus_defaults() {
 #[test]
 fn jobs_fall_back_on_the_global_section() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "global:\n  scrape_interval: 5s\n  sample_limit: 10\n  body_size_limit: 1MB\n  target_limit: 7\n  metric_name_validation_scheme: legacy\n  scrape_protocols: [PrometheusText0.0.4, PrometheusProto]\nscrape_configs:\n- job_name: a\n- job_name: b\n  scrape_interval: 1m\n  sample_limit: 20\n  scrape_protocols: [OpenMetricsText1.0.0]\n  metric_name_validation_scheme: utf8\n";
+    let text = "global:\n  scrape_interval: 5s\n  sample_limit: 10\n  body_size_limit: 1MB\n  target_limit: 7\n  metric_name_validation_scheme: legacy\n  metric_name_escaping_scheme: dots\n  scrape_protocols: [PrometheusText0.0.4, PrometheusProto]\nscrape_configs:\n- job_name: a\n- job_name: b\n  scrape_interval: 1m\n  sample_limit: 20\n  scrape_protocols: [OpenMetricsText1.0.0]\n  metric_name_validation_scheme: utf8\n";
     let loaded = load_text(dir.path(), text).unwrap();
     let [a, b] = loaded.settings.jobs.as_slice() else {
         panic!("{:?}", loaded.settings.jobs)
@@ -52,16 +52,18 @@ fn jobs_fall_back_on_the_global_section() {
     assert_eq!(b.ingest.limits.samples, NonZeroUsize::new(20));
     assert_eq!(a.request.body_bytes_max, NonZeroU64::new(1 << 20));
     assert_eq!(b.target_limit, NonZeroUsize::new(7));
-    assert_eq!(a.request.protocols, [ScrapeProtocol::PrometheusText0_0_4]);
+    assert_eq!(
+        a.request.protocols,
+        [
+            ScrapeProtocol::PrometheusText0_0_4,
+            ScrapeProtocol::PrometheusProto
+        ]
+    );
     assert_eq!(b.request.protocols, [ScrapeProtocol::OpenMetricsText1_0_0]);
     assert!(a.ingest.legacy_names && !b.ingest.legacy_names);
-    assert_eq!(a.request.escaping, Escaping::Underscores);
-    let warned: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warned.len(), 1, "{warned:?}");
-    assert!(
-        warned[0]
-            .ends_with(":7: global.scrape_protocols = \"PrometheusProto\": not supported, ignored")
-    );
+    assert_eq!(a.request.escaping, Escaping::Dots);
+    assert_eq!(b.request.escaping, Escaping::AllowUtf8);
+    assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
 }
 
 #[test]

@@ -1,4 +1,7 @@
 //! Protobuf fields, read in place.
+//!
+//! Nothing is copied and no length is believed: a field that would reach beyond its message is an error that names the
+//! place.
 
 use thiserror::Error;
 
@@ -16,30 +19,37 @@ pub struct ProtoError {
 
 /// One field's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub enum Value<'a> {
+    /// An integer of any kind, a boolean, an enumeration.
     Varint(u64),
+    /// A double or an integer of eight bytes, as bits.
     Fixed64(u64),
+    /// Four bytes, which nothing here means.
     Fixed32,
+    /// Text, bytes, a message or packed numbers.
     Bytes(Slice<'a>),
 }
 
 /// Bytes and where they stand in the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slice<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) offset: usize,
+pub struct Slice<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Where the first of them stands.
+    pub offset: usize,
 }
 
 /// Walks the fields of one message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a> {
+pub struct Fields<'a> {
     rest: &'a [u8],
     end: usize,
     what: &'static str,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(slice: Slice<'a>, what: &'static str) -> Self {
+    /// Starts at the first field of a message; `what` is its name in errors.
+    pub fn new(slice: Slice<'a>, what: &'static str) -> Self {
         Self {
             rest: slice.bytes,
             end: slice.offset + slice.bytes.len(),
@@ -48,7 +58,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What was not read yet.
-    pub(super) fn rest(&self) -> Slice<'a> {
+    pub fn rest(&self) -> Slice<'a> {
         Slice {
             bytes: self.rest,
             offset: self.offset(),
@@ -57,32 +67,15 @@ impl<'a> Fields<'a> {
 
     /// The next field's number and content.
     #[inline]
-    pub(super) fn next_field(&mut self) -> Result<Option<(u64, Value<'a>)>, ProtoError> {
+    pub fn next_field(&mut self) -> Result<Option<(u64, Value<'a>)>, ProtoError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
         let tag = self.varint()?;
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
-            1 => match self.rest.split_first_chunk::<8>() {
-                Some((bytes, rest)) => {
-                    self.rest = rest;
-                    Value::Fixed64(u64::from_le_bytes(*bytes))
-                }
-                None => return Err(self.error("unexpected end")),
-            },
-            2 => {
-                let len = self.varint()?;
-                let split = usize::try_from(len)
-                    .ok()
-                    .and_then(|len| self.rest.split_at_checked(len));
-                let Some((bytes, rest)) = split else {
-                    return Err(self.error("length beyond the end"));
-                };
-                let offset = self.offset();
-                self.rest = rest;
-                Value::Bytes(Slice { bytes, offset })
-            }
+            1 => Value::Fixed64(self.fixed64()?),
+            2 => Value::Bytes(self.delimited()?),
             5 => match self.rest.split_first_chunk::<4>() {
                 Some((_, rest)) => {
                     self.rest = rest;
@@ -98,7 +91,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn error(&self, message: &'static str) -> ProtoError {
+    /// An error at the next byte.
+    pub fn error(&self, message: &'static str) -> ProtoError {
         ProtoError {
             message,
             what: self.what,
@@ -106,12 +100,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn offset(&self) -> usize {
+    /// Where the next byte stands.
+    pub fn offset(&self) -> usize {
         self.end - self.rest.len()
     }
 
+    /// An integer without a field around it: an element of a packed list.
     #[inline]
-    fn varint(&mut self) -> Result<u64, ProtoError> {
+    pub fn varint(&mut self) -> Result<u64, ProtoError> {
         if let Some((first, rest)) = self.rest.split_first()
             && *first < 0x80
         {
@@ -119,6 +115,34 @@ impl<'a> Fields<'a> {
             return Ok(u64::from(*first));
         }
         self.long_varint()
+    }
+
+    /// Bytes behind their length, without a field around them: a message of a stream.
+    pub fn delimited(&mut self) -> Result<Slice<'a>, ProtoError> {
+        let len = self.varint()?;
+        let split = usize::try_from(len)
+            .ok()
+            .and_then(|len| self.rest.split_at_checked(len));
+        let Some((bytes, rest)) = split else {
+            return Err(self.error("length beyond the end"));
+        };
+        let offset = self.offset();
+        self.rest = rest;
+        Ok(Slice { bytes, offset })
+    }
+
+    /// Eight bytes without a field around them: an element of a packed list.
+    pub fn fixed64(&mut self) -> Result<u64, ProtoError> {
+        let Some((bytes, rest)) = self.rest.split_first_chunk::<8>() else {
+            return Err(self.error("unexpected end"));
+        };
+        self.rest = rest;
+        Ok(u64::from_le_bytes(*bytes))
+    }
+
+    /// Was everything read?
+    pub fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
     }
 
     fn long_varint(&mut self) -> Result<u64, ProtoError> {
@@ -135,4 +159,9 @@ impl<'a> Fields<'a> {
         }
         Err(self.error("unexpected end"))
     }
+}
+
+/// The signed integer behind a `sint32` or `sint64`.
+pub fn zigzag(raw: u64) -> i64 {
+    (raw >> 1).cast_signed() ^ -((raw & 1).cast_signed())
 }
