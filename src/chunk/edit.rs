@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::chunk::decode::{decode_floats_with_starts, decode_times, has_start_times, n_samples};
 use crate::chunk::error::ChunkError;
-use crate::chunk::histogram::{Counts, HistogramAppender};
+use crate::chunk::histogram::HistogramAppender;
 use crate::chunk::xor::XorAppender;
 use crate::chunk::xor2::Xor2Appender;
-use crate::model::{Encoding, Histogram, Interval, TimestampMs};
+use crate::model::{Counts, Encoding, Histogram, Interval, TimestampMs};
 
 /// Where re-encoded samples are cut into chunks: the number Prometheus aims at.
 /// A chunk is decoded whole, so a larger one makes short queries dearer.

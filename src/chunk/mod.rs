@@ -19,6 +19,7 @@ pub mod varbit;
 mod xor;
 mod xor2;
 
+pub use crate::model::Counts;
 pub use decode::{
     decode_floats, decode_floats_until, decode_floats_with_starts, decode_histograms,
     decode_histograms_with_starts, decode_times, has_start_times, n_samples,
@@ -32,7 +33,7 @@ pub use head_file::{
     HEAD_CHUNK_OVERHEAD_BYTES_MAX, HEAD_FILE_BYTES_MAX, HEAD_FILE_HEADER_BYTES, HeadChunk,
     check_head_file_header, encode_head_file_header,
 };
-pub use histogram::{Counts, HistogramAppender, ResetHeader};
+pub use histogram::{HistogramAppender, ResetHeader};
 pub use segment::{
     CHUNK_OVERHEAD_BYTES_MAX, ChunkRef, SEGMENT_BYTES_MAX, SegmentReader, SegmentWriter,
     StoredChunk, decode_chunk, encode_chunk,

@@ -7,7 +7,10 @@ use parking_lot::MutexGuard;
 use crate::head::core::{Head, Inner};
 use crate::head::series::{CommitId, CommitPoint, MemSeries, Pushed};
 use crate::head::stats::count;
-use crate::model::{Interval, Labels, LabelsError, Metadata, SeriesKey, TimestampMs};
+use crate::model::{
+    Counts, EXEMPLAR_CHARS_MAX, Exemplar, Histogram, Interval, Labels, LabelsError, Metadata,
+    SampleTime, SeriesKey, TimestampMs,
+};
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
 use crate::wal::{MetadataEncoder, SamplesEncoder, SeriesEncoder, Wal};
 
@@ -125,7 +128,7 @@ impl HeadAppender<'_> {
         let floor = *self.floor.get_or_insert_with(|| head.floor_for(t));
         let mut found = Arc::clone(self.find(series)?);
         if t < floor {
-            return Err(AppendError::OutOfBounds);
+            return Err(AppendError::OutOfBounds { oldest: floor });
         }
         let mut state = found.lock();
         if state.is_dead {
@@ -179,14 +182,18 @@ impl Appender for HeadAppender<'_> {
         Ok(SeriesRef(number))
     }
 
-    fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError> {
-        self.stage(series, t, v).inspect_err(|error| {
+    fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {
+        self.stage(series, at.t, v).inspect_err(|error| {
             let counters = &self.head.counters;
             match error {
-                AppendError::OutOfOrder => count(&counters.out_of_order, 1),
-                AppendError::OutOfBounds => count(&counters.out_of_bounds, 1),
+                AppendError::OutOfOrder { .. } => count(&counters.out_of_order, 1),
+                AppendError::OutOfBounds { .. } => count(&counters.out_of_bounds, 1),
                 AppendError::Duplicate => count(&counters.duplicate, 1),
-                AppendError::TooOld
+                AppendError::TooOld { .. }
+                | AppendError::TooFarAhead { .. }
+                | AppendError::Histogram(_)
+                | AppendError::OutOfOrderExemplar { .. }
+                | AppendError::ExemplarLabels { .. }
                 | AppendError::UnknownSeries
                 | AppendError::Labels(_)
                 | AppendError::EmptyLabels
@@ -194,6 +201,26 @@ impl Appender for HeadAppender<'_> {
                 | AppendError::Closed(_) => (),
             }
         })
+    }
+
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        _: SampleTime,
+        counts: Counts,
+        histogram: &Arc<Histogram>,
+    ) -> Result<(), AppendError> {
+        self.find(series)?;
+        histogram.check(counts)?;
+        Err(AppendError::Closed("native histograms".to_owned()))
+    }
+
+    fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
+        self.find(series)?;
+        match exemplar.n_chars() {
+            0..=EXEMPLAR_CHARS_MAX => Ok(()),
+            n_chars => Err(AppendError::ExemplarLabels { n_chars }),
+        }
     }
 
     fn metadata(&mut self, series: SeriesRef, metadata: &Metadata) -> Result<(), AppendError> {

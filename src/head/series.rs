@@ -148,11 +148,11 @@ impl SeriesState {
     /// May a sample follow? `Ok(false)` when the very same sample is there.
     pub(crate) fn check(&self, t: TimestampMs, v: f64) -> Result<bool, AppendError> {
         match self.max_t() {
-            Some(max_t) if t < max_t => Err(AppendError::OutOfOrder),
+            Some(max_t) if t < max_t => Err(AppendError::OutOfOrder { newest: max_t }),
             Some(max_t) if t == max_t => match self.open.as_ref().and_then(|o| o.xor.last()) {
                 Some(last) if last.v.to_bits() == v.to_bits() => Ok(false),
                 Some(_) => Err(AppendError::Duplicate),
-                None => Err(AppendError::OutOfOrder),
+                None => Err(AppendError::OutOfOrder { newest: max_t }),
             },
             Some(_) | None => Ok(true),
         }
@@ -454,7 +454,10 @@ mod tests {
         assert_eq!(state.push(10, 1.0, AT, 1000), Ok(Pushed::Appended));
         assert_eq!(state.push(10, 1.0, AT, 1000), Ok(Pushed::Same));
         assert_eq!(state.push(10, 2.0, AT, 1000), Err(AppendError::Duplicate));
-        assert_eq!(state.push(9, 1.0, AT, 1000), Err(AppendError::OutOfOrder));
+        assert_eq!(
+            state.push(9, 1.0, AT, 1000),
+            Err(AppendError::OutOfOrder { newest: 10 })
+        );
         assert_eq!(state.push(11, -0.0, AT, 1000), Ok(Pushed::Appended));
         assert_eq!(state.push(11, 0.0, AT, 1000), Err(AppendError::Duplicate));
     }

@@ -139,8 +139,8 @@ fn transact(head: &Head, random: &mut Random, model: &mut Model, now: &mut i64, 
             .max(&mut floor.clone());
         let last = model.get(&name).and_then(|s| s.last_key_value());
         let expected = match last {
-            _ if t < bound => Err(AppendError::OutOfBounds),
-            Some((last_t, _)) if t < *last_t => Err(AppendError::OutOfOrder),
+            _ if t < bound => Err(AppendError::OutOfBounds { oldest: bound }),
+            Some((last_t, _)) if t < *last_t => Err(AppendError::OutOfOrder { newest: *last_t }),
             Some((last_t, bits)) if t == *last_t && *bits != v.to_bits() => {
                 Err(AppendError::Duplicate)
             }
@@ -439,7 +439,7 @@ fn write_until(head: &Head, writer: i64, is_over: &AtomicBool) {
             let result = appender.append_labels(&labels(&name), t, f64::from(n));
             let is_expected = matches!(
                 result,
-                Ok(_) | Err(AppendError::OutOfOrder | AppendError::OutOfBounds)
+                Ok(_) | Err(AppendError::OutOfOrder { .. } | AppendError::OutOfBounds { .. })
             );
             assert!(is_expected, "{result:?}");
         }
@@ -508,5 +508,5 @@ fn what_was_staged_before_its_range_closed_is_not_committed_into_it() {
     let times: Vec<i64> = after["late"].keys().copied().collect();
     assert_eq!(times, [1000], "a cut that has begun would have missed 990");
     let refused = head.appender().append_labels(&labels("new"), 999, 1.0);
-    assert_eq!(refused, Err(AppendError::OutOfBounds));
+    assert_eq!(refused, Err(AppendError::OutOfBounds { oldest: 1000 }));
 }

@@ -1,10 +1,11 @@
 //! The nouns: what every room above talks about.
 //!
-//! Owns: labels, matchers, samples, native histograms, times, durations, numbers as text, elementary functions, block ids, metadata.
+//! Owns: labels, matchers, samples, exemplars, native histograms, times, durations, numbers as text, elementary functions, block ids, metadata.
 //! Never: does I/O, waits, locks, or asks what time it is.
 //! Tested by: the tests beside each noun.
 pub mod duration;
 pub mod encoding;
+pub mod exemplar;
 pub mod histogram;
 pub mod id;
 pub mod labels;
@@ -16,9 +17,10 @@ pub mod sample;
 pub mod time;
 
 pub use encoding::Encoding;
+pub use exemplar::{EXEMPLAR_CHARS_MAX, Exemplar};
 pub use histogram::{
-    Bucket, BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Histogram, IncompatibleSchemas,
-    KahanHistogram, Merged, ResetHint, Slot,
+    Bucket, BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, HistogramError,
+    IncompatibleSchemas, KahanHistogram, Merged, ResetHint, Slot,
 };
 pub use id::BlockId;
 pub use labels::{
@@ -26,5 +28,5 @@ pub use labels::{
 };
 pub use matcher::{MatchType, Matcher, MatcherError, compile_anchored};
 pub use metadata::{Metadata, MetricType};
-pub use sample::{NORMAL_NAN_BITS, STALE_NAN_BITS, Sample, is_stale, stale_nan};
+pub use sample::{NORMAL_NAN_BITS, STALE_NAN_BITS, Sample, SampleTime, is_stale, stale_nan};
 pub use time::{Interval, Resolution, TimeRange, TimestampMs};

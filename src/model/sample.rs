@@ -26,3 +26,19 @@ pub struct Sample {
     /// What.
     pub v: f64,
 }
+
+/// When a sample was taken, and since when it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampleTime {
+    /// When, in milliseconds.
+    pub t: TimestampMs,
+    /// When the counter behind it began; zero is unknown.
+    pub start_t: TimestampMs,
+}
+
+impl From<TimestampMs> for SampleTime {
+    /// A time whose start is unknown.
+    fn from(t: TimestampMs) -> Self {
+        Self { t, start_t: 0 }
+    }
+}

@@ -268,7 +268,9 @@ impl<'b> Writer<'_, 'b> {
         v: f64,
     ) -> Result<(), AppendError> {
         if self.newest_t < t {
-            return Err(AppendError::OutOfBounds);
+            return Err(AppendError::TooFarAhead {
+                newest: self.newest_t,
+            });
         }
         let series = match *reference {
             Some(series) => series,
@@ -292,21 +294,23 @@ impl<'b> Writer<'_, 'b> {
         t: TimestampMs,
     ) -> Result<(), WriteError> {
         let kind = match error {
-            AppendError::OutOfOrder => RefusalKind::OutOfOrder,
-            AppendError::OutOfBounds => RefusalKind::OutOfBounds,
-            AppendError::TooOld => RefusalKind::TooOld,
+            AppendError::OutOfOrder { .. } => RefusalKind::OutOfOrder,
+            AppendError::OutOfBounds { .. } | AppendError::TooFarAhead { .. } => {
+                RefusalKind::OutOfBounds
+            }
+            AppendError::TooOld { .. } => RefusalKind::TooOld,
             AppendError::Duplicate => RefusalKind::Duplicate,
             AppendError::Labels(_) | AppendError::EmptyLabels => RefusalKind::InvalidLabels,
-            AppendError::UnknownSeries | AppendError::Wal(_) | AppendError::Closed(_) => {
+            AppendError::UnknownSeries
+            | AppendError::Histogram(_)
+            | AppendError::OutOfOrderExemplar { .. }
+            | AppendError::ExemplarLabels { .. }
+            | AppendError::Wal(_)
+            | AppendError::Closed(_) => {
                 return Err(WriteError::Storage(error));
             }
         };
-        let text = if kind == RefusalKind::OutOfBounds && self.newest_t < t {
-            format!("{error}: timestamp is too far in the future")
-        } else {
-            error.to_string()
-        };
-        self.report.refuse(kind, text, labels, Some(t));
+        self.report.refuse(kind, error.to_string(), labels, Some(t));
         Ok(())
     }
 

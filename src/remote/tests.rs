@@ -1,11 +1,15 @@
 //! Requests made by hand and by the encoder, into a storage that remembers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::model::{Labels, LabelsError, Metadata, MetricType, Sample, SeriesKey, TimestampMs};
+use crate::model::{
+    Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, MetricType, Sample, SampleTime,
+    SeriesKey, TimestampMs,
+};
 use crate::remote::{
     FUTURE_MS_MAX, RefusalKind, RequestReader, SnappyError, WriteError, WriteLimits, WriteReport,
     WriteRequestEncoder, append_write_request, compress, decompress,
@@ -23,7 +27,9 @@ struct Memory {
 struct State {
     series: HashMap<SeriesKey, usize>,
     labels: Vec<Labels>,
-    committed: Vec<(u64, TimestampMs, f64)>,
+    committed: Vec<(u64, SampleTime, f64)>,
+    histograms: Vec<(u64, SampleTime, Counts, Arc<Histogram>)>,
+    exemplars: Vec<(u64, Exemplar)>,
     metadata: Vec<(u64, Metadata)>,
 }
 
@@ -32,13 +38,29 @@ impl Appendable for Memory {
         Box::new(Transaction {
             memory: self,
             staged: Vec::new(),
+            histograms: Vec::new(),
+            exemplars: Vec::new(),
         })
     }
 }
 
 struct Transaction<'a> {
     memory: &'a Memory,
-    staged: Vec<(u64, TimestampMs, f64)>,
+    staged: Vec<(u64, SampleTime, f64)>,
+    histograms: Vec<(u64, SampleTime, Counts, Arc<Histogram>)>,
+    exemplars: Vec<(u64, Exemplar)>,
+}
+
+/// Refuses by the time, so that a test can ask for every refusal.
+fn refusal(t: TimestampMs) -> Result<(), AppendError> {
+    match t {
+        -1 => Err(AppendError::OutOfOrder { newest: 5 }),
+        -2 => Err(AppendError::OutOfBounds { oldest: 6 }),
+        -3 => Err(AppendError::TooOld { oldest: 7 }),
+        -4 => Err(AppendError::Duplicate),
+        0 => Err(AppendError::Wal("disk full".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 impl Appender for Transaction<'_> {
@@ -60,18 +82,28 @@ impl Appender for Transaction<'_> {
         Ok(SeriesRef(reference as u64))
     }
 
-    fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError> {
-        match t {
-            -1 => Err(AppendError::OutOfOrder),
-            -2 => Err(AppendError::OutOfBounds),
-            -3 => Err(AppendError::TooOld),
-            -4 => Err(AppendError::Duplicate),
-            0 => Err(AppendError::Wal("disk full".to_owned())),
-            _ => {
-                self.staged.push((series.0, t, v));
-                Ok(())
-            }
-        }
+    fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {
+        refusal(at.t)?;
+        self.staged.push((series.0, at, v));
+        Ok(())
+    }
+
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        at: SampleTime,
+        counts: Counts,
+        histogram: &Arc<Histogram>,
+    ) -> Result<(), AppendError> {
+        refusal(at.t)?;
+        self.histograms
+            .push((series.0, at, counts, Arc::clone(histogram)));
+        Ok(())
+    }
+
+    fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
+        self.exemplars.push((series.0, exemplar.clone()));
+        Ok(())
     }
 
     fn metadata(&mut self, series: SeriesRef, metadata: &Metadata) -> Result<(), AppendError> {
@@ -81,7 +113,10 @@ impl Appender for Transaction<'_> {
     }
 
     fn commit(self: Box<Self>) -> Result<(), AppendError> {
-        self.memory.state.lock().committed.extend(self.staged);
+        let mut state = self.memory.state.lock();
+        state.committed.extend(self.staged);
+        state.histograms.extend(self.histograms);
+        state.exemplars.extend(self.exemplars);
         Ok(())
     }
 
@@ -108,10 +143,11 @@ fn content(memory: &Memory) -> Vec<String> {
     state
         .committed
         .iter()
-        .map(|(series, t, v)| {
+        .map(|(series, at, v)| {
             format!(
-                "{} {v} @{t}",
-                state.labels[usize::try_from(*series).unwrap()]
+                "{} {v} @{}",
+                state.labels[usize::try_from(*series).unwrap()],
+                at.t
             )
         })
         .collect()
@@ -348,4 +384,29 @@ fn unknown_fields_are_passed_over() {
     assert!(RequestReader::new(&[0x0b]).next_item().is_err());
     assert!(RequestReader::new(&[0x00, 0x00]).next_item().is_err());
     assert!(RequestReader::new(&[0x08, 0x01]).next_item().is_err());
+}
+
+#[test]
+fn the_memory_of_these_tests_keeps_histograms_and_exemplars_as_they_came() {
+    let memory = Memory::default();
+    let labels = Labels::new(&[("__name__", "a")]).unwrap();
+    let at = SampleTime { t: 10, start_t: 5 };
+    let histogram = Arc::new(Histogram::stale());
+    let exemplar = Exemplar {
+        labels: labels.clone(),
+        v: 1.0,
+        t: 10,
+        has_own_time: true,
+    };
+    let mut appender = memory.appender();
+    let series = appender.append_labels(&labels, 9, 1.0).unwrap();
+    let appended = appender.append_histogram(series, at, Counts::Whole, &histogram);
+    assert_eq!(appended, Ok(()));
+    appender.exemplar(series, &exemplar).unwrap();
+    appender.commit().unwrap();
+    let state = memory.state.lock();
+    let (reference, kept_at, counts, kept) = &state.histograms[0];
+    assert_eq!((*reference, *kept_at), (series.0, at));
+    assert!(*counts == Counts::Whole && kept.is_stale());
+    assert_eq!(state.exemplars, [(series.0, exemplar)]);
 }

@@ -240,9 +240,13 @@ impl Ingest {
     fn count_refusal(&self, result: Result<(), AppendError>) -> Result<bool, AppendError> {
         let count = match result {
             Ok(()) => return Ok(true),
-            Err(AppendError::OutOfOrder) => &self.counters.out_of_order,
+            Err(AppendError::OutOfOrder { .. }) => &self.counters.out_of_order,
             Err(AppendError::Duplicate) => &self.counters.duplicates,
-            Err(AppendError::OutOfBounds | AppendError::TooOld) => &self.counters.out_of_bounds,
+            Err(
+                AppendError::OutOfBounds { .. }
+                | AppendError::TooOld { .. }
+                | AppendError::TooFarAhead { .. },
+            ) => &self.counters.out_of_bounds,
             Err(error) => return Err(error),
         };
         count.increment();
@@ -315,8 +319,9 @@ fn append_sample(
     scraped: &Scraped<'_>,
 ) -> Result<(), AppendError> {
     let t = sample.t.unwrap_or(scraped.t);
-    if scraped.now_ms.saturating_add(FUTURE_MS_MAX) < t {
-        return Err(AppendError::OutOfBounds);
+    let newest = scraped.now_ms.saturating_add(FUTURE_MS_MAX);
+    if newest < t {
+        return Err(AppendError::TooFarAhead { newest });
     }
     appender.append(series, t, sample.v)
 }

@@ -112,7 +112,9 @@ impl ReportSeries {
             match self.append_one(appender, target, name, (t, *v)) {
                 Ok(())
                 | Err(
-                    AppendError::OutOfOrder | AppendError::OutOfBounds | AppendError::Duplicate,
+                    AppendError::OutOfOrder { .. }
+                    | AppendError::OutOfBounds { .. }
+                    | AppendError::Duplicate,
                 ) => (),
                 Err(error) => {
                     tracing::warn!(series = *name, error = %error, "sample about a scrape was lost");

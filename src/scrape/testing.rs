@@ -9,7 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::model::{Labels, LabelsError, Metadata, Sample, SeriesKey, TimestampMs, is_stale};
+use crate::model::{
+    Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, STALE_NAN_BITS, SampleTime,
+    SeriesKey, TimestampMs,
+};
 use crate::scrape::manager::default_settings;
 use crate::scrape::settings::{DiscoverySettings, JobSettings, TargetGroup};
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
@@ -40,6 +43,21 @@ pub(super) fn fast_job(name: &str, addresses: &[&str]) -> JobSettings {
     job
 }
 
+/// What a series has at one time.
+#[derive(Debug, Clone, PartialEq)]
+enum Value {
+    /// By its bits.
+    Float(u64),
+    Histogram(Counts, Arc<Histogram>),
+}
+
+/// A sample as it was appended.
+#[derive(Debug, Clone, PartialEq)]
+struct Stored {
+    at: SampleTime,
+    value: Value,
+}
+
 /// Keeps every committed sample and refuses as a head does.
 #[derive(Default)]
 pub(super) struct MemoryDb {
@@ -50,7 +68,9 @@ pub(super) struct MemoryDb {
 #[derive(Default)]
 struct Inner {
     by_key: HashMap<SeriesKey, SeriesRef>,
-    series: Vec<(Labels, Vec<Sample>)>,
+    series: Vec<(Labels, Vec<Stored>)>,
+    /// With the text of the labels of their series, in the order of commits.
+    exemplars: Vec<(String, Exemplar)>,
     forgotten: HashSet<SeriesRef>,
     n_label_lookups: usize,
     n_commits: usize,
@@ -78,6 +98,11 @@ impl MemoryDb {
     pub(super) fn values(&self, labels: &str) -> Vec<String> {
         let samples = self.dump().remove(labels).unwrap_or_default();
         samples.into_iter().map(|(_, v)| v).collect()
+    }
+
+    /// All exemplars, each with the text of its series' labels.
+    pub(super) fn exemplars(&self) -> Vec<(String, Exemplar)> {
+        self.inner.lock().exemplars.clone()
     }
 
     pub(super) fn n_label_lookups(&self) -> usize {
@@ -124,18 +149,25 @@ impl MemoryDb {
     }
 }
 
-fn shown(sample: &Sample) -> (TimestampMs, String) {
-    let v = if is_stale(sample.v) {
-        "stale".to_owned()
-    } else {
-        crate::model::number::format_g(sample.v)
+fn shown(sample: &Stored) -> (TimestampMs, String) {
+    let text = match &sample.value {
+        Value::Float(bits) if *bits == STALE_NAN_BITS => "stale".to_owned(),
+        Value::Float(bits) => crate::model::number::format_g(f64::from_bits(*bits)),
+        Value::Histogram(_, histogram) if histogram.is_stale() => "stale histogram".to_owned(),
+        Value::Histogram(Counts::Whole, histogram) => histogram.to_string(),
+        Value::Histogram(Counts::Float, histogram) => format!("float {histogram}"),
     };
-    (sample.t, v)
+    let text = match sample.at.start_t {
+        0 => text,
+        start_t => format!("{text} since {start_t}"),
+    };
+    (sample.at.t, text)
 }
 
 struct MemoryAppender<'a> {
     db: &'a MemoryDb,
-    staged: Vec<(SeriesRef, Sample)>,
+    staged: Vec<(SeriesRef, Stored)>,
+    exemplars: Vec<(SeriesRef, Exemplar)>,
 }
 
 impl Appendable for MemoryDb {
@@ -143,7 +175,38 @@ impl Appendable for MemoryDb {
         Box::new(MemoryAppender {
             db: self,
             staged: Vec::new(),
+            exemplars: Vec::new(),
         })
+    }
+}
+
+impl MemoryAppender<'_> {
+    fn stage(
+        &mut self,
+        series: SeriesRef,
+        at: SampleTime,
+        value: Value,
+    ) -> Result<(), AppendError> {
+        let mut inner = self.db.inner.lock();
+        assert!(!std::mem::take(&mut inner.panics), "on purpose");
+        if let Some(error) = &inner.fails {
+            return Err(error.clone());
+        }
+        if inner.forgotten.contains(&series) {
+            return Err(AppendError::UnknownSeries);
+        }
+        let (_, samples) = &inner.series[usize::try_from(series.0).unwrap()];
+        match samples.last() {
+            Some(last) if at.t < last.at.t => {
+                return Err(AppendError::OutOfOrder { newest: last.at.t });
+            }
+            Some(last) if at.t == last.at.t && last.value != value => {
+                return Err(AppendError::Duplicate);
+            }
+            _ => (),
+        }
+        self.staged.push((series, Stored { at, value }));
+        Ok(())
     }
 }
 
@@ -166,24 +229,23 @@ impl Appender for MemoryAppender<'_> {
         Ok(series)
     }
 
-    fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError> {
-        let mut inner = self.db.inner.lock();
-        assert!(!std::mem::take(&mut inner.panics), "on purpose");
-        if let Some(error) = &inner.fails {
-            return Err(error.clone());
-        }
-        if inner.forgotten.contains(&series) {
-            return Err(AppendError::UnknownSeries);
-        }
-        let (_, samples) = &inner.series[usize::try_from(series.0).unwrap()];
-        match samples.last() {
-            Some(last) if t < last.t => return Err(AppendError::OutOfOrder),
-            Some(last) if t == last.t && v.to_bits() != last.v.to_bits() => {
-                return Err(AppendError::Duplicate);
-            }
-            _ => (),
-        }
-        self.staged.push((series, Sample { t, v }));
+    fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {
+        self.stage(series, at, Value::Float(v.to_bits()))
+    }
+
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        at: SampleTime,
+        counts: Counts,
+        histogram: &Arc<Histogram>,
+    ) -> Result<(), AppendError> {
+        histogram.check(counts)?;
+        self.stage(series, at, Value::Histogram(counts, Arc::clone(histogram)))
+    }
+
+    fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
+        self.exemplars.push((series, exemplar.clone()));
         Ok(())
     }
 
@@ -195,9 +257,15 @@ impl Appender for MemoryAppender<'_> {
         let mut inner = self.db.inner.lock();
         for (series, sample) in self.staged {
             let (_, samples) = &mut inner.series[usize::try_from(series.0).unwrap()];
-            if samples.last().is_none_or(|last| last.t < sample.t) {
+            if samples.last().is_none_or(|last| last.at.t < sample.at.t) {
                 samples.push(sample);
             }
+        }
+        for (series, exemplar) in self.exemplars {
+            let labels = inner.series[usize::try_from(series.0).unwrap()]
+                .0
+                .to_string();
+            inner.exemplars.push((labels, exemplar));
         }
         inner.n_commits += 1;
         drop(inner);

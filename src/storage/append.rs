@@ -1,29 +1,66 @@
 //! How samples go in.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
-use crate::model::{Labels, LabelsError, Metadata, SeriesKey, TimestampMs};
+use crate::model::{
+    Counts, EXEMPLAR_CHARS_MAX, Exemplar, Histogram, HistogramError, Labels, LabelsError, Metadata,
+    SampleTime, SeriesKey, TimestampMs,
+};
 
 /// A series of one database, for as long as that database is open and the series has recent samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesRef(pub u64);
 
-/// Why a sample was not taken. The first four are the four refusals; their texts are Prometheus'.
+/// Why a sample was not taken. The first five concern one sample; their texts begin as Prometheus' do.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum AppendError {
     /// Older than the newest sample of the series.
     #[error("out of order sample")]
-    OutOfOrder,
+    OutOfOrder {
+        /// Time of the newest sample of the series.
+        newest: TimestampMs,
+    },
     /// Older than anything the head still takes.
     #[error("out of bounds")]
-    OutOfBounds,
+    OutOfBounds {
+        /// The oldest time that is taken.
+        oldest: TimestampMs,
+    },
+    /// Newer than whoever hands samples in believes.
+    #[error("out of bounds: timestamp is too far in the future")]
+    TooFarAhead {
+        /// The newest time that is taken.
+        newest: TimestampMs,
+    },
     /// Older than the out-of-order window.
     #[error("too old sample")]
-    TooOld,
+    TooOld {
+        /// The oldest time that is taken.
+        oldest: TimestampMs,
+    },
     /// Another value at the time of the newest sample.
     #[error("duplicate sample for timestamp")]
     Duplicate,
+    /// Not what a native histogram can be.
+    #[error("invalid histogram: {0}")]
+    Histogram(#[from] HistogramError),
+    /// Older than the newest exemplar of the series.
+    #[error("out of order exemplar")]
+    OutOfOrderExemplar {
+        /// Time of the newest exemplar of the series.
+        newest: TimestampMs,
+    },
+    /// The labels of an exemplar are too long.
+    #[error(
+        "label length for exemplar exceeds maximum of {EXEMPLAR_CHARS_MAX} UTF-8 characters: {n_chars}"
+    )]
+    ExemplarLabels {
+        /// Characters of all names and values.
+        n_chars: usize,
+    },
     /// The reference names no series, or one that was dropped; send the labels again.
     #[error("unknown series reference")]
     UnknownSeries,
@@ -51,7 +88,24 @@ pub trait Appender: Send {
     ) -> Result<SeriesRef, AppendError>;
 
     /// Stages one float. A refusal concerns this sample only.
-    fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError>;
+    fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError> {
+        self.append_at(series, SampleTime::from(t), v)
+    }
+
+    /// Stages one float that may say since when it counts.
+    fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError>;
+
+    /// Stages one native histogram; with whole counts only if it has them.
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        at: SampleTime,
+        counts: Counts,
+        histogram: &Arc<Histogram>,
+    ) -> Result<(), AppendError>;
+
+    /// Notes an observation behind a sample of `series`. One that is known already is taken silently.
+    fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError>;
 
     /// Notes what the target says about the metric of `series`.
     fn metadata(&mut self, series: SeriesRef, metadata: &Metadata) -> Result<(), AppendError>;

@@ -1,6 +1,10 @@
 //! The database for those who want every commit on the disk before it is acknowledged.
 
-use crate::model::{Labels, LabelsError, Metadata, SeriesKey, TimestampMs};
+use std::sync::Arc;
+
+use crate::model::{
+    Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, SampleTime, SeriesKey,
+};
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
 use crate::tsdb::Tsdb;
 
@@ -38,8 +42,22 @@ impl Appender for SyncedAppender<'_> {
         self.inner.series(key, labels)
     }
 
-    fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError> {
-        self.inner.append(series, t, v)
+    fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {
+        self.inner.append_at(series, at, v)
+    }
+
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        at: SampleTime,
+        counts: Counts,
+        histogram: &Arc<Histogram>,
+    ) -> Result<(), AppendError> {
+        self.inner.append_histogram(series, at, counts, histogram)
+    }
+
+    fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
+        self.inner.exemplar(series, exemplar)
     }
 
     fn metadata(&mut self, series: SeriesRef, metadata: &Metadata) -> Result<(), AppendError> {

@@ -13,7 +13,10 @@ use gauntlet::api::http::{
 };
 use gauntlet::foundation::pool::Pool;
 use gauntlet::foundation::{Cancel, SystemClock};
-use gauntlet::model::{Interval, Labels, LabelsError, Matcher, Metadata, SeriesKey, TimestampMs};
+use gauntlet::model::{
+    Counts, Exemplar, Histogram, Interval, Labels, LabelsError, Matcher, Metadata, SampleTime,
+    SeriesKey, TimestampMs,
+};
 use gauntlet::promql::explain::Operator;
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
 use gauntlet::remote::{WriteLimits, WriteReport, append_write_request};
@@ -156,7 +159,26 @@ impl Appender for Nowhere {
         Ok(SeriesRef(1))
     }
 
-    fn append(&mut self, _series: SeriesRef, _t: TimestampMs, _v: f64) -> Result<(), AppendError> {
+    fn append_at(
+        &mut self,
+        _series: SeriesRef,
+        _at: SampleTime,
+        _v: f64,
+    ) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    fn append_histogram(
+        &mut self,
+        _series: SeriesRef,
+        _at: SampleTime,
+        _counts: Counts,
+        _histogram: &Arc<Histogram>,
+    ) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    fn exemplar(&mut self, _series: SeriesRef, _exemplar: &Exemplar) -> Result<(), AppendError> {
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::chunk::histogram::read::HistogramIter;
 use crate::chunk::histogram::sameness::{Both, spans_of, union};
 use crate::chunk::start_time::StartWriter;
 use crate::chunk::varbit::put_varbit_int;
-use crate::model::{BucketSpan, Encoding, Histogram, ResetHint, TimestampMs, is_stale};
+use crate::model::{BucketSpan, Counts, Encoding, Histogram, ResetHint, TimestampMs, is_stale};
 
 /// Where the header of start timestamps stands; without them, the flags about resets.
 const FLAGS_AT: usize = 2;
@@ -23,15 +23,6 @@ const ST_SAMPLES_MAX: u16 = 0x3fff;
 
 /// Bucket indexes beyond this are no histogram's, and their differences would not fit a span.
 const INDEX_MAX: i64 = 1 << 30;
-
-/// How a histogram counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counts {
-    /// In whole numbers, which chunks store in fewer bits.
-    Whole,
-    /// In any numbers.
-    Float,
-}
 
 /// What the header of a chunk says about resets of the counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,5 +12,5 @@ mod sameness;
 #[cfg(test)]
 mod tests;
 
-pub use append::{Counts, HistogramAppender, ResetHeader};
+pub use append::{HistogramAppender, ResetHeader};
 pub(super) use read::HistogramIter;

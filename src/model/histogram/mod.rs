@@ -6,6 +6,7 @@ mod arith;
 #[cfg(test)]
 mod arithmetic_tests;
 mod bounds;
+mod check;
 mod layout;
 mod merge;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::model::{STALE_NAN_BITS, is_stale};
 pub use arith::KahanHistogram;
+pub use check::HistogramError;
 pub use layout::Slot;
 pub use merge::{IncompatibleSchemas, Merged};
 
@@ -43,6 +45,15 @@ pub enum ResetHint {
     NotReset,
     /// It is no counter.
     Gauge,
+}
+
+/// How a histogram counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counts {
+    /// In whole numbers, which chunks store in fewer bits.
+    Whole,
+    /// In any numbers.
+    Float,
 }
 
 /// A run of buckets that follow each other.

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::exposition::MediaType;
-use crate::model::Labels;
+use crate::model::{Counts, Exemplar, Histogram, Labels, SampleTime};
 use crate::relabel::{RelabelAction, RelabelRule, RelabelSettings};
 use crate::scrape::counters::ScrapeCounters;
 use crate::scrape::error::ScrapeError;
@@ -12,7 +12,7 @@ use crate::scrape::ingest::{Ingest, Ingested, Scraped};
 use crate::scrape::settings::IngestSettings;
 use crate::scrape::target::Target;
 use crate::scrape::testing::{MemoryDb, job};
-use crate::storage::AppendError;
+use crate::storage::{AppendError, Appendable};
 
 /// A target, its settings and a database, scraped every second from 1000.
 struct Bench {
@@ -29,7 +29,7 @@ impl Bench {
         let db = MemoryDb::new();
         let counters = Arc::<ScrapeCounters>::default();
         let ingest = Ingest::new(
-            Arc::clone(&db) as Arc<dyn crate::storage::Appendable>,
+            Arc::clone(&db) as Arc<dyn Appendable>,
             Arc::clone(&counters),
             Arc::default(),
         );
@@ -432,4 +432,40 @@ fn a_closed_database_fails_the_scrape() {
     bench.db.fail(None);
     assert_eq!(bench.scrape("a 3\n").error, None);
     assert_eq!(bench.series(), ["{__name__=\"a\"} 1@1000 3@3000"]);
+}
+
+#[test]
+fn the_database_of_these_tests_keeps_histograms_and_exemplars() {
+    let db = MemoryDb::new();
+    let labels = Labels::new(&[("__name__", "a")]).unwrap();
+    let exemplar = Exemplar {
+        labels: labels.clone(),
+        v: 1.0,
+        t: 1000,
+        has_own_time: false,
+    };
+    let mut appender = db.appender();
+    let series = appender.append_labels(&labels, 1000, 1.0).unwrap();
+    for (t, start_t, counts, histogram) in [
+        (2000, 0, Counts::Whole, Histogram::default()),
+        (3000, 500, Counts::Float, Histogram::default()),
+        (4000, 0, Counts::Whole, Histogram::stale()),
+    ] {
+        let at = SampleTime { t, start_t };
+        let appended = appender.append_histogram(series, at, counts, &Arc::new(histogram));
+        assert_eq!(appended, Ok(()));
+    }
+    appender.exemplar(series, &exemplar).unwrap();
+    appender.commit().unwrap();
+    let shown = db.values(r#"{__name__="a"}"#);
+    assert_eq!(
+        shown,
+        [
+            "1",
+            "{count:0, sum:0}",
+            "float {count:0, sum:0} since 500",
+            "stale histogram"
+        ]
+    );
+    assert_eq!(db.exemplars(), [(r#"{__name__="a"}"#.to_owned(), exemplar)]);
 }
