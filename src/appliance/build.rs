@@ -100,7 +100,7 @@ pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
     let ports = Arc::new(Ports::new(settings, Arc::new(SystemClock)));
     let grpc = ports.settings.grpc.clone();
     let grpc = GrpcServer::start(grpc, Arc::clone(&ports) as _, query.clone()).await?;
-    let http = serve_http(&ports, listener).map_err(refused)?;
+    let http = serve_http(&ports, listener, &query).map_err(refused)?;
     export_process(&ports);
     say_where(http_address, grpc.address());
     let scraped = scrape_settings(&ports, http_address).await?;
@@ -323,7 +323,11 @@ async fn open_database(ports: &Arc<Ports>) -> Result<Tsdb, StartError> {
     Ok(tsdb)
 }
 
-fn serve_http(ports: &Arc<Ports>, listener: TcpListener) -> std::io::Result<ServerHandle> {
+fn serve_http(
+    ports: &Arc<Ports>,
+    listener: TcpListener,
+    query: &Pool,
+) -> std::io::Result<ServerHandle> {
     let status = Arc::new(Status(Arc::clone(ports)));
     let state = web::Data::new(HttpState {
         clock: Arc::clone(&ports.clock),
@@ -332,6 +336,7 @@ fn serve_http(ports: &Arc<Ports>, listener: TcpListener) -> std::io::Result<Serv
         write: Arc::clone(ports) as _,
         targets: Arc::clone(&status) as _,
         admin: Arc::clone(ports) as _,
+        helpers: Some(query.clone()),
         status,
     });
     let workers = ports.settings.http_workers;

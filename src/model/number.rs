@@ -20,6 +20,61 @@ pub fn push_f(out: &mut String, v: f64) {
     }
 }
 
+/// Appends format `'f'` of a float that has few digits before and behind its point, as nearly all have; others are left
+/// to the caller.
+#[inline]
+pub fn push_common(out: &mut Vec<u8>, v: f64) -> bool {
+    let magnitude = v.abs();
+    if magnitude < WHOLE_MAX {
+        let whole = to_whole(v);
+        if from_whole(whole).to_bits() == v.to_bits() {
+            push_short(out, itoa::Buffer::new().format(whole).as_bytes());
+            return true;
+        }
+    }
+    if !(1e-4..1e15).contains(&magnitude) {
+        return false;
+    }
+    push_short(out, zmij::Buffer::new().format_finite(v).as_bytes());
+    true
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "below 2^53, as the caller checked"
+)]
+fn to_whole(v: f64) -> i64 {
+    v as i64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+fn from_whole(whole: i64) -> f64 {
+    whole as f64
+}
+
+/// Appends at most 32 bytes by two copies of equal, known length that may overlap: no call, no loop.
+#[inline]
+fn push_short(out: &mut Vec<u8>, text: &[u8]) {
+    let end = out.len() + text.len();
+    if let (Some(first), Some(last)) = (text.first_chunk::<16>(), text.last_chunk::<16>()) {
+        out.extend_from_slice(first);
+        out.truncate(end - 16);
+        out.extend_from_slice(last);
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        out.extend_from_slice(first);
+        out.truncate(end - 8);
+        out.extend_from_slice(last);
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        out.extend_from_slice(first);
+        out.truncate(end - 4);
+        out.extend_from_slice(last);
+    } else {
+        for byte in text {
+            out.push(*byte);
+        }
+    }
+}
+
 /// Whole numbers below this are exact and have no digits to choose.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -205,6 +260,10 @@ mod tests {
         fn a_float_reads_back_and_has_as_few_digits_as_the_standard_library_finds(bits: u64, scale in -30i32..30, digits in 0i64..1_000_000) {
             let short = 10f64.powi(scale) * f64::from(i32::try_from(digits).unwrap());
             for v in [f64::from_bits(bits), short, -short, short + 0.5] {
+                let mut common = Vec::new();
+                if push_common(&mut common, v) {
+                    prop_assert_eq!(String::from_utf8(common).unwrap(), format_f(v));
+                }
                 if v.is_finite() {
                     let text = format_f(v);
                     prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), v.to_bits());

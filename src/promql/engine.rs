@@ -7,6 +7,8 @@ use crate::foundation::pool::Pool;
 use crate::foundation::{Cancel, Clock, SystemClock};
 use crate::model::TimestampMs;
 use crate::promql::annotations::Annotations;
+use crate::promql::columns::Columns;
+use crate::promql::exec::frame::Frame;
 use crate::promql::exec::profile::{Profile, Tree};
 use crate::promql::exec::source::{count_all, select_all};
 use crate::promql::exec::tally::Tally;
@@ -395,6 +397,9 @@ fn evaluate_range(
         })
         .sum();
     let steps = (CELLS_PER_SLICE / n_series.max(1)).max(STEPS_PER_SLICE_MIN);
+    if (1..=steps).contains(&grid.n) {
+        return whole(evaluator, plan, grid);
+    }
     let mut matrix = finish::Matrix::new(&evaluator.budget, &evaluator.answer);
     for slice in grid.slices(steps) {
         match evaluator.eval(&plan.root, slice)? {
@@ -408,4 +413,18 @@ fn evaluate_range(
     let took_ns = evaluator.budget.now_ns().saturating_sub(began_ns);
     evaluator.sort_ns.store(took_ns, Ordering::Relaxed);
     Ok(QueryValue::Matrix(sorted))
+}
+
+/// All steps in one go: what is computed is the answer.
+fn whole(evaluator: &Evaluator, plan: &Plan, grid: Grid) -> Result<QueryValue, QueryError> {
+    let frame = match evaluator.eval(&plan.root, grid)? {
+        Value::Scalar(values) => Frame::of_scalar(&values, &evaluator.budget)?,
+        Value::Vector(frame) => evaluator.finish(frame)?,
+        Value::Text(_) => return Err(QueryError::execution("a string over a range")),
+    };
+    let began_ns = evaluator.budget.now_ns();
+    let columns = Columns::new(frame, grid, &evaluator.budget, &evaluator.answer)?;
+    let took_ns = evaluator.budget.now_ns().saturating_sub(began_ns);
+    evaluator.sort_ns.store(took_ns, Ordering::Relaxed);
+    Ok(QueryValue::Columns(columns))
 }

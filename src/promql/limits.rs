@@ -148,8 +148,8 @@ impl Budget {
     }
 
     /// Ends the query with this error wherever it looks at the budget next; the first error stays.
-    pub(crate) fn refuse(&self, error: QueryError) -> QueryError {
-        self.refused.get_or_init(|| error).clone()
+    pub(crate) fn refuse(&self, error: impl FnOnce() -> QueryError) -> QueryError {
+        self.refused.get_or_init(error).clone()
     }
 
     /// Books `n` samples before they are held.

@@ -291,7 +291,8 @@ impl Hold {
             return Ok(());
         };
         if let Err(refusal) = budget.memory().take(bytes) {
-            return Err(budget.refuse(budget.memory().refuse(bytes, refusal)));
+            // A query is refused once, however often it asks until it notices.
+            return Err(budget.refuse(|| budget.memory().refuse(bytes, refusal)));
         }
         self.note(bytes);
         Ok(())

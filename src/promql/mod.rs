@@ -4,6 +4,7 @@
 //! Never: knows where series live (it sees `storage::Queryable`), opens a socket, or asks for the time but for its deadline.
 //! Tested by: the scripts under `tests/promql` and the shared conformance scripts, run by `testing`.
 mod annotations;
+pub mod columns;
 mod engine;
 mod exec;
 pub mod explain;
@@ -15,6 +16,7 @@ mod plan;
 pub mod testing;
 pub mod value;
 
+pub use columns::{ColumnSeries, Columns};
 pub use engine::{Engine, EngineSettings, QueryOptions};
 pub use limits::{ErrorKind, QueryError};
 pub use memory::{Held, MemoryPool};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{Histogram, Labels, Sample, TimestampMs};
+use crate::promql::columns::Columns;
 use crate::promql::explain::Operator;
 use crate::promql::memory::Held;
 
@@ -77,6 +78,8 @@ pub enum QueryValue {
     Vector(Vec<VectorSample>),
     /// Series with their points, in label order.
     Matrix(Vec<MatrixSeries>),
+    /// The same, as range queries compute it.
+    Columns(Columns),
 }
 
 impl QueryValue {
@@ -86,7 +89,18 @@ impl QueryValue {
             Self::Scalar { .. } => "scalar",
             Self::String { .. } => "string",
             Self::Vector(_) => "vector",
-            Self::Matrix(_) => "matrix",
+            Self::Matrix(_) | Self::Columns(_) => "matrix",
+        }
+    }
+
+    /// The same with a list of points for every series, whatever it was computed as.
+    pub fn into_lists(self) -> Self {
+        match self {
+            Self::Columns(columns) => Self::Matrix(columns.to_matrix()),
+            other @ (Self::Scalar { .. }
+            | Self::String { .. }
+            | Self::Vector(_)
+            | Self::Matrix(_)) => other,
         }
     }
 }

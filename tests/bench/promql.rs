@@ -150,6 +150,9 @@ fn main() {
                 let output = output.unwrap();
                 n_read = output.stats.samples_read;
                 n_points = match output.value {
+                    QueryValue::Columns(columns) => {
+                        columns.iter().map(|series| series.floats().count()).sum()
+                    }
                     QueryValue::Matrix(matrix) => {
                         matrix.iter().map(|series| series.floats.len()).sum()
                     }

@@ -44,6 +44,7 @@ pub(crate) fn start(empty: &Empty) -> u16 {
         write: Arc::new(empty.clone()),
         targets: Arc::new(empty.clone()),
         admin: Arc::new(empty.clone()),
+        helpers: None,
         status: Arc::new(empty.clone()),
     };
     actix_web::rt::spawn(serve(state, listener, 2).unwrap());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gauntlet::model::{Histogram, TimestampMs, number};
-use gauntlet::promql::{PointValue, QueryError, QueryOutput, QueryValue};
+use gauntlet::promql::{MatrixSeries, PointValue, QueryError, QueryOutput, QueryValue};
 use serde_json::Value as Json;
 
 /// Answers whose numbers differ by no more than this part are close.
@@ -46,6 +46,28 @@ pub(crate) enum Agreement {
     Different(String),
 }
 
+fn from_lists(matrix: Vec<MatrixSeries>) -> Vec<Series> {
+    matrix
+        .into_iter()
+        .map(|series| {
+            let floats = series
+                .floats
+                .iter()
+                .map(|sample| (sample.t, Value::Float(sample.v)));
+            let histograms = series
+                .histograms
+                .iter()
+                .map(|point| (point.t, histogram(&point.histogram)));
+            let mut points: Vec<_> = floats.chain(histograms).collect();
+            points.sort_by_key(|(t, _)| *t);
+            Series {
+                labels: series.labels.to_string(),
+                points,
+            }
+        })
+        .collect()
+}
+
 impl Answer {
     /// What our engine said.
     pub(crate) fn ours(result: Result<QueryOutput, QueryError>) -> Self {
@@ -73,25 +95,8 @@ impl Answer {
                     )],
                 })
                 .collect(),
-            QueryValue::Matrix(matrix) => matrix
-                .into_iter()
-                .map(|series| {
-                    let floats = series
-                        .floats
-                        .iter()
-                        .map(|sample| (sample.t, Value::Float(sample.v)));
-                    let histograms = series
-                        .histograms
-                        .iter()
-                        .map(|point| (point.t, histogram(&point.histogram)));
-                    let mut points: Vec<_> = floats.chain(histograms).collect();
-                    points.sort_by_key(|(t, _)| *t);
-                    Series {
-                        labels: series.labels.to_string(),
-                        points,
-                    }
-                })
-                .collect(),
+            QueryValue::Columns(columns) => from_lists(columns.to_matrix()),
+            QueryValue::Matrix(matrix) => from_lists(matrix),
         };
         Self::sorted(kind, series)
     }

@@ -1,8 +1,10 @@
 //! From a request to a call, and from an outcome to a response: what every endpoint of the API shares.
 
+use std::future::poll_fn;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
 
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Payload};
@@ -15,6 +17,7 @@ use crate::api::http::error::{ApiError, ErrorType};
 use crate::api::http::json::{push_text, push_texts};
 use crate::api::http::pace::PORTION_BYTES;
 use crate::api::http::params::Form;
+use crate::api::http::portions::Pieces;
 use crate::api::http::state::{HttpState, Readiness};
 use crate::foundation::Cancel;
 use crate::foundation::cancel::CancelReason;
@@ -58,7 +61,7 @@ pub(super) enum Outcome {
 /// An envelope being written; the data goes straight behind its opening.
 pub(super) struct Reply {
     /// Append the data here.
-    pub(super) out: Vec<u8>,
+    pub(super) text: Pieces,
     /// What may make the answer wrong.
     pub(super) warnings: Vec<String>,
     /// What may make the question wrong.
@@ -68,7 +71,7 @@ pub(super) struct Reply {
 impl Reply {
     pub(super) fn new() -> Self {
         Self {
-            out: b"{\"status\":\"success\",\"data\":".to_vec(),
+            text: Pieces::of(b"{\"status\":\"success\",\"data\":"),
             warnings: Vec::new(),
             infos: Vec::new(),
         }
@@ -77,11 +80,12 @@ impl Reply {
     /// An envelope whose data is written by `push`.
     pub(super) fn with(push: impl FnOnce(&mut Vec<u8>)) -> Outcome {
         let mut reply = Self::new();
-        push(&mut reply.out);
+        push(&mut reply.text.out);
         Outcome::Data(reply)
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self) -> BoxBody {
+        let out = &mut self.text.out;
         for (name, texts, what) in [
             (&b",\"warnings\":"[..], &self.warnings, "warning"),
             (&b",\"infos\":"[..], &self.infos, "info"),
@@ -94,11 +98,11 @@ impl Reply {
                 let n_more = texts.len() - ANNOTATIONS_MAX;
                 shown.push(format!("{n_more} more {what} annotations omitted"));
             }
-            self.out.extend_from_slice(name);
-            push_texts(&mut self.out, &shown);
+            out.extend_from_slice(name);
+            push_texts(out, &shown);
         }
-        self.out.push(b'}');
-        self.out
+        out.push(b'}');
+        self.text.into_body()
     }
 }
 
@@ -266,10 +270,14 @@ pub(super) fn cors_headers(headers: &HeaderMap, allowed: &str) -> Vec<(HeaderNam
 }
 
 /// Squeezes `body` with a pause after every portion, for the worker has other connections, and the client may be gone.
-async fn write_in_portions(encoder: &mut impl Write, body: &[u8]) -> std::io::Result<()> {
-    for portion in body.chunks(PORTION_BYTES) {
-        encoder.write_all(portion)?;
-        tokio::task::yield_now().await;
+async fn write_in_portions(encoder: &mut impl Write, body: BoxBody) -> std::io::Result<()> {
+    let mut body = std::pin::pin!(body);
+    while let Some(piece) = poll_fn(|context| body.as_mut().poll_next(context)).await {
+        let piece = piece.map_err(|error| std::io::Error::other(error.to_string()))?;
+        for portion in piece.chunks(PORTION_BYTES) {
+            encoder.write_all(portion)?;
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }
@@ -296,27 +304,27 @@ async fn compressed(request: &HttpRequest, mut response: HttpResponse) -> HttpRe
         return response;
     };
     let (head, body) = response.into_parts();
-    use actix_web::body::MessageBody;
-    let body = match body.try_into_bytes() {
-        Ok(body) => body,
-        Err(body) => return head.set_body(body),
-    };
     let squeezed = match encoding {
         "gzip" => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            let written = write_in_portions(&mut encoder, &body).await;
+            let written = write_in_portions(&mut encoder, body).await;
             written.and_then(|()| encoder.finish())
         }
         _ => {
             let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-            let written = write_in_portions(&mut encoder, &body).await;
+            let written = write_in_portions(&mut encoder, body).await;
             written.and_then(|()| encoder.finish())
         }
     };
-    let Ok(squeezed) = squeezed else {
-        return head.set_body(actix_web::body::BoxBody::new(body));
+    let squeezed = match squeezed {
+        Ok(squeezed) => squeezed,
+        // Writing into memory does not fail; should it, the client is told rather than given half an answer.
+        Err(error) => {
+            let text = format!("the answer could not be compressed: {error}");
+            return refusal(&ApiError::new(ErrorType::Internal, text), None);
+        }
     };
-    let mut response = head.set_body(actix_web::body::BoxBody::new(squeezed));
+    let mut response = head.set_body(BoxBody::new(squeezed));
     let value = HeaderValue::from_static(encoding);
     response
         .headers_mut()

@@ -3,9 +3,12 @@
 //! Two ways of quoting, because there are two there: labels are written plainly, every other text has `<`, `>`, `&`
 //! and the two line separators escaped so that it can stand inside HTML.
 
+use crate::api::http::columns::columns_parts;
 use crate::api::http::pace::Pace;
+use crate::api::http::portions::Pieces;
+use crate::foundation::pool::Pool;
 use crate::model::{Histogram, Label, TimestampMs, number};
-use crate::promql::{MatrixSeries, PointValue, QueryError, QueryValue};
+use crate::promql::{Held, MatrixSeries, PointValue, QueryError, QueryValue, VectorSample};
 
 /// Appends `text` in quotes; HTML is escaped.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
@@ -92,7 +95,7 @@ pub(super) fn push_float(out: &mut Vec<u8>, v: f64) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn push_number(out: &mut String, v: f64) {
+pub(super) fn push_number(out: &mut String, v: f64) {
     let magnitude = v.abs();
     if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
         number::push_e(out, v);
@@ -138,7 +141,7 @@ fn push_quoted_number(out: &mut Vec<u8>, v: f64, scratch: &mut String) {
 
 /// Appends `{"count":…,"sum":…,"buckets":[[rule,lower,upper,count],…]}`; empty buckets are left out, and the key where
 /// there are no others.
-fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut String) {
+pub(super) fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut String) {
     out.extend_from_slice(b"{\"count\":");
     push_quoted_number(out, histogram.count, scratch);
     out.extend_from_slice(b",\"sum\":");
@@ -185,11 +188,13 @@ const POINTS_BETWEEN_PORTIONS: usize = 1024;
 /// Appends `"resultType":…,"result":…`; of a vector or matrix at most `limit` series, zero for all. Tells whether
 /// any were left out.
 pub(super) async fn push_result(
-    out: &mut Vec<u8>,
-    value: &QueryValue,
+    text: &mut Pieces,
+    (value, held): (&QueryValue, &Held),
     limit: usize,
-    mut pace: Pace<'_>,
+    helpers: Option<&Pool>,
 ) -> Result<bool, QueryError> {
+    let out = &mut text.out;
+    let mut pace = Pace::new(held);
     out.extend_from_slice(b"\"resultType\":\"");
     out.extend_from_slice(value.type_name().as_bytes());
     out.extend_from_slice(b"\",\"result\":");
@@ -215,31 +220,14 @@ pub(super) async fn push_result(
         }
         QueryValue::Vector(samples) => {
             out.push(b'[');
-            for (position, sample) in samples.iter().take(n_max).enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(b"{\"metric\":");
-                push_labels(out, &sample.labels);
-                match &sample.value {
-                    PointValue::Float(v) => {
-                        out.extend_from_slice(b",\"value\":");
-                        push_point(out, sample.t, |out| {
-                            push_quoted_number(out, *v, &mut scratch);
-                        });
-                    }
-                    PointValue::Histogram(histogram) => {
-                        out.extend_from_slice(b",\"histogram\":");
-                        push_point(out, sample.t, |out| {
-                            push_histogram(out, histogram, &mut scratch);
-                        });
-                    }
-                }
-                out.push(b'}');
-                pace.written(out.len()).await?;
-            }
+            push_samples(out, samples.get(..n_max).unwrap_or(samples), &mut pace).await?;
             out.push(b']');
             n_max < samples.len()
+        }
+        QueryValue::Columns(columns) => {
+            let (parts, is_cut) = columns_parts(columns, limit, held, helpers).await?;
+            text.extend(parts);
+            is_cut
         }
         QueryValue::Matrix(series) => {
             out.push(b'[');
@@ -256,6 +244,39 @@ pub(super) async fn push_result(
             n_max < series.len()
         }
     })
+}
+
+/// Appends the series of an instant vector.
+async fn push_samples(
+    out: &mut Vec<u8>,
+    samples: &[VectorSample],
+    pace: &mut Pace<'_>,
+) -> Result<(), QueryError> {
+    let mut scratch = String::new();
+    for (position, sample) in samples.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"metric\":");
+        push_labels(out, &sample.labels);
+        match &sample.value {
+            PointValue::Float(v) => {
+                out.extend_from_slice(b",\"value\":");
+                push_point(out, sample.t, |out| {
+                    push_quoted_number(out, *v, &mut scratch);
+                });
+            }
+            PointValue::Histogram(histogram) => {
+                out.extend_from_slice(b",\"histogram\":");
+                push_point(out, sample.t, |out| {
+                    push_histogram(out, histogram, &mut scratch);
+                });
+            }
+        }
+        out.push(b'}');
+        pace.written(out.len()).await?;
+    }
+    Ok(())
 }
 
 /// Appends `,"values":[…]` and `,"histograms":[…]`, of which either is left out when there are none.
@@ -302,12 +323,12 @@ async fn push_points(
 mod tests {
     use std::sync::Arc;
 
+    use actix_web::body::to_bytes;
     use futures::executor::block_on;
 
     use super::*;
     use crate::model::{BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Labels, Sample};
-    use crate::promql::Held;
-    use crate::promql::{HistogramPoint, VectorSample};
+    use crate::promql::HistogramPoint;
 
     #[track_caller]
     fn check(push: impl FnOnce(&mut Vec<u8>), expect: &str) {
@@ -316,10 +337,15 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), expect);
     }
 
+    fn text_of(pieces: Pieces) -> String {
+        let body = block_on(to_bytes(pieces.into_body())).unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
     fn result(value: &QueryValue) -> String {
-        let mut out = Vec::new();
-        block_on(push_result(&mut out, value, 0, Pace::new(&Held::default()))).unwrap();
-        String::from_utf8(out).unwrap()
+        let mut text = Pieces::default();
+        block_on(push_result(&mut text, (value, &Held::default()), 0, None)).unwrap();
+        text_of(text)
     }
 
     #[test]
@@ -397,18 +423,11 @@ mod tests {
             histograms: Vec::new(),
         };
         let matrix = QueryValue::Matrix(vec![series.clone(), series]);
-        let mut out = Vec::new();
-        assert!(
-            block_on(push_result(
-                &mut out,
-                &matrix,
-                1,
-                Pace::new(&Held::default())
-            ))
-            .unwrap()
-        );
+        let mut text = Pieces::default();
+        let held = Held::default();
+        assert!(block_on(push_result(&mut text, (&matrix, &held), 1, None)).unwrap());
         assert_eq!(
-            String::from_utf8(out).unwrap(),
+            text_of(text),
             "\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},\
              \"values\":[[1,\"1\"],[2.500,\"0.25\"]]}]"
         );

@@ -48,7 +48,7 @@ pub(super) async fn series(call: Call) -> Result<Outcome, ApiError> {
         answer.warnings.push(TRUNCATED.to_owned());
     }
     let mut reply = Reply::new();
-    push_array(&mut reply.out, &answer.series, |out, labels| {
+    push_array(&mut reply.text.out, &answer.series, |out, labels| {
         push_labels(out, labels);
     });
     reply.warnings = answer.warnings;
@@ -70,7 +70,7 @@ fn list(mut answer: LabelAnswer, limit: usize) -> Outcome {
         answer.warnings.push(TRUNCATED.to_owned());
     }
     let mut reply = Reply::new();
-    push_texts(&mut reply.out, &answer.values);
+    push_texts(&mut reply.text.out, &answer.values);
     reply.warnings = answer.warnings;
     Outcome::Data(reply)
 }

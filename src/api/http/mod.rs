@@ -5,6 +5,7 @@
 //! Tested by: every endpoint against ports made for the test, and refusals against a real Prometheus in `tests/http`.
 mod admin;
 mod call;
+mod columns;
 mod cost;
 mod error;
 mod json;
@@ -13,6 +14,7 @@ mod manage;
 mod observe;
 mod pace;
 mod params;
+mod portions;
 mod query;
 mod routes;
 mod state;

@@ -4,7 +4,6 @@ use crate::api::http::call::{Call, Outcome, Reply};
 use crate::api::http::cost::{push_operator, push_stats};
 use crate::api::http::error::{ApiError, ErrorType};
 use crate::api::http::json::{push_result, push_text};
-use crate::api::http::pace::Pace;
 use crate::api::http::params::{Form, MAX_TIME, MIN_TIME, invalid, parse_duration_ns};
 use crate::api::http::state::{ExplainQuery, InstantQuery, QueryParams, RangeQuery, StatsDetail};
 use crate::promql::QueryOutput;
@@ -25,7 +24,7 @@ pub(super) async fn instant(call: Call) -> Result<Outcome, ApiError> {
     let query = instant_query(&call)?;
     let stats = query.params.stats;
     let output = call.state.query.instant(query).await;
-    respond(output, stats, limit).await
+    respond(output, stats, limit, &call).await
 }
 
 pub(super) async fn range(call: Call) -> Result<Outcome, ApiError> {
@@ -33,7 +32,7 @@ pub(super) async fn range(call: Call) -> Result<Outcome, ApiError> {
     let query = range_query(&call)?;
     let stats = query.params.stats;
     let output = call.state.query.range(query).await;
-    respond(output, stats, limit).await
+    respond(output, stats, limit, &call).await
 }
 
 /// The tree of operators of an instant query; nothing is evaluated.
@@ -111,20 +110,22 @@ async fn respond(
     output: Result<QueryOutput, ApiError>,
     stats: StatsDetail,
     limit: usize,
+    call: &Call,
 ) -> Result<Outcome, ApiError> {
     let output = output.map_err(name_the_query)?;
     let mut reply = Reply::new();
-    reply.out.push(b'{');
-    let pace = Pace::new(&output.held);
-    let is_cut = push_result(&mut reply.out, &output.value, limit, pace).await?;
+    reply.text.out.push(b'{');
+    let helpers = call.state.helpers.as_ref();
+    let (value, held) = (&output.value, &output.held);
+    let is_cut = push_result(&mut reply.text, (value, held), limit, helpers).await?;
     if stats != StatsDetail::None {
-        push_stats(&mut reply.out, &output.stats);
+        push_stats(&mut reply.text.out, &output.stats);
     }
     if let Some(root) = &output.analysis {
-        reply.out.extend_from_slice(b",\"analysis\":");
-        push_operator(&mut reply.out, root);
+        reply.text.out.extend_from_slice(b",\"analysis\":");
+        push_operator(&mut reply.text.out, root);
     }
-    reply.out.push(b'}');
+    reply.text.out.push(b'}');
     reply.warnings = output.warnings;
     reply.infos = output.infos;
     if is_cut {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::api::http::error::ApiError;
+use crate::foundation::pool::Pool;
 use crate::foundation::{Cancel, Clock};
 use crate::model::{Interval, Labels, Matcher, Metadata, TimestampMs};
 use crate::promql::QueryOutput;
@@ -29,6 +30,8 @@ pub struct HttpState {
     pub targets: Arc<dyn TargetsPort>,
     /// What operators ask for.
     pub admin: Arc<dyn AdminPort>,
+    /// Whose idle threads help to write long answers.
+    pub helpers: Option<Pool>,
     /// What the appliance says about itself.
     pub status: Arc<dyn StatusPort>,
 }

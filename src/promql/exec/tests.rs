@@ -125,6 +125,7 @@ fn range(query: &str, [start, end, step]: [i64; 3]) -> Result<QueryOutput, Query
 /// `{labels} value` or `{labels} value@seconds …`, one line per series.
 fn lines(value: &QueryValue) -> Vec<String> {
     match value {
+        QueryValue::Columns(columns) => lines(&QueryValue::Matrix(columns.to_matrix())),
         QueryValue::Scalar { v, .. } => vec![v.to_string()],
         QueryValue::String { text, .. } => vec![text.clone()],
         QueryValue::Vector(samples) => samples
@@ -362,7 +363,7 @@ fn long_ranges_over_many_series_are_computed_in_slices_without_seams() {
     let options = QueryOptions::default();
     let query = "sum(rate(m[1m])) + vector(time())";
     let whole = engine().range(Arc::clone(&many), query, 60_000, 990_000, 1_000, &options);
-    let QueryValue::Matrix(whole) = whole.unwrap().value else {
+    let QueryValue::Matrix(whole) = whole.unwrap().value.into_lists() else {
         panic!("a range query answers with a matrix");
     };
     assert_eq!((whole.len(), whole[0].floats.len()), (1, 931));

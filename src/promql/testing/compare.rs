@@ -105,6 +105,10 @@ pub(super) fn compare(case: &EvalCase, value: &QueryValue, times: Times) -> Resu
         (QueryValue::Matrix(matrix), Expected::Series(series)) => {
             compare_matrix(matrix, series, times)
         }
+        (QueryValue::Columns(columns), Expected::Series(_)) => {
+            let lists = QueryValue::Matrix(columns.to_matrix());
+            compare(case, &lists, times)
+        }
         (found, wanted) => Err(format!("expected {wanted:?}, got {found:?}")),
     }
 }

@@ -96,7 +96,7 @@ impl Evaluator for Engine {
 impl From<QueryOutput> for Answer {
     fn from(output: QueryOutput) -> Self {
         Self {
-            value: output.value,
+            value: output.value.into_lists(),
             warnings: output.warnings,
             infos: output.infos,
         }
@@ -300,9 +300,7 @@ impl CaseRun<'_> {
                 QueryValue::Scalar { t, v }
             }
             (QueryValue::Scalar { .. }, _) => return Err("not one series".to_owned()),
-            (QueryValue::Vector(_) | QueryValue::Matrix(_) | QueryValue::String { .. }, _) => {
-                QueryValue::Vector(vector)
-            }
+            (_, _) => QueryValue::Vector(vector),
         };
         compare(self.case, &value, times)
     }

@@ -59,6 +59,7 @@ impl Fake {
             write: Arc::new(self.clone()),
             targets: Arc::new(self.clone()),
             admin: Arc::new(self.clone()),
+            helpers: None,
             status: Arc::new(self.clone()),
         }
     }

@@ -1,5 +1,6 @@
 //! Endpoints over ports made for the test.
 
+mod columns;
 mod fake;
 mod management;
 mod operators;

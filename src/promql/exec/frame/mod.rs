@@ -289,6 +289,18 @@ impl Frame {
         }
     }
 
+    /// One series without labels that has a float at every step.
+    pub(crate) fn of_scalar(values: &[f64], budget: &Arc<Budget>) -> Result<Self, QueryError> {
+        let mut frame = Self::new(values.len(), budget);
+        let row = frame.push(Head::new(Labels::empty()));
+        row.values.copy_from_slice(values);
+        for i in 0..values.len() {
+            row.present[i / WORD_BITS] |= 1 << (i % WORD_BITS);
+        }
+        frame.settle_last()?;
+        Ok(frame)
+    }
+
     /// The same, for series of the selector whose share this is.
     pub(crate) fn of_selector(n_steps: usize, budget: &Arc<Budget>, share: &Share) -> Self {
         let mut frame = Self::new(n_steps, budget);
