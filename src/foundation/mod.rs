@@ -16,10 +16,12 @@ pub mod permit;
 pub mod pool;
 pub mod process;
 pub mod proto;
+mod share;
 pub mod shutdown;
 pub mod verdict;
 
 pub use cancel::Cancel;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cursor::{Cursor, ShortRead};
+pub use pool::Pool;
 pub use verdict::Verdict;

@@ -95,6 +95,11 @@ impl Pool {
         })
     }
 
+    /// What the pool is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.inner.name
+    }
+
     /// How many threads work here; callers split their work into about as many parts.
     pub fn n_threads(&self) -> usize {
         self.inner.n_threads

@@ -1,9 +1,12 @@
 //! What a reader sees: the head as of one commit.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::head::core::Head;
+use crate::foundation::Pool;
+use crate::head::core::{Head, Inner};
+use crate::head::postings::Candidates;
 use crate::head::series::{CommitId, MemSeries};
 use crate::model::{Interval, Labels, Matcher};
 use crate::storage::{
@@ -14,8 +17,16 @@ use crate::storage::{
 /// The head up to the last commit before this was made; later commits stay unseen for as long as it is held.
 ///
 /// Truncation is seen: what it drops is in a block by then.
-#[derive(Debug)]
+///
+/// Clones are the same view.
+#[derive(Debug, Clone)]
 pub struct HeadView {
+    open: Arc<OpenView>,
+}
+
+/// Keeps what a reader sees until it is dropped.
+#[derive(Debug)]
+struct OpenView {
     head: Head,
     view: CommitId,
 }
@@ -24,13 +35,15 @@ impl Head {
     /// A view of everything committed so far.
     pub fn view(&self) -> HeadView {
         HeadView {
-            head: self.clone(),
-            view: self.inner().views.open(),
+            open: Arc::new(OpenView {
+                head: self.clone(),
+                view: self.inner().views.open(),
+            }),
         }
     }
 }
 
-impl Drop for HeadView {
+impl Drop for OpenView {
     fn drop(&mut self) {
         self.head.inner().views.close(self.view);
     }
@@ -39,17 +52,23 @@ impl Drop for HeadView {
 /// Between two looks at the cancel flag.
 const SERIES_PER_CANCEL_CHECK: usize = 256;
 
+/// Series whose chunks one thread collects at a time: some 100 µs of work, a few times what waking a thread costs.
+const SERIES_PER_PART: usize = 192;
+
 impl HeadView {
+    fn inner(&self) -> &Inner {
+        self.open.head.inner()
+    }
+
     /// The head's span at this moment.
     pub fn span(&self) -> Option<Interval> {
-        self.head.inner().bounds.get()
+        self.inner().bounds.get()
     }
 
     /// Every series with samples in `interval`, in label order, one at a time. Chunks that touch the interval are whole.
     pub fn series_in(&self, interval: Interval) -> impl Iterator<Item = ChunkSeries> + '_ {
         let mut all = Vec::new();
-        self.head
-            .inner()
+        self.inner()
             .series
             .for_each(|series| all.push(Arc::clone(series)));
         all.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
@@ -60,27 +79,81 @@ impl HeadView {
     }
 
     fn chunks_of(&self, series: &MemSeries, interval: Interval) -> ChunkSeries {
-        let files = &self.head.inner().files;
-        let mut chunks = series.lock().slices(interval, self.view, files);
-        self.head.inner().deleted.hide(series.series, &mut chunks);
+        let inner = self.inner();
+        let mut chunks = series.lock().slices(interval, self.open.view, &inner.files);
+        inner.deleted.hide(series.series, &mut chunks);
         ChunkSeries {
             labels: series.labels.clone(),
             chunks,
         }
     }
 
+    /// Every series that matches, in the order they were made.
     pub(crate) fn matching(&self, matchers: &[Matcher]) -> Vec<Arc<MemSeries>> {
-        let inner = self.head.inner();
+        let inner = self.inner();
         let candidates = inner.postings.read().candidates(matchers);
         let mut matching = Vec::with_capacity(candidates.series.len());
-        inner.series.by_refs(&candidates.series, &mut matching);
-        if !candidates.unchecked.is_empty() {
-            matching.retain(|series| {
-                let mut unchecked = candidates.unchecked.iter();
-                unchecked.all(|matcher| matcher.matches(series.labels.value(&matcher.name)))
+        inner.series.by_refs(&candidates.series, |series| {
+            if is_match(series, &candidates.unchecked) {
+                matching.push(Arc::clone(series));
+            }
+        });
+        matching
+    }
+
+    /// What there is of those of `numbers` that pass the `unchecked` matchers.
+    fn collect(
+        &self,
+        numbers: &[u64],
+        unchecked: &[impl Borrow<Matcher>],
+        hints: &SelectHints,
+    ) -> Result<Vec<ChunkSeries>, StorageError> {
+        let mut found = Vec::with_capacity(numbers.len());
+        for some in numbers.chunks(SERIES_PER_CANCEL_CHECK) {
+            if hints.cancel.reason().is_some() {
+                return Err(StorageError::Canceled);
+            }
+            self.inner().series.by_refs(some, |series| {
+                if is_match(series, unchecked) {
+                    found.extend(self.wanted(series, hints));
+                }
             });
         }
-        matching
+        Ok(found)
+    }
+
+    /// [`Self::collect`] with the help of other threads.
+    fn collect_together(
+        &self,
+        candidates: Candidates<'_>,
+        hints: &SelectHints,
+        helpers: &Pool,
+    ) -> Result<Vec<ChunkSeries>, StorageError> {
+        let unchecked: Vec<Matcher> = candidates.unchecked.into_iter().cloned().collect();
+        let (view, hints) = (self.clone(), hints.clone());
+        let n_parts = candidates.series.len().div_ceil(SERIES_PER_PART);
+        let parts = helpers.share(n_parts, move |part| {
+            let mut parts = candidates.series.chunks(SERIES_PER_PART);
+            view.collect(parts.nth(part).unwrap_or_default(), &unchecked, &hints)
+        });
+        let parts = parts.map_err(|panic| StorageError::Unavailable(panic.to_string()))?;
+        let mut found = Vec::with_capacity(parts.iter().flatten().map(Vec::len).sum());
+        for part in parts {
+            found.append(&mut part?);
+        }
+        Ok(found)
+    }
+
+    /// What `hints` ask for of a series, unless it has nothing in their interval.
+    fn wanted(&self, series: &MemSeries, hints: &SelectHints) -> Option<ChunkSeries> {
+        let mut series = self.chunks_of(series, hints.interval);
+        if series.chunks.is_empty() {
+            return None;
+        }
+        if hints.skip_chunks {
+            series.chunks = Vec::new();
+        }
+        Some(series)
     }
 
     fn is_outside(&self, interval: Interval) -> bool {
@@ -97,27 +170,30 @@ impl Queryable for HeadView {
         if self.is_outside(hints.interval) {
             return Ok(Box::new(VecSeriesSet::default()));
         }
-        let mut matching = self.matching(matchers);
-        if hints.limit > 0 {
+        let found = if hints.limit > 0 {
+            let mut matching = self.matching(matchers);
             matching.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
-        }
-        let mut found = Vec::with_capacity(matching.len());
-        for (position, series) in matching.iter().enumerate() {
-            if position % SERIES_PER_CANCEL_CHECK == 0 && hints.cancel.reason().is_some() {
-                return Err(StorageError::Canceled);
+            let mut found = Vec::with_capacity(hints.limit.min(matching.len()));
+            for (position, series) in matching.iter().enumerate() {
+                let is_time = position.is_multiple_of(SERIES_PER_CANCEL_CHECK);
+                if is_time && hints.cancel.reason().is_some() {
+                    return Err(StorageError::Canceled);
+                }
+                if found.len() >= hints.limit {
+                    break;
+                }
+                found.extend(self.wanted(series, hints));
             }
-            if hints.limit > 0 && found.len() >= hints.limit {
-                break;
+            found
+        } else {
+            let candidates = self.inner().postings.read().candidates(matchers);
+            match &hints.helpers {
+                Some(pool) if candidates.series.len() > SERIES_PER_PART => {
+                    self.collect_together(candidates, hints, pool)?
+                }
+                _ => self.collect(&candidates.series, &candidates.unchecked, hints)?,
             }
-            let mut series = self.chunks_of(series, hints.interval);
-            if series.chunks.is_empty() {
-                continue;
-            }
-            if hints.skip_chunks {
-                series.chunks = Vec::new();
-            }
-            found.push(series);
-        }
+        };
         let mut found = VecSeriesSet::unsorted(found);
         if !hints.any_order {
             found.sort();
@@ -134,7 +210,7 @@ impl Queryable for HeadView {
             return Ok(LabelAnswer::default());
         }
         if matchers.is_empty() {
-            let postings = self.head.inner().postings.read();
+            let postings = self.inner().postings.read();
             return Ok(answer(postings.names().map(str::to_owned), hints.limit));
         }
         let mut names = BTreeSet::new();
@@ -158,7 +234,7 @@ impl Queryable for HeadView {
             return Ok(LabelAnswer::default());
         }
         if matchers.is_empty() {
-            let postings = self.head.inner().postings.read();
+            let postings = self.inner().postings.read();
             let values = postings.values(name).map(|(value, _)| value.to_owned());
             return Ok(answer(values, hints.limit));
         }
@@ -169,6 +245,13 @@ impl Queryable for HeadView {
             .collect();
         Ok(answer(values.into_iter().map(str::to_owned), hints.limit))
     }
+}
+
+fn is_match(series: &MemSeries, unchecked: &[impl Borrow<Matcher>]) -> bool {
+    unchecked.iter().all(|matcher| {
+        let matcher = matcher.borrow();
+        matcher.matches(series.labels.value(&matcher.name))
+    })
 }
 
 /// `values` are sorted and unique.

@@ -127,6 +127,11 @@ impl Labels {
         self.iter().count()
     }
 
+    /// What the memory of the labels begins with: of no meaning, but to have it fetched.
+    pub(crate) fn first_byte(&self) -> Option<u8> {
+        self.0.as_bytes().first().copied()
+    }
+
     /// No labels at all?
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

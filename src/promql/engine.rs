@@ -241,7 +241,7 @@ impl Engine {
         let (selected, cost) = select_all(
             &plan,
             &*queryable,
-            (question.text, question.step_ms),
+            (question.text, question.step_ms, self.pool.as_ref()),
             &budget,
             &notes,
         )?;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::foundation::Cancel;
+use crate::foundation::{Cancel, Pool};
 use crate::model::{Encoding, Interval, Labels, Matcher, TimestampMs};
 
 /// Why a source could not answer.
@@ -68,6 +68,8 @@ pub struct SelectHints {
     pub func: String,
     /// Raised when nobody waits for the answer any more.
     pub cancel: Cancel,
+    /// Threads that may help where there is much to collect; without them the asker does it alone.
+    pub helpers: Option<Pool>,
 }
 
 impl SelectHints {
@@ -82,6 +84,7 @@ impl SelectHints {
             range_ms: 0,
             func: String::new(),
             cancel: Cancel::new(),
+            helpers: None,
         }
     }
 }

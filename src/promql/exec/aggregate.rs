@@ -494,12 +494,13 @@ impl Evaluator {
         for (head, members) in grouping.heads.into_iter().zip(members) {
             self.budget.check()?;
             let mut row = out.push(head);
+            let rows: Vec<Row<'_>> = members.iter().map(|i| input.row(*i)).collect();
             for (step, q) in qs.iter().enumerate() {
                 if step % 64 == 63 || members.len() > SERIES_BETWEEN_CHECKS {
                     self.budget.check()?;
                 }
                 values.clear();
-                values.extend(members.iter().filter_map(|i| input.row(*i).get(step)));
+                values.extend(rows.iter().filter_map(|row| row.get(step)));
                 if !values.is_empty() {
                     row.set(step, quantile(*q, &mut values));
                 }

@@ -14,7 +14,9 @@ use crate::promql::exec::frame::{Frame, Head, RowMut, ones};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::{Reach, Samples};
+use crate::promql::functions::kernel::{extreme, simple};
 use crate::promql::functions::rate::Falls;
+use crate::promql::functions::sliding::Extremes;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::xrate::Extended;
 use crate::promql::functions::{
@@ -191,6 +193,7 @@ pub(crate) struct Job {
 pub(crate) struct Scratch {
     living: Samples,
     falls: Falls,
+    extremes: Extremes,
     t: Vec<i64>,
     v: Vec<f64>,
 }
@@ -450,6 +453,16 @@ impl Job {
             })?;
             return Ok((n, widest));
         }
+        if let Some(extreme) = extreme(self.func)
+            && slide.extend.is_none()
+        {
+            scratch.extremes.clear();
+            let n = slide.each(samples, budget, |i, w| {
+                widest = widest.max(w.t.len());
+                row.set(i, scratch.extremes.of(extreme, &samples.v, w));
+            })?;
+            return Ok((n, widest));
+        }
         if let Some(simple) = simple(self.func)
             && slide.extend.is_none()
         {
@@ -550,39 +563,4 @@ impl Job {
             }
         }
     }
-}
-
-/// Functions that need nothing but the window.
-fn simple(func: RangeFn) -> Option<fn(&Window<'_>) -> Option<f64>> {
-    Some(match func {
-        RangeFn::Delta => |w| rate::extrapolated(w, None, false),
-        RangeFn::Irate => |w| rate::instant(w, true),
-        RangeFn::Idelta => |w| rate::instant(w, false),
-        RangeFn::Changes => over_time::changes,
-        RangeFn::Resets => over_time::resets,
-        RangeFn::Deriv => regression::deriv,
-        RangeFn::AvgOverTime => over_time::avg,
-        RangeFn::SumOverTime => over_time::sum,
-        RangeFn::MinOverTime => over_time::min,
-        RangeFn::MaxOverTime => over_time::max,
-        RangeFn::CountOverTime => over_time::count,
-        RangeFn::StddevOverTime => over_time::stddev,
-        RangeFn::StdvarOverTime => over_time::stdvar,
-        RangeFn::LastOverTime => over_time::last,
-        RangeFn::FirstOverTime => over_time::first,
-        RangeFn::PresentOverTime => over_time::present,
-        RangeFn::TsOfMinOverTime => over_time::ts_of_min,
-        RangeFn::TsOfMaxOverTime => over_time::ts_of_max,
-        RangeFn::TsOfLastOverTime => over_time::ts_of_last,
-        RangeFn::TsOfFirstOverTime => over_time::ts_of_first,
-        RangeFn::Rate
-        | RangeFn::Increase
-        | RangeFn::Xrate
-        | RangeFn::Xincrease
-        | RangeFn::Xdelta
-        | RangeFn::PredictLinear
-        | RangeFn::DoubleExponentialSmoothing
-        | RangeFn::QuantileOverTime
-        | RangeFn::MadOverTime => return None,
-    })
 }

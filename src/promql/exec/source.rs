@@ -7,6 +7,7 @@ use crate::chunk::{
     decode_floats_until, decode_floats_with_starts, decode_histograms,
     decode_histograms_with_starts, has_start_times, n_samples,
 };
+use crate::foundation::Pool;
 use crate::model::{Encoding, Histogram, Interval, Labels, Matcher, ResetHint, is_stale};
 use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
@@ -77,11 +78,11 @@ pub(crate) struct SelectCost {
     pub(crate) bytes: u64,
 }
 
-/// Asks the storage for every selector of `plan`, whose query reads `text`.
+/// Asks the storage for every selector of `plan`, whose query reads `text`; `helpers` may take part in collecting.
 pub(crate) fn select_all(
     plan: &Plan,
     queryable: &dyn Queryable,
-    (text, step_ms): (&str, i64),
+    (text, step_ms, helpers): (&str, i64, Option<&Pool>),
     budget: &Arc<Budget>,
     notes: &Annotations,
 ) -> Result<(Vec<Arc<Selected>>, SelectCost), QueryError> {
@@ -99,6 +100,7 @@ pub(crate) fn select_all(
             func: selector.func.to_owned(),
             any_order: true,
             cancel: budget.cancel().clone(),
+            helpers: helpers.cloned(),
             ..SelectHints::new(selector.interval)
         };
         let text = selector.text(text);

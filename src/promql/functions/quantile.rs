@@ -15,7 +15,7 @@ pub(crate) fn nan_first(a: f64, b: f64) -> Ordering {
         .unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
 }
 
-/// The `q`-quantile, linear between neighbours; sorts `values`.
+/// The `q`-quantile, linear between neighbours; moves `values` about.
 pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
         return f64::NAN;
@@ -26,13 +26,15 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(|a, b| nan_first(*a, *b));
     let last = values.len() - 1;
     let rank = q * last as f64;
     let lower = (rank.floor().max(0.0) as usize).min(last);
-    let upper = (lower + 1).min(last);
     let weight = rank - rank.floor();
-    values[lower] * (1.0 - weight) + values[upper] * weight
+    // Two neighbours in order are all that matters of the order: the least of what is not below the lower is the upper.
+    let (_, at_lower, above) = values.select_nth_unstable_by(lower, |a, b| nan_first(*a, *b));
+    let at_lower = *at_lower;
+    let at_upper = above.iter().copied().min_by(|a, b| nan_first(*a, *b));
+    at_lower * (1.0 - weight) + at_upper.unwrap_or(at_lower) * weight
 }
 
 /// The median of distances from the median.
