@@ -123,12 +123,11 @@ mod tests {
     fn a_panic_on_another_thread_is_an_error_here() {
         let pool = Pool::new("query", 2, 4).unwrap();
         let here = std::thread::current().id();
-        let (begun, is_begun) = std::sync::mpsc::channel();
-        let is_begun = Mutex::new(is_begun);
+        let (begun, is_begun) = crossbeam::channel::bounded(1);
         let result = pool.share(2, move |_| {
             if std::thread::current().id() == here {
                 // Not before the other has a part of its own.
-                is_begun.lock().recv().unwrap();
+                is_begun.recv().unwrap();
                 return;
             }
             begun.send(()).unwrap();

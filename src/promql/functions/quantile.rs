@@ -1,6 +1,5 @@
 //! Quantiles of values that are all known.
 #![expect(
-    clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
