@@ -15,7 +15,7 @@ use gauntlet::foundation::pool::Pool;
 use gauntlet::foundation::{Cancel, SystemClock};
 use gauntlet::model::{
     Counts, Exemplar, Histogram, Interval, Labels, LabelsError, Matcher, Metadata, SampleTime,
-    SeriesKey, TimestampMs,
+    SeriesKey,
 };
 use gauntlet::promql::explain::Operator;
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
