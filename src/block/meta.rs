@@ -203,6 +203,13 @@ impl BlockMeta {
         self.has_hint(HINT_OUT_OF_ORDER)
     }
 
+    /// Is there, or was there, in-order data of the same time beside it? Then its end says nothing about the head.
+    pub fn is_partial(&self) -> bool {
+        [HINT_OUT_OF_ORDER, HINT_STALE_SERIES, HINT_SELECTED_SERIES]
+            .iter()
+            .any(|hint| self.has_hint(hint))
+    }
+
     /// Does it say this of where its samples come from?
     pub fn has_hint(&self, hint: &str) -> bool {
         self.compaction.hints.iter().any(|given| given == hint)

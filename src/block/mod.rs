@@ -4,6 +4,7 @@
 //! Never: changes a block after its meta.json is written, but for what was deleted from it.
 //! Tested by: round trips, damage at every byte, fixtures beside the code.
 #![doc = include_str!("FORMAT.md")]
+mod analyze;
 mod error;
 mod join;
 pub mod meta;
@@ -15,6 +16,7 @@ mod tombstones;
 mod verify;
 mod write;
 
+pub use analyze::{BlockAnalysis, ChunkAnalysis, Counted};
 pub use error::BlockError;
 pub use join::join_chunks;
 pub use meta::{

@@ -8,6 +8,7 @@ mod config_options;
 mod exit;
 mod http;
 mod logging;
+mod progress;
 mod query;
 mod serve;
 mod tsdb;

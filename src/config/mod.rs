@@ -6,4 +6,5 @@
 pub mod appliance;
 pub mod bucket;
 pub mod prometheus;
+pub mod rules;
 mod yaml;

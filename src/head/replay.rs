@@ -18,7 +18,7 @@ use crate::head::series::{CommitPoint, MemSeries, Pushed};
 use crate::head::stats::{Counters, count};
 use crate::model::{Interval, Labels, LabelsError, TimestampMs};
 use crate::wal::{
-    RecordKind, RefSample, RefTombstone, RepairOutcome, SegmentReader, Wal, WalError,
+    RecordKind, RefSample, RefTombstone, RepairOutcome, SegmentFile, SegmentReader, Wal, WalError,
     decode_metadata, decode_samples, decode_series, decode_tombstones, last_checkpoint,
     list_segments, remove_unfinished, repair_segment,
 };
@@ -99,17 +99,7 @@ impl Head {
             settings.chunk_file_bytes_max,
             &dirs.quarantine,
         )?;
-        let mut segments = Vec::new();
-        let checkpoint = last_checkpoint(&dirs.wal)?;
-        if let Some(checkpoint) = &checkpoint {
-            segments.extend(list_segments(&checkpoint.path)?);
-        }
-        let folded_in = checkpoint.map(|checkpoint| checkpoint.number);
-        segments.extend(
-            list_segments(&dirs.wal)?
-                .into_iter()
-                .filter(|segment| folded_in.is_none_or(|folded_in| folded_in < segment.number)),
-        );
+        let segments = segments_of(&dirs)?;
         let n_total = u32::try_from(segments.len()).unwrap_or(u32::MAX);
         progress.n_total.store(n_total, Ordering::Relaxed);
         let wal = Wal::open(&dirs.wal, settings.wal)?;
@@ -121,6 +111,43 @@ impl Head {
         replay.repair(&dirs.quarantine)?;
         Ok(replay.finish())
     }
+
+    /// The head of data directory `data`, of which nothing is changed: what a replay writes goes below `scratch`.
+    ///
+    /// Closed chunks of `data` are not looked at, for their samples are in the log too.
+    pub fn open_read_only(
+        data: &Path,
+        scratch: &Path,
+        settings: HeadSettings,
+        floor: TimestampMs,
+    ) -> Result<(Self, ReplayReport), HeadError> {
+        let segments = segments_of(&HeadDirs::of(data))?;
+        let dirs = HeadDirs::of(scratch);
+        let n_bytes_max = settings.chunk_file_bytes_max;
+        let files = ChunkFiles::open(&dirs.chunks, n_bytes_max, &dirs.quarantine)?;
+        let wal = Wal::open(&dirs.wal, settings.wal)?;
+        let mut replay = Replay::new(settings, &dirs, files, (wal, floor));
+        for segment in segments {
+            replay.segment(&segment.path)?;
+        }
+        Ok(replay.finish())
+    }
+}
+
+/// The segments to be read: those of the newest checkpoint, then those behind it.
+fn segments_of(dirs: &HeadDirs) -> Result<Vec<SegmentFile>, HeadError> {
+    let mut segments = Vec::new();
+    let checkpoint = last_checkpoint(&dirs.wal)?;
+    if let Some(checkpoint) = &checkpoint {
+        segments.extend(list_segments(&checkpoint.path)?);
+    }
+    let folded_in = checkpoint.map(|checkpoint| checkpoint.number);
+    segments.extend(
+        list_segments(&dirs.wal)?
+            .into_iter()
+            .filter(|segment| folded_in.is_none_or(|folded_in| folded_in < segment.number)),
+    );
+    Ok(segments)
 }
 
 impl Replay {
@@ -283,6 +310,10 @@ impl Replay {
             return;
         }
         match self.by_ref.get(&series) {
+            // So Prometheus notes a series that left the head early; what comes later was appended later.
+            Some(series) if interval == Interval::ALL => {
+                series.lock().truncate_before(i64::MAX);
+            }
             Some(series) => self.inner.deleted.add(series.series, interval),
             None => self.report.n_unknown_refs += 1,
         }

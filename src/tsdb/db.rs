@@ -87,7 +87,7 @@ impl Tsdb {
         let blocks_end = loaded
             .blocks
             .iter()
-            .filter(|block| !block.meta().is_from_out_of_order())
+            .filter(|block| !block.meta().is_partial())
             .map(|block| block.meta().max_time)
             .max();
         let floor = blocks_end.unwrap_or(i64::MIN);

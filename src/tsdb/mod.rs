@@ -3,6 +3,7 @@
 //! Owns: head and local blocks under one directory lock; the one snapshot a query reads.
 //! Never: speaks a protocol.
 //! Tested by: the seams: a sample is seen once while its block moves.
+mod backfill;
 mod compact;
 mod cut;
 mod db;
@@ -10,6 +11,7 @@ mod delete;
 mod error;
 mod load;
 mod lock;
+mod read_only;
 mod retention;
 mod snapshot;
 mod stats;
@@ -20,11 +22,13 @@ mod timeline;
 #[cfg(test)]
 mod upkeep_tests;
 
+pub use backfill::{BackfillBatch, BackfillError, OpenMetricsImport, backfill_range_ms};
 pub use compact::Compacted;
 pub use cut::plan_cut;
 pub use db::{Tsdb, TsdbSettings};
 pub use error::TsdbError;
 pub use load::Quarantined;
+pub use read_only::ReadOnlyTsdb;
 pub use retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
 pub use snapshot::SNAPSHOTS_DIR;
 pub use stats::TsdbStats;

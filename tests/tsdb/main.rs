@@ -8,6 +8,8 @@ mod prometheus_reads_ours;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tools;
+#[cfg(test)]
 mod upkeep;
 #[cfg(test)]
 mod we_read_theirs;

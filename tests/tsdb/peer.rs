@@ -79,6 +79,11 @@ impl Prometheus {
         Some((status, body.to_owned()))
     }
 
+    /// Where it is reached.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Asks for a deed below `/api/v1/admin/tsdb/`; what was answered, status first.
     pub(crate) fn administer(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();

@@ -130,7 +130,7 @@ fn read_jobs_file(
     jobs
 }
 
-fn read_tree(report: &Report) -> Option<Node> {
+pub(in crate::config) fn read_tree(report: &Report) -> Option<Node> {
     let text = match read_text(report.file()) {
         Ok(text) => text,
         Err(problem) => {

@@ -1,65 +1,38 @@
-//! `gauntlet tsdb`
+//! `gauntlet tsdb list`
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use crate::block::BlockMeta;
 use crate::cli::Output;
 use crate::cli::exit::{Failure, note, print};
+use crate::cli::tsdb::columns::print_blocks;
 use crate::model::BlockId;
-use crate::model::duration::format_duration;
-
-/// Looks at a data directory, running or not; nothing is changed.
-#[derive(Debug, Subcommand)]
-pub(super) enum TsdbCommand {
-    /// List the blocks.
-    List(List),
-}
 
 /// List the blocks.
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(in crate::cli) struct List {
     /// The data directory.
     #[arg(default_value = "gauntlet-data")]
     directory: PathBuf,
+    /// Times and sizes for people.
+    #[arg(short = 'r', long)]
+    human_readable: bool,
     /// How to print them; json prints one meta.json a line.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
-impl TsdbCommand {
-    pub(super) fn run(&self) -> Result<(), Failure> {
-        match self {
-            Self::List(list) => list.run(),
-        }
-    }
-}
-
 impl List {
-    fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), Failure> {
         let mut metas = read_metas(&self.directory)?;
         metas.sort_by_key(|meta| (meta.min_time, meta.ulid));
         if self.output == Output::Text {
-            print(&format!(
-                "{:<26}  {:>15}  {:>15}  {:>8}  {:>10}  {:>9}  {:>9}",
-                "BLOCK", "MIN TIME", "MAX TIME", "DURATION", "SAMPLES", "CHUNKS", "SERIES"
-            ))?;
+            return print_blocks(&self.directory, &metas, true, self.human_readable);
         }
-        for meta in metas {
-            print(&match self.output {
-                Output::Json => one_line(&meta),
-                Output::Text => format!(
-                    "{}  {:>15}  {:>15}  {:>8}  {:>10}  {:>9}  {:>9}",
-                    meta.ulid,
-                    meta.min_time,
-                    meta.max_time,
-                    format_duration(meta.max_time.saturating_sub(meta.min_time)),
-                    meta.stats.num_samples,
-                    meta.stats.num_chunks,
-                    meta.stats.num_series,
-                ),
-            })?;
+        for meta in &metas {
+            print(&one_line(meta))?;
         }
         Ok(())
     }

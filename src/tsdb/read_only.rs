@@ -1,0 +1,112 @@
+//! A data directory as it stands, running or not: for those who look and change nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::block::Block;
+use crate::head::{Head, HeadSettings};
+use crate::model::BlockId;
+use crate::storage::{Fanout, Queryable};
+use crate::tsdb::TsdbError;
+use crate::tsdb::load::sort;
+
+/// Beginning of the name of the directory that a replay writes to, as promtool names its own.
+const SANDBOX: &str = "tmp_dbro_sandbox";
+
+/// Blocks and head of a directory that somebody else may own.
+#[derive(Debug)]
+pub struct ReadOnlyTsdb {
+    blocks: Vec<Block>,
+    refused: Vec<String>,
+    /// Before the sandbox, so that its files are closed when that goes.
+    head: Option<Head>,
+    _sandbox: Option<Sandbox>,
+}
+
+/// Goes with whoever holds it.
+#[derive(Debug)]
+struct Sandbox(PathBuf);
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+impl ReadOnlyTsdb {
+    /// The blocks of `dir`, oldest first, without the head. What does not open is left where it is: see
+    /// [`ReadOnlyTsdb::refused`].
+    pub fn open_blocks(dir: &Path) -> Result<Self, TsdbError> {
+        let mut all = Self {
+            blocks: Vec::new(),
+            refused: Vec::new(),
+            head: None,
+            _sandbox: None,
+        };
+        for entry in std::fs::read_dir(dir).map_err(TsdbError::io("list", dir))? {
+            let entry = entry.map_err(TsdbError::io("list", dir))?;
+            let name = entry.file_name();
+            let is_block = name
+                .to_str()
+                .is_some_and(|name| name.parse::<BlockId>().is_ok());
+            if !is_block || !entry.path().is_dir() {
+                continue;
+            }
+            match Block::open(&entry.path()) {
+                Ok(block) => all.blocks.push(block),
+                Err(error) => all.refused.push(error.to_string()),
+            }
+        }
+        all.refused.sort();
+        sort(&mut all.blocks);
+        Ok(all)
+    }
+
+    /// Blocks, and the head by replaying its log; chunks that a replay closes lie in a directory below `sandbox_root`
+    /// until this is dropped.
+    pub fn open(dir: &Path, sandbox_root: &Path) -> Result<Self, TsdbError> {
+        let mut all = Self::open_blocks(dir)?;
+        let wal = dir.join("wal");
+        if !wal.try_exists().map_err(TsdbError::io("inspect", &wal))? {
+            return Ok(all);
+        }
+        let number: u64 = rand::random();
+        let sandbox = Sandbox(sandbox_root.join(format!("{SANDBOX}{number:016x}")));
+        let scratch = &sandbox.0;
+        std::fs::create_dir_all(scratch).map_err(TsdbError::io("create", scratch))?;
+        let in_order = all.blocks.iter().filter(|block| !block.meta().is_partial());
+        let floor = in_order.map(|block| block.meta().max_time).max();
+        let (head, _report) = Head::open_read_only(
+            dir,
+            scratch,
+            HeadSettings::default(),
+            floor.unwrap_or(i64::MIN),
+        )?;
+        all.head = Some(head);
+        all._sandbox = Some(sandbox);
+        Ok(all)
+    }
+
+    /// The blocks, oldest first.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// Why blocks did not open.
+    pub fn refused(&self) -> &[String] {
+        &self.refused
+    }
+
+    /// Everything there is.
+    pub fn timeline(&self) -> Fanout {
+        let head = self
+            .head
+            .iter()
+            .map(|head| Arc::new(head.clone()) as Arc<dyn Queryable>);
+        let blocks = self
+            .blocks
+            .iter()
+            .map(|block| Arc::new(block.clone()) as Arc<dyn Queryable>);
+        Fanout::new(head.chain(blocks).collect())
+    }
+}
