@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Histogram};
+use crate::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram};
 
 /// A native histogram as a target tells it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistogramSample {
     /// Buckets, count and sum.
     pub histogram: Histogram,
-    /// Its counts may be any numbers, not only whole ones.
-    pub is_float: bool,
+    /// Whether its counts may be any numbers.
+    pub counts: Counts,
 }
 
 /// Why a classic histogram is none. The texts are Prometheus'.
@@ -133,7 +133,7 @@ impl Collector {
             .iter()
             .any(|(_, count)| !(count.is_finite() && count.fract() == 0.0));
         let mut below = 0.0;
-        let counts: Vec<f64> = self
+        let bucket_counts: Vec<f64> = self
             .buckets
             .iter()
             .map(|(_, count)| count - std::mem::replace(&mut below, *count))
@@ -144,23 +144,25 @@ impl Collector {
             .map(|(bound, _)| *bound)
             .filter(|bound| *bound != f64::INFINITY)
             .collect();
-        let length = u32::try_from(counts.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(bucket_counts.len()).unwrap_or(u32::MAX);
         let mut histogram = Histogram {
             schema: CUSTOM_BUCKETS_SCHEMA,
             count,
             sum: self.sum,
             positive: Buckets {
                 spans: vec![BucketSpan { offset: 0, length }],
-                counts,
+                counts: bucket_counts,
             },
             custom_bounds: bounds,
             ..Histogram::default()
         };
         histogram.compact();
-        Ok(HistogramSample {
-            histogram,
-            is_float,
-        })
+        let counts = if is_float {
+            Counts::Float
+        } else {
+            Counts::Whole
+        };
+        Ok(HistogramSample { histogram, counts })
     }
 }
 
@@ -197,10 +199,7 @@ mod tests {
         }
         collector.sum(7.5);
         let sample = collector.convert().map_err(|error| error.to_string())?;
-        let HistogramSample {
-            histogram,
-            is_float,
-        } = sample;
+        let HistogramSample { histogram, counts } = sample;
         Ok(format!(
             "{} of {:?} spans {:?} counts {:?} sum {}{}",
             histogram.count,
@@ -213,7 +212,11 @@ mod tests {
                 .collect::<Vec<_>>(),
             histogram.positive.counts,
             histogram.sum,
-            if is_float { " float" } else { "" }
+            if counts == Counts::Float {
+                " float"
+            } else {
+                ""
+            }
         ))
     }
 

@@ -16,6 +16,8 @@ mod scan;
 mod text;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use classic::HistogramSample;

@@ -32,6 +32,9 @@ pub enum ScrapeError {
     /// More samples than `sample_limit`.
     #[error("sample limit exceeded")]
     SampleLimit,
+    /// A native histogram with more buckets than `native_histogram_bucket_limit`, even at the coarsest.
+    #[error("histogram bucket limit exceeded")]
+    BucketLimit,
     /// One of the label limits.
     #[error("{0}")]
     LabelLimit(String),

@@ -13,12 +13,10 @@ use crate::scrape::error::ScrapeError;
 use crate::scrape::limits::check_label_limits;
 use crate::scrape::metadata::MetadataStore;
 use crate::scrape::report::{Report, ReportSeries};
-use crate::scrape::settings::IngestSettings;
+use crate::scrape::sample::{Sample, Value, append_exemplars};
+use crate::scrape::settings::{IngestSettings, StartTimes};
 use crate::scrape::target::{Target, has_valid_names};
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
-
-/// Timestamps of a target may be this far ahead of our clock.
-const FUTURE_MS_MAX: i64 = 10 * 60_000;
 
 /// What one scrape brought.
 #[derive(Debug)]
@@ -88,7 +86,11 @@ impl Ingest {
         self.cache.begin();
         let result = match &scraped.body {
             Ok((body, media_type)) => {
-                let parser = Parser::new(body, *media_type, ParserOptions::default());
+                let options = ParserOptions {
+                    histograms: scraped.target.histograms,
+                    start_timestamps: scraped.settings.start_times != StartTimes::Ignore,
+                };
+                let parser = Parser::new(body, *media_type, options);
                 self.append_all(appender.as_mut(), parser, scraped, &mut ingested)
             }
             Err(error) => Err(error.clone()),
@@ -145,62 +147,83 @@ impl Ingest {
     ) -> Result<(), ScrapeError> {
         let metadata = Arc::clone(&self.metadata);
         let mut metadata = metadata.lock();
-        let limit = scraped.settings.limits.samples;
-        let mut n_samples = 0;
+        let settings = scraped.settings;
+        let limit = settings.limits.samples;
+        let (mut n_samples, mut has_too_many_buckets) = (0, false);
         loop {
-            let sample = match parser.next_entry()? {
+            let (value, t, fits) = match parser.next_entry()? {
                 None => break,
-                Some(Entry::Series(line)) => Sample {
-                    v: line.v,
-                    t: line.t.filter(|_| scraped.settings.honor.timestamps),
-                },
+                Some(Entry::Series(line)) => (Value::Float(line.v), line.t, true),
+                Some(Entry::Histogram(line)) => {
+                    let (value, fits) = Value::of_histogram(*line.sample, &settings.histograms);
+                    (value, line.t, fits)
+                }
                 Some(entry) => {
                     metadata.note(&entry, self.cache.scrape());
                     continue;
                 }
             };
             ingested.n_scraped += 1;
-            let slot = match self.cache.find(parser.text()) {
+            let found = match self.cache.find(parser.text()) {
                 Some((_, Known::Dropped, _)) => continue,
-                Some((slot, Known::Series(series), again)) => {
-                    n_samples += 1;
-                    if limit.is_none_or(|limit| n_samples <= limit.get()) {
-                        self.append_known(
-                            (slot, series, again),
-                            appender,
-                            (&parser, sample),
-                            scraped,
-                        )?;
+                Some((slot, Known::Series(series), again)) => Ok((slot, series, again)),
+                None => match self.labels_of(&parser, scraped)? {
+                    Some(labels) => Err(labels),
+                    None => {
+                        self.cache.insert(parser.text(), Known::Dropped);
+                        continue;
+                    }
+                },
+            };
+            n_samples += 1;
+            ingested.n_added += 1;
+            has_too_many_buckets |= !fits;
+            let is_over = limit.is_some_and(|limit| limit.get() < n_samples);
+            let mut sample = Sample {
+                value,
+                own_t: t.filter(|_| settings.honor.timestamps),
+                start_t: 0,
+            };
+            if settings.start_times != StartTimes::Ignore {
+                sample.start_t = parser.start_timestamp().unwrap_or(0);
+            }
+            let slot = match found {
+                Ok((slot, series, again)) => {
+                    if fits && !is_over {
+                        let known = (slot, series, again);
+                        self.append_known(known, appender, (&mut parser, &sample), scraped)?;
                     }
                     slot
                 }
-                None => {
-                    let Some(labels) = self.labels_of(&parser, scraped)? else {
-                        self.cache.insert(parser.text(), Known::Dropped);
-                        continue;
-                    };
-                    n_samples += 1;
-                    if limit.is_some_and(|limit| limit.get() < n_samples) {
-                        ingested.n_added += 1;
-                        continue;
-                    }
+                Err(_) if is_over || !fits => continue,
+                Err(labels) => {
                     let series = appender.series(labels.key(), &mut || Ok(labels.clone()))?;
                     let slot = self.cache.insert(parser.text(), Known::Series(series));
-                    if self.count_refusal(append_sample(appender, series, sample, scraped))? {
-                        ingested.n_series_added += 1;
-                    }
+                    let is_new =
+                        self.append_one(series, appender, (&mut parser, &sample), scraped)?;
+                    ingested.n_series_added += usize::from(is_new);
                     slot
                 }
             };
-            ingested.n_added += 1;
-            let tracks = scraped.settings.honor.track_timestamps_staleness;
-            if tracks || sample.t.is_none() {
+            if settings.honor.track_timestamps_staleness || sample.own_t.is_none() {
                 self.cache.track(slot);
             }
         }
-        if limit.is_some_and(|limit| limit.get() < n_samples) {
+        let has_too_many = limit.is_some_and(|limit| limit.get() < n_samples);
+        self.judge(has_too_many, has_too_many_buckets)
+    }
+
+    /// Limits are judged at the end, so that the report tells how much there was.
+    fn judge(&self, has_too_many: bool, has_too_many_buckets: bool) -> Result<(), ScrapeError> {
+        if has_too_many_buckets {
+            self.counters.bucket_limit_exceeded.increment();
+        }
+        if has_too_many {
             self.counters.sample_limit_exceeded.increment();
             return Err(ScrapeError::SampleLimit);
+        }
+        if has_too_many_buckets {
+            return Err(ScrapeError::BucketLimit);
         }
         Ok(())
     }
@@ -211,14 +234,14 @@ impl Ingest {
         &mut self,
         (slot, series, again): (Slot, SeriesRef, bool),
         appender: &mut dyn Appender,
-        (parser, sample): (&Parser<'_>, Sample),
+        (parser, sample): (&mut Parser<'_>, &Sample),
         scraped: &Scraped<'_>,
     ) -> Result<(), ScrapeError> {
-        if again && sample.t.is_none() {
+        if again && sample.own_t.is_none() {
             self.counters.duplicates.increment();
             return Ok(());
         }
-        match append_sample(appender, series, sample, scraped) {
+        match self.append_one(series, appender, (parser, sample), scraped) {
             Err(AppendError::UnknownSeries) => {
                 // The database dropped the series meanwhile; the labels are asked for once more.
                 let Some(labels) = self.labels_of(parser, scraped)? else {
@@ -226,13 +249,30 @@ impl Ingest {
                 };
                 let series = appender.series(labels.key(), &mut || Ok(labels.clone()))?;
                 self.cache.set_series(slot, series);
-                self.count_refusal(append_sample(appender, series, sample, scraped))?;
+                self.append_one(series, appender, (parser, sample), scraped)?;
             }
             result => {
-                self.count_refusal(result)?;
+                result?;
             }
         }
         Ok(())
+    }
+
+    /// Appends a sample and its exemplars; true when the sample was taken.
+    #[inline]
+    fn append_one(
+        &self,
+        series: SeriesRef,
+        appender: &mut dyn Appender,
+        (parser, sample): (&mut Parser<'_>, &Sample),
+        scraped: &Scraped<'_>,
+    ) -> Result<bool, AppendError> {
+        let is_taken = self.count_refusal(sample.append(appender, series, scraped))?;
+        if is_taken {
+            let counters = &self.counters;
+            append_exemplars(appender, series, parser, (sample, scraped), counters);
+        }
+        Ok(is_taken)
     }
 
     /// Counts a refused sample; what concerns more than the sample is passed on. True when it was taken.
@@ -302,28 +342,6 @@ impl Ingest {
             self.counters.body_size_exceeded.increment();
         }
     }
-}
-
-/// A value and the time the target gave it, if that is to be believed.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    v: f64,
-    t: Option<TimestampMs>,
-}
-
-#[inline]
-fn append_sample(
-    appender: &mut dyn Appender,
-    series: SeriesRef,
-    sample: Sample,
-    scraped: &Scraped<'_>,
-) -> Result<(), AppendError> {
-    let t = sample.t.unwrap_or(scraped.t);
-    let newest = scraped.now_ms.saturating_add(FUTURE_MS_MAX);
-    if newest < t {
-        return Err(AppendError::TooFarAhead { newest });
-    }
-    appender.append(series, t, sample.v)
 }
 
 /// Scraped labels and target labels together, relabelled; `None` when a rule drops them.

@@ -247,7 +247,9 @@ impl ScrapeLoop {
     fn take_order(&mut self, old: &Order, new: &Order) -> bool {
         if !Arc::ptr_eq(&old.job, &new.job) {
             self.client = client_of(&new.job);
-            if !gives_same_series(&old.job.settings.ingest, &new.job.settings.ingest) {
+            if old.target.histograms != new.target.histograms
+                || !gives_same_series(&old.job.settings.ingest, &new.job.settings.ingest)
+            {
                 self.ingest.forget_texts();
             }
         }
@@ -439,6 +441,8 @@ fn gives_same_series(old: &IngestSettings, new: &IngestSettings) -> bool {
         limits,
         extra_metrics: _,
         legacy_names,
+        histograms: _,
+        start_times: _,
     } = old;
     let without_samples =
         |limits: &crate::scrape::settings::Limits| crate::scrape::settings::Limits {

@@ -16,8 +16,8 @@ use crate::scrape::counters::ScrapeCounters;
 use crate::scrape::looping::Context;
 use crate::scrape::pool::{ScrapePool, Tasks};
 use crate::scrape::settings::{
-    DiscoverySettings, Honor, HttpSettings, IngestSettings, JobSettings, Limits, RequestSettings,
-    Settings, TargetGroup,
+    DiscoverySettings, HistogramSettings, Honor, HttpSettings, IngestSettings, JobSettings, Limits,
+    RequestSettings, Settings, StartTimes, TargetGroup,
 };
 use crate::scrape::view::{TargetMetadata, TargetsView};
 use crate::storage::Appendable;
@@ -189,6 +189,8 @@ fn default_job(job_name: &str, address: &str) -> JobSettings {
             limits: Limits::default(),
             extra_metrics: false,
             legacy_names: false,
+            histograms: HistogramSettings::default(),
+            start_times: StartTimes::Ignore,
         },
         target_limit: None,
         keep_dropped_targets: NonZeroUsize::new(100),

@@ -19,6 +19,7 @@ mod manager;
 mod metadata;
 mod pool;
 mod report;
+mod sample;
 mod settings;
 mod target;
 #[cfg(test)]
@@ -34,9 +35,9 @@ pub use discovery::{expand_glob, is_target_file_pattern};
 pub use error::ScrapeError;
 pub use manager::{ScrapeManager, StopTimedOut, default_settings};
 pub use settings::{
-    Auth, DiscoverySettings, HeaderValues, Honor, HttpDiscovery, HttpSettings, IngestSettings,
-    JobSettings, Limits, PemSource, ProxySettings, RequestSettings, Secret, SecretSource, Settings,
-    TargetGroup, TlsSettings, TlsVersion,
+    Auth, DiscoverySettings, HeaderValues, HistogramSettings, Honor, HttpDiscovery, HttpSettings,
+    IngestSettings, JobSettings, Limits, PemSource, ProxySettings, RequestSettings, Secret,
+    SecretSource, Settings, StartTimes, TargetGroup, TlsSettings, TlsVersion,
 };
 pub use target::{Target, TargetError};
 pub use view::{DroppedTarget, Health, TargetMetadata, TargetView, TargetsView};

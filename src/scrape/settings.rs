@@ -4,7 +4,8 @@ use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
-use crate::exposition::{Escaping, ScrapeProtocol};
+use crate::exposition::{Escaping, HistogramOptions, ScrapeProtocol};
+use crate::model::histogram::EXPONENTIAL_SCHEMA_MAX;
 use crate::model::{ExternalLabels, Labels};
 use crate::relabel::RelabelRule;
 
@@ -78,6 +79,44 @@ pub struct IngestSettings {
     pub extra_metrics: bool,
     /// Metric and label names are in the old alphabet.
     pub legacy_names: bool,
+    /// What histograms become.
+    pub histograms: HistogramSettings,
+    /// What becomes of start timestamps.
+    pub start_times: StartTimes,
+}
+
+/// What becomes of it when a target says since when a counter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartTimes {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// It is stored with every sample.
+    Store,
+    /// A sample of zero is stored at that time.
+    Zero,
+}
+
+/// What histograms become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistogramSettings {
+    /// What is taken of them; labels of a target may say otherwise.
+    pub options: HistogramOptions,
+    /// At most this many buckets in a native histogram; finer ones are merged, and what cannot be merged enough fails
+    /// the scrape.
+    pub buckets_max: Option<NonZeroUsize>,
+    /// Native histograms of a finer schema are made coarser.
+    pub schema_max: i32,
+}
+
+impl Default for HistogramSettings {
+    fn default() -> Self {
+        Self {
+            options: HistogramOptions::default(),
+            buckets_max: None,
+            schema_max: EXPONENTIAL_SCHEMA_MAX,
+        }
+    }
 }
 
 /// In what the target is believed.

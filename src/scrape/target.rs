@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 
+use crate::exposition::HistogramOptions;
 use crate::model::duration::{DurationError, format_duration, parse_duration_ms};
 use crate::model::labels::{is_legacy_label_name, is_legacy_metric_name};
 use crate::model::{Labels, LabelsBuilder, LabelsError, METRIC_NAME};
@@ -15,6 +16,11 @@ const SCHEME: &str = "__scheme__";
 const METRICS_PATH: &str = "__metrics_path__";
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
+const NATIVE: &str = "__scrape_native_histograms__";
+const KEEPS_CLASSIC: &str = "__always_scrape_classic_histograms__";
+const CONVERTS_CLASSIC: &str = "__convert_classic_histograms_to_nhcb__";
+/// Labels that change how a target is scraped, not which target it is.
+const MANNERS: [&str; 5] = [INTERVAL, TIMEOUT, NATIVE, KEEPS_CLASSIC, CONVERTS_CLASSIC];
 const PARAM_PREFIX: &str = "__param_";
 const META_PREFIX: &str = "__meta_";
 const RESERVED_PREFIX: &str = "__";
@@ -85,6 +91,8 @@ pub struct Target {
     pub interval_ms: i64,
     /// For one scrape.
     pub timeout_ms: i64,
+    /// What is taken of its histograms.
+    pub histograms: HistogramOptions,
     /// Prometheus' hash of labels and URL, which spreads targets over the interval.
     pub hash: u64,
     /// What makes it the same target after a reload: everything but how often it is scraped.
@@ -120,12 +128,16 @@ fn populate(
     builder.set(ADDRESS, address);
     let interval = format_duration(job.request.interval_ms);
     let timeout = format_duration(job.request.timeout_ms);
+    let histograms = job.ingest.histograms.options;
     for (name, value) in [
         ("job", job.job_name.as_str()),
         (INTERVAL, &interval),
         (TIMEOUT, &timeout),
         (METRICS_PATH, &job.request.metrics_path),
         (SCHEME, &job.request.scheme),
+        (CONVERTS_CLASSIC, bool_text(histograms.converts_classic)),
+        (KEEPS_CLASSIC, bool_text(histograms.keeps_classic)),
+        (NATIVE, bool_text(histograms.native)),
     ] {
         if builder.get(name).is_empty() {
             builder.set(name, value);
@@ -178,16 +190,36 @@ fn finish(
         .filtered(|name| !name.starts_with(META_PREFIX));
     check_names(&all, job.ingest.legacy_names)?;
     let url = url_of(&all, &address, job);
-    let without_pace = all.filtered(|name| name != INTERVAL && name != TIMEOUT);
+    let without_manners = all.filtered(|name| !MANNERS.contains(&name));
+    let histograms = histogram_options(&all, job.ingest.histograms.options);
     Ok(Target {
         labels: all.filtered(|name| !name.starts_with(RESERVED_PREFIX)),
         discovered,
         hash: hash_of(&all, &url),
-        identity: hash_of(&without_pace, &url),
+        identity: hash_of(&without_manners, &url),
         url,
         interval_ms,
         timeout_ms,
+        histograms,
     })
+}
+
+fn bool_text(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+/// What labels say of histograms, and `job` where they say nothing.
+fn histogram_options(labels: &Labels, job: HistogramOptions) -> HistogramOptions {
+    let read = |name, default| match labels.value(name) {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+        _ => default,
+    };
+    HistogramOptions {
+        native: read(NATIVE, job.native),
+        keeps_classic: read(KEEPS_CLASSIC, job.keeps_classic),
+        converts_classic: read(CONVERTS_CLASSIC, job.converts_classic),
+    }
 }
 
 fn check_names(labels: &Labels, legacy: bool) -> Result<(), TargetError> {
@@ -322,6 +354,27 @@ mod tests {
         assert_eq!(target.url, "http://h:9100/metrics?module=a+b~&module=c");
         assert_eq!(target.discovered.value("__meta_a"), "b");
         assert_eq!(target.discovered.value(INTERVAL), "15s");
+    }
+
+    #[test]
+    fn labels_of_a_target_choose_what_is_taken_of_its_histograms() {
+        let mut job = job("a");
+        job.ingest.histograms.options.keeps_classic = true;
+        let kept = |labels| {
+            let Discovered::Kept(target) = only(&group("h:1", labels), &job) else {
+                panic!("not kept")
+            };
+            target
+        };
+        let target = kept(&[(NATIVE, "true"), (KEEPS_CLASSIC, "maybe")]);
+        let expect = HistogramOptions {
+            native: true,
+            keeps_classic: true,
+            converts_classic: false,
+        };
+        assert_eq!(target.histograms, expect);
+        assert_eq!(target.discovered.value(CONVERTS_CLASSIC), "false");
+        assert_eq!(target.identity, kept(&[]).identity);
     }
 
     #[test]

@@ -4,9 +4,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use crate::config::prometheus::reader::MapReader;
 use crate::config::prometheus::values::expand_env;
-use crate::exposition::{
-    DEFAULT_SCRAPE_PROTOCOLS, Escaping, PROTOBUF_FIRST_PROTOCOLS, ScrapeProtocol,
-};
+use crate::exposition::{Escaping, HistogramOptions, PROTOBUF_FIRST_PROTOCOLS, ScrapeProtocol};
 use crate::model::labels::is_legacy_label_name;
 use crate::model::{ExternalLabels, Labels};
 use crate::scrape::Limits;
@@ -19,7 +17,8 @@ const SCRAPE_TIMEOUT_MS: i64 = 10_000;
 pub(super) struct Global {
     pub(super) interval_ms: i64,
     pub(super) timeout_ms: i64,
-    pub(super) protocols: Vec<ScrapeProtocol>,
+    /// `None` leaves it to whether a job wants native histograms.
+    pub(super) protocols: Option<Vec<ScrapeProtocol>>,
     pub(super) external_labels: ExternalLabels,
     pub(super) body_bytes_max: Option<NonZeroU64>,
     pub(super) limits: Limits,
@@ -27,6 +26,7 @@ pub(super) struct Global {
     pub(super) keep_dropped_targets: Option<NonZeroUsize>,
     pub(super) names: Names,
     pub(super) extra_metrics: bool,
+    pub(super) histograms: HistogramOptions,
 }
 
 /// Which names are allowed and how foreign ones are asked for.
@@ -103,8 +103,7 @@ impl Global {
         let global = Self {
             interval_ms,
             timeout_ms: timeout.unwrap_or_else(|| SCRAPE_TIMEOUT_MS.min(interval_ms)),
-            protocols: read_protocols(&mut map)
-                .unwrap_or_else(|| DEFAULT_SCRAPE_PROTOCOLS.to_vec()),
+            protocols: read_protocols(&mut map),
             external_labels: read_external_labels(&mut map, names.legacy),
             body_bytes_max: map.bytes("body_size_limit").and_then(NonZeroU64::new),
             limits: read_limits(&mut map, Limits::default()),
@@ -112,6 +111,7 @@ impl Global {
             keep_dropped_targets: map.limit("keep_dropped_targets").flatten(),
             names,
             extra_metrics: map.bool("extra_scrape_metrics").unwrap_or(false),
+            histograms: read_histograms(&mut map, HistogramOptions::default()),
         };
         // Checked though nobody here acts on them: a typo in them is a typo all the same.
         for key in ["evaluation_interval", "rule_query_offset"] {
@@ -119,23 +119,27 @@ impl Global {
                 map.warn(key, None, "not supported, ignored");
             }
         }
-        ignore_histogram_switches(&mut map);
         map.ignore(&["query_log_file", "scrape_failure_log_file"]);
         map.finish();
         global
     }
 }
 
-/// Switches for native histograms, which are not taken from targets; `false` is what happens anyway.
-pub(super) fn ignore_histogram_switches(map: &mut MapReader<'_>) {
-    for key in [
-        "scrape_native_histograms",
-        "convert_classic_histograms_to_nhcb",
-        "always_scrape_classic_histograms",
-    ] {
-        if map.bool(key) == Some(true) {
-            map.warn(key, Some("true"), "not supported, ignored");
-        }
+/// What is taken of histograms; `defaults` holds where a key is absent.
+pub(super) fn read_histograms(
+    map: &mut MapReader<'_>,
+    defaults: HistogramOptions,
+) -> HistogramOptions {
+    HistogramOptions {
+        native: map
+            .bool("scrape_native_histograms")
+            .unwrap_or(defaults.native),
+        keeps_classic: map
+            .bool("always_scrape_classic_histograms")
+            .unwrap_or(defaults.keeps_classic),
+        converts_classic: map
+            .bool("convert_classic_histograms_to_nhcb")
+            .unwrap_or(defaults.converts_classic),
     }
 }
 

@@ -6,14 +6,20 @@ use std::path::Path;
 
 use crate::config::prometheus::discovery::read_discovery;
 use crate::config::prometheus::global::{
-    Global, ignore_histogram_switches, read_limits, read_protocols, unknown_protocol,
+    Global, read_histograms, read_limits, read_protocols, unknown_protocol,
 };
 use crate::config::prometheus::http::read_http;
 use crate::config::prometheus::reader::MapReader;
 use crate::config::prometheus::rules::read_rules;
 use crate::config::yaml::Value;
-use crate::exposition::ScrapeProtocol;
-use crate::scrape::{DiscoverySettings, Honor, IngestSettings, JobSettings, RequestSettings};
+use crate::exposition::{
+    DEFAULT_SCRAPE_PROTOCOLS, HistogramOptions, PROTOBUF_FIRST_PROTOCOLS, ScrapeProtocol,
+};
+use crate::model::histogram::{EXPONENTIAL_SCHEMA_MAX, EXPONENTIAL_SCHEMA_MIN};
+use crate::scrape::{
+    DiscoverySettings, HistogramSettings, Honor, IngestSettings, JobSettings, RequestSettings,
+    StartTimes,
+};
 
 /// Reads `scrape_configs`; `seen` knows the job names of all files so far.
 pub(super) fn read_jobs(
@@ -71,7 +77,12 @@ fn read_job(mut map: MapReader<'_>, global: &Global, dir: &Path) -> JobSettings 
             .bool("extra_scrape_metrics")
             .unwrap_or(global.extra_metrics),
         legacy_names: names.legacy,
+        histograms: read_histogram_settings(&mut map, global),
+        start_times: StartTimes::Ignore,
     };
+    request.protocols = read_protocols(&mut map)
+        .or_else(|| global.protocols.clone())
+        .unwrap_or_else(|| default_protocols(ingest.histograms.options).to_vec());
     let discovery = read_discovery(&mut map, dir);
     if relabel.is_empty() {
         check_static_addresses(&map, &discovery);
@@ -90,7 +101,7 @@ fn read_job(mut map: MapReader<'_>, global: &Global, dir: &Path) -> JobSettings 
             .or(global.keep_dropped_targets),
         only_while_it_answers: false,
     };
-    recognise_histogram_keys(&mut map);
+    map.ignore(&["scrape_failure_log_file"]);
     map.finish();
     job
 }
@@ -118,11 +129,20 @@ fn read_request(map: &mut MapReader<'_>, global: &Global, job_name: &str) -> Req
         scheme: scheme.unwrap_or("http").to_owned(),
         metrics_path: map.text("metrics_path").unwrap_or("/metrics").to_owned(),
         params: read_params(map),
-        protocols: read_protocols(map).unwrap_or_else(|| global.protocols.clone()),
+        protocols: Vec::new(),
         fallback_protocol: read_fallback(map),
         escaping: global.names.effective_escaping(),
         compression: map.bool("enable_compression").unwrap_or(true),
         body_bytes_max,
+    }
+}
+
+/// Only the protobuf format can carry native histograms.
+fn default_protocols(histograms: HistogramOptions) -> &'static [ScrapeProtocol] {
+    if histograms.native {
+        &PROTOBUF_FIRST_PROTOCOLS
+    } else {
+        &DEFAULT_SCRAPE_PROTOCOLS
     }
 }
 
@@ -165,30 +185,30 @@ fn check_static_addresses(map: &MapReader<'_>, discovery: &[DiscoverySettings]) 
     }
 }
 
-/// Keys about native histograms and logs, checked and not acted on.
-fn recognise_histogram_keys(map: &mut MapReader<'_>) {
-    ignore_histogram_switches(map);
+/// Which representations of histograms are taken, and how fine the native ones may be.
+fn read_histogram_settings(map: &mut MapReader<'_>, global: &Global) -> HistogramSettings {
+    let mut options = read_histograms(map, global.histograms);
     // The name of 2.x.
-    if map.bool("scrape_classic_histograms") == Some(true) {
-        map.warn(
-            "scrape_classic_histograms",
-            Some("true"),
-            "not supported, ignored",
-        );
+    if let Some(keeps_classic) = map.bool("scrape_classic_histograms") {
+        options.keeps_classic |= keeps_classic;
     }
-    if map
-        .limit("native_histogram_bucket_limit")
-        .flatten()
-        .is_some()
-    {
-        map.warn(
-            "native_histogram_bucket_limit",
-            None,
-            "not supported, ignored",
-        );
+    HistogramSettings {
+        options,
+        buckets_max: map.limit("native_histogram_bucket_limit").flatten(),
+        schema_max: map
+            .float("native_histogram_min_bucket_factor")
+            .map_or(EXPONENTIAL_SCHEMA_MAX, schema_of_factor),
     }
-    map.ignore(&[
-        "native_histogram_min_bucket_factor",
-        "scrape_failure_log_file",
-    ]);
+}
+
+/// The finest schema whose buckets grow by at least `factor`.
+fn schema_of_factor(factor: f64) -> i32 {
+    if factor.is_nan() || factor <= 1.0 {
+        return EXPONENTIAL_SCHEMA_MAX;
+    }
+    let finest = -factor.log2().log2();
+    (EXPONENTIAL_SCHEMA_MIN..=EXPONENTIAL_SCHEMA_MAX)
+        .rev()
+        .find(|schema| f64::from(*schema) <= finest)
+        .unwrap_or(EXPONENTIAL_SCHEMA_MIN)
 }

@@ -114,6 +114,19 @@ impl<'a> MapReader<'a> {
         }
     }
 
+    /// Any number.
+    pub(in crate::config) fn float(&mut self, key: &'static str) -> Option<f64> {
+        let item = self.take(key)?;
+        let parsed = match &item.node.value {
+            Value::Scalar { text, plain: true } => text.parse().ok(),
+            Value::Scalar { .. } | Value::Null | Value::Seq(_) | Value::Map(_) => None,
+        };
+        if parsed.is_none() {
+            self.wrong_value(&item, "expected a number");
+        }
+        parsed
+    }
+
     /// A size such as `512MB`, in powers of 1024; zero means that there is no limit.
     pub(in crate::config) fn bytes(&mut self, key: &'static str) -> Option<u64> {
         let item = self.take(key)?;

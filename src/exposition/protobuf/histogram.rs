@@ -3,7 +3,7 @@
 use crate::exposition::classic::{Collector, HistogramSample};
 use crate::exposition::entry::ParseError;
 use crate::exposition::protobuf::message::{HistogramMessage, SideMessage, next_bucket};
-use crate::model::histogram::{Buckets, Histogram, ResetHint};
+use crate::model::histogram::{Buckets, Counts, Histogram, ResetHint};
 
 /// The native histogram of `message`.
 pub(super) fn native(
@@ -39,10 +39,12 @@ pub(super) fn native(
         ..Histogram::default()
     };
     histogram.compact();
-    Ok(Box::new(HistogramSample {
-        histogram,
-        is_float,
-    }))
+    let counts = if is_float {
+        Counts::Float
+    } else {
+        Counts::Whole
+    };
+    Ok(Box::new(HistogramSample { histogram, counts }))
 }
 
 /// The classic histogram of `message` as a native one.

@@ -1,7 +1,9 @@
 //! The protobuf format, and classic histograms that become native ones in every format.
 
-use super::wire::{COUNTER, GAUGE, GAUGE_HISTOGRAM, HISTOGRAM, Message, SUMMARY, UNTYPED, family};
 use super::{dump_with, refuse_with};
+use crate::exposition::testing::{
+    COUNTER, GAUGE, GAUGE_HISTOGRAM, HISTOGRAM, Message, SUMMARY, UNTYPED, family,
+};
 use crate::exposition::{HistogramOptions, LabelBuffer, MediaType, Parser, ParserOptions};
 
 const NATIVE: ParserOptions = ParserOptions {

@@ -4,12 +4,11 @@ mod golden;
 mod histograms;
 mod mutations;
 mod refused;
-mod wire;
 
 use crate::exposition::{
     Entry, Exemplar, HistogramSample, LabelBuffer, MediaType, ParseError, Parser, ParserOptions,
 };
-use crate::model::histogram::{Buckets, ResetHint};
+use crate::model::histogram::{Buckets, Counts, ResetHint};
 use crate::model::{TimestampMs, number};
 
 /// One line per entry, so that a golden test is a list of lines.
@@ -83,10 +82,7 @@ fn series_line(
 }
 
 fn shown_histogram(sample: &HistogramSample) -> String {
-    let HistogramSample {
-        histogram,
-        is_float,
-    } = sample;
+    let HistogramSample { histogram, counts } = sample;
     let side = |buckets: &Buckets| {
         let pairs: Vec<String> = buckets
             .iter()
@@ -96,7 +92,11 @@ fn shown_histogram(sample: &HistogramSample) -> String {
     };
     let mut out = format!(
         "{}histogram schema {} count {} sum {} zero {} up to {} positive [{}] negative [{}]",
-        if *is_float { "float " } else { "" },
+        if *counts == Counts::Float {
+            "float "
+        } else {
+            ""
+        },
         histogram.schema,
         histogram.count,
         histogram.sum,

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::exposition::MediaType;
+use crate::exposition::{HistogramOptions, MediaType};
 use crate::model::{Counts, Exemplar, Histogram, Labels, SampleTime};
 use crate::relabel::{RelabelAction, RelabelRule, RelabelSettings};
 use crate::scrape::counters::ScrapeCounters;
@@ -15,17 +15,17 @@ use crate::scrape::testing::{MemoryDb, job};
 use crate::storage::{AppendError, Appendable};
 
 /// A target, its settings and a database, scraped every second from 1000.
-struct Bench {
-    db: Arc<MemoryDb>,
+pub(super) struct Bench {
+    pub(super) db: Arc<MemoryDb>,
     ingest: Ingest,
-    settings: IngestSettings,
-    target: Target,
-    counters: Arc<ScrapeCounters>,
-    t: i64,
+    pub(super) settings: IngestSettings,
+    pub(super) target: Target,
+    pub(super) counters: Arc<ScrapeCounters>,
+    pub(super) t: i64,
 }
 
 impl Bench {
-    fn new(target_labels: &[(&str, &str)]) -> Self {
+    pub(super) fn new(target_labels: &[(&str, &str)]) -> Self {
         let db = MemoryDb::new();
         let counters = Arc::<ScrapeCounters>::default();
         let ingest = Ingest::new(
@@ -44,6 +44,7 @@ impl Bench {
                 url: "http://h/metrics".to_owned(),
                 interval_ms: 1_000,
                 timeout_ms: 500,
+                histograms: HistogramOptions::default(),
                 hash: 1,
                 identity: 1,
             },
@@ -53,11 +54,18 @@ impl Bench {
     }
 
     fn scrape_result(&mut self, body: Result<&str, ScrapeError>) -> Ingested {
+        self.scrape_body(body.map(|text| (text.as_bytes(), MediaType::Text)))
+    }
+
+    pub(super) fn scrape_body(
+        &mut self,
+        body: Result<(&[u8], MediaType), ScrapeError>,
+    ) -> Ingested {
         self.t += 1_000;
         self.ingest.run(&Scraped {
             target: &self.target,
             settings: &self.settings,
-            body: body.map(|text| (text.as_bytes(), MediaType::Text)),
+            body,
             t: self.t,
             now_ms: self.t,
             duration_seconds: 0.25,
@@ -69,7 +77,7 @@ impl Bench {
     }
 
     /// Samples of everything but the reports.
-    fn series(&self) -> Vec<String> {
+    pub(super) fn series(&self) -> Vec<String> {
         self.db
             .dump()
             .into_iter()
@@ -81,7 +89,7 @@ impl Bench {
             .collect()
     }
 
-    fn report(&self, name: &str) -> Vec<String> {
+    pub(super) fn report(&self, name: &str) -> Vec<String> {
         self.db.values(&format!("{{__name__=\"{name}\"}}"))
     }
 }

@@ -2,5 +2,6 @@
 
 mod appending;
 mod fetching;
+mod histograms;
 mod pools;
 mod real;

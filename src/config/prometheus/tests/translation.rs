@@ -6,7 +6,9 @@ use crate::config::prometheus::tests::load_text;
 use crate::exposition::{DEFAULT_SCRAPE_PROTOCOLS, Escaping, ScrapeProtocol};
 use crate::foundation::durable::replace_file;
 use crate::model::Labels;
-use crate::scrape::{Auth, DiscoverySettings, PemSource, ProxySettings, SecretSource, TlsVersion};
+use crate::scrape::{
+    Auth, DiscoverySettings, HistogramSettings, PemSource, ProxySettings, SecretSource, TlsVersion,
+};
 
 #[test]
 fn what_is_not_written_has_prometheus_defaults() {
@@ -192,4 +194,47 @@ fn debians_own_file_is_taken_with_few_words() {
     let loaded = crate::config::prometheus::load(path).unwrap();
     assert_eq!(loaded.settings.jobs.len(), 2);
     assert!(loaded.warnings.len() <= 2, "{:?}", loaded.warnings);
+}
+
+#[test]
+fn who_wants_native_histograms_asks_for_protobuf_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "global:\n  always_scrape_classic_histograms: true\nscrape_configs:\n\
+                - job_name: a\n  scrape_native_histograms: true\n  always_scrape_classic_histograms: false\n  native_histogram_bucket_limit: 100\n  native_histogram_min_bucket_factor: 1.1\n\
+                - job_name: b\n  convert_classic_histograms_to_nhcb: true\n\
+                - job_name: c\n  scrape_native_histograms: true\n  scrape_protocols: [PrometheusText1.0.0]\n  native_histogram_min_bucket_factor: 0\n\
+                - job_name: d\n  scrape_classic_histograms: true\n  native_histogram_min_bucket_factor: 1e6\n";
+    let loaded = load_text(dir.path(), text).unwrap();
+    let histograms: Vec<_> = loaded
+        .settings
+        .jobs
+        .iter()
+        .map(|job| {
+            let HistogramSettings {
+                options,
+                buckets_max,
+                schema_max,
+            } = job.ingest.histograms;
+            let flags = [
+                options.native,
+                options.keeps_classic,
+                options.converts_classic,
+            ];
+            (flags, buckets_max.map(NonZeroUsize::get), schema_max)
+        })
+        .collect();
+    assert_eq!(
+        histograms,
+        [
+            ([true, false, false], Some(100), 2),
+            ([false, true, true], None, 8),
+            ([true, true, false], None, 8),
+            ([false, true, false], None, -4),
+        ]
+    );
+    let first = |at: usize| loaded.settings.jobs[at].request.protocols[0];
+    assert_eq!(first(0), ScrapeProtocol::PrometheusProto);
+    assert_eq!(first(1), ScrapeProtocol::OpenMetricsText1_0_0);
+    assert_eq!(first(2), ScrapeProtocol::PrometheusText1_0_0);
+    assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
 }

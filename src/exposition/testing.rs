@@ -4,44 +4,44 @@ use crate::foundation::cursor::put_uvarint;
 
 /// A message in the making.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Message(Vec<u8>);
+pub(crate) struct Message(Vec<u8>);
 
 impl Message {
-    pub(super) fn varint(mut self, number: u64, value: u64) -> Self {
+    pub(crate) fn varint(mut self, number: u64, value: u64) -> Self {
         put_uvarint(&mut self.0, number << 3);
         put_uvarint(&mut self.0, value);
         self
     }
 
     /// A `sint32` or `sint64`.
-    pub(super) fn signed(self, number: u64, value: i64) -> Self {
+    pub(crate) fn signed(self, number: u64, value: i64) -> Self {
         self.varint(number, zigzag(value))
     }
 
-    pub(super) fn double(mut self, number: u64, value: f64) -> Self {
+    pub(crate) fn double(mut self, number: u64, value: f64) -> Self {
         put_uvarint(&mut self.0, number << 3 | 1);
         self.0.extend(value.to_bits().to_le_bytes());
         self
     }
 
-    pub(super) fn bytes(mut self, number: u64, bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(mut self, number: u64, bytes: &[u8]) -> Self {
         put_uvarint(&mut self.0, number << 3 | 2);
         put_uvarint(&mut self.0, bytes.len() as u64);
         self.0.extend(bytes);
         self
     }
 
-    pub(super) fn text(self, number: u64, text: &str) -> Self {
+    pub(crate) fn text(self, number: u64, text: &str) -> Self {
         self.bytes(number, text.as_bytes())
     }
 
-    pub(super) fn message(self, number: u64, inner: Self) -> Self {
+    pub(crate) fn message(self, number: u64, inner: Self) -> Self {
         let Self(inner) = inner;
         self.bytes(number, &inner)
     }
 
     /// Packed `sint64`s.
-    pub(super) fn packed(self, number: u64, values: &[i64]) -> Self {
+    pub(crate) fn packed(self, number: u64, values: &[i64]) -> Self {
         let mut packed = Vec::new();
         for value in values {
             put_uvarint(&mut packed, zigzag(*value));
@@ -50,27 +50,27 @@ impl Message {
     }
 
     /// The label of a metric or an exemplar.
-    pub(super) fn label(self, name: &str, value: &str) -> Self {
+    pub(crate) fn label(self, name: &str, value: &str) -> Self {
         self.message(1, Self::default().text(1, name).text(2, value))
     }
 
     /// A span of buckets.
-    pub(super) fn span(self, number: u64, offset: i64, length: u64) -> Self {
+    pub(crate) fn span(self, number: u64, offset: i64, length: u64) -> Self {
         self.message(number, Self::default().signed(1, offset).varint(2, length))
     }
 
     /// A classic bucket.
-    pub(super) fn bucket(self, upper_bound: f64, count: u64) -> Self {
+    pub(crate) fn bucket(self, upper_bound: f64, count: u64) -> Self {
         let bucket = Self::default().varint(1, count).double(2, upper_bound);
         self.message(3, bucket)
     }
 
-    pub(super) fn timestamp(self, number: u64, seconds: u64, nanos: u64) -> Self {
+    pub(crate) fn timestamp(self, number: u64, seconds: u64, nanos: u64) -> Self {
         self.message(number, Self::default().varint(1, seconds).varint(2, nanos))
     }
 
     /// Itself, behind its length.
-    pub(super) fn delimited(&self) -> Vec<u8> {
+    pub(crate) fn delimited(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_uvarint(&mut out, self.0.len() as u64);
         out.extend(&self.0);
@@ -83,7 +83,7 @@ fn zigzag(value: i64) -> u64 {
 }
 
 /// A metric family of `kind` that holds these metrics.
-pub(super) fn family(name: &str, kind: u64, metrics: Vec<Message>) -> Vec<u8> {
+pub(crate) fn family(name: &str, kind: u64, metrics: Vec<Message>) -> Vec<u8> {
     let head = Message::default()
         .text(1, name)
         .text(2, "Help.")
@@ -94,9 +94,9 @@ pub(super) fn family(name: &str, kind: u64, metrics: Vec<Message>) -> Vec<u8> {
         .delimited()
 }
 
-pub(super) const COUNTER: u64 = 0;
-pub(super) const GAUGE: u64 = 1;
-pub(super) const SUMMARY: u64 = 2;
-pub(super) const UNTYPED: u64 = 3;
-pub(super) const HISTOGRAM: u64 = 4;
-pub(super) const GAUGE_HISTOGRAM: u64 = 5;
+pub(crate) const COUNTER: u64 = 0;
+pub(crate) const GAUGE: u64 = 1;
+pub(crate) const SUMMARY: u64 = 2;
+pub(crate) const UNTYPED: u64 = 3;
+pub(crate) const HISTOGRAM: u64 = 4;
+pub(crate) const GAUGE_HISTOGRAM: u64 = 5;
