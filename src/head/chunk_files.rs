@@ -62,6 +62,7 @@ pub(crate) struct ChunkToWrite {
     pub(crate) series: u64,
     pub(crate) min_t: TimestampMs,
     pub(crate) max_t: TimestampMs,
+    pub(crate) encoding: Encoding,
     pub(crate) data: Bytes,
 }
 
@@ -178,7 +179,7 @@ impl ChunkFiles {
                 min_t: chunk.min_t,
                 max_t: chunk.max_t,
                 is_out_of_order: false,
-                encoding: Encoding::Xor,
+                encoding: chunk.encoding,
                 data: chunk.data.clone(),
             };
             entry.encode(&mut writer.buffer);

@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use crate::head::HeadError;
-use crate::head::append::{Committer, Staging};
+use crate::head::append::Staging;
 use crate::head::chunk_files::{ChunkFiles, ChunkToWrite};
+use crate::head::commit::Committer;
 use crate::head::delete::Deleted;
+use crate::head::exemplars::ExemplarStore;
 use crate::head::map::SeriesMap;
+use crate::head::open_chunk::ChunkRules;
 use crate::head::postings::Postings;
 use crate::head::series::{CommitId, MemSeries};
 use crate::head::stats::{Counters, count};
@@ -28,6 +31,22 @@ pub struct HeadSettings {
     pub wal: WalSettings,
     /// A file of closed chunks is closed before it grows beyond this.
     pub chunk_file_bytes_max: u64,
+    /// Floats go into XOR2 chunks, which Prometheus reads since version 3.
+    pub writes_xor2: bool,
+    /// Keeps since when samples count, in chunks and log records that Prometheus reads since version 3.
+    pub keeps_start_times: bool,
+    /// So many exemplars are kept; none when zero.
+    pub exemplars_max: usize,
+}
+
+impl HeadSettings {
+    pub(crate) fn chunk_rules(&self) -> ChunkRules {
+        ChunkRules {
+            range_ms: self.chunk_range_ms,
+            writes_xor2: self.writes_xor2,
+            keeps_starts: self.keeps_start_times,
+        }
+    }
 }
 
 impl Default for HeadSettings {
@@ -36,6 +55,9 @@ impl Default for HeadSettings {
             chunk_range_ms: 2 * 3_600_000,
             wal: WalSettings::default(),
             chunk_file_bytes_max: crate::chunk::HEAD_FILE_BYTES_MAX,
+            writes_xor2: false,
+            keeps_start_times: false,
+            exemplars_max: 100_000,
         }
     }
 }
@@ -60,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) views: Views,
     /// What is hidden from readers.
     pub(crate) deleted: Deleted,
+    pub(crate) exemplars: ExemplarStore,
     pub(crate) counters: Counters,
     /// One commit at a time: the order of the log is the order in memory.
     pub(crate) committer: Mutex<Committer>,
@@ -260,6 +283,7 @@ impl Inner {
                 series: series.series,
                 min_t: chunk.min_t,
                 max_t: chunk.max_t,
+                encoding: chunk.encoding,
                 data: chunk.data.clone(),
             }));
             drop(state);

@@ -5,12 +5,16 @@
 //! Tested by: model and crash tests beside the code.
 mod append;
 mod chunk_files;
+mod commit;
 mod core;
 mod delete;
 mod error;
+mod exemplars;
 mod map;
+mod open_chunk;
 mod postings;
 mod read;
+mod records;
 mod replay;
 mod series;
 mod stats;
@@ -21,6 +25,7 @@ mod truncate;
 pub use append::HeadAppender;
 pub use core::{Head, HeadSettings};
 pub use error::HeadError;
+pub use exemplars::ExemplarStats;
 pub use read::HeadView;
 pub use replay::{ReplayProgress, ReplayReport};
 pub use stats::{HeadStats, HeadStatus, NamedCount};

@@ -8,19 +8,22 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use crate::head::HeadError;
-use crate::head::append::Committer;
 use crate::head::chunk_files::{ChunkFiles, FoundChunks};
+use crate::head::commit::Committer;
 use crate::head::core::{Bounds, Head, HeadDirs, HeadSettings, Inner, Retired, Views};
 use crate::head::delete::Deleted;
+use crate::head::exemplars::ExemplarStore;
 use crate::head::map::SeriesMap;
+use crate::head::open_chunk::{Value, ValueKind};
 use crate::head::postings::Postings;
 use crate::head::series::{CommitPoint, MemSeries, Pushed};
 use crate::head::stats::{Counters, count};
-use crate::model::{Interval, Labels, LabelsError, TimestampMs};
+use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
-    RecordKind, RefSample, RefTombstone, RepairOutcome, SegmentFile, SegmentReader, Wal, WalError,
-    decode_metadata, decode_samples, decode_series, decode_tombstones, last_checkpoint,
-    list_segments, remove_unfinished, repair_segment,
+    RecordKind, RefExemplar, RefSample, RefTombstone, RepairOutcome, SegmentFile, SegmentReader,
+    Wal, WalError, decode_exemplars, decode_histograms, decode_metadata, decode_samples,
+    decode_series, decode_tombstones, last_checkpoint, list_segments, remove_unfinished,
+    repair_segment,
 };
 
 /// How far a replay is, for `/api/v1/status/walreplay`.
@@ -53,7 +56,7 @@ pub struct ReplayReport {
     pub n_chunks_mapped: u64,
     /// Entries whose series is not known.
     pub n_unknown_refs: u64,
-    /// Records of kinds this head does not keep: exemplars, native histograms.
+    /// Records of kinds nobody knows.
     pub n_records_skipped: u64,
     /// Chunks with out-of-order samples, which this head does not keep.
     pub n_out_of_order_chunks: u64,
@@ -173,6 +176,7 @@ impl Replay {
             bounds: Bounds::new(floor),
             views: Views::default(),
             deleted: Deleted::default(),
+            exemplars: ExemplarStore::new(settings.exemplars_max),
             counters: Counters::default(),
             committer: Mutex::new(Committer::new(wal)),
             mapping: Mutex::default(),
@@ -229,7 +233,19 @@ impl Replay {
                 let mut samples = std::mem::take(&mut self.samples);
                 samples.clear();
                 let result = decode_samples(body, &mut samples);
-                samples.iter().for_each(|sample| self.sample(*sample));
+                for RefSample {
+                    series,
+                    t,
+                    start_t,
+                    v,
+                } in &samples
+                {
+                    let at = SampleTime {
+                        t: *t,
+                        start_t: *start_t,
+                    };
+                    self.sample(*series, at, Value::Float(*v));
+                }
                 self.samples = samples;
                 result
             }
@@ -251,15 +267,25 @@ impl Replay {
                 }
                 Ok(())
             }
-            RecordKind::Exemplars
-            | RecordKind::MmapMarkers
-            | RecordKind::Histograms
+            RecordKind::Histograms
             | RecordKind::FloatHistograms
             | RecordKind::CustomHistograms
             | RecordKind::CustomFloatHistograms
             | RecordKind::HistogramsV2
-            | RecordKind::FloatHistogramsV2
-            | RecordKind::Unknown(_) => {
+            | RecordKind::FloatHistogramsV2 => {
+                for entry in decode_histograms(body)? {
+                    let value = Value::Histogram(entry.counts, &entry.histogram);
+                    self.sample(entry.series, entry.at, value);
+                }
+                Ok(())
+            }
+            RecordKind::Exemplars => {
+                for entry in decode_exemplars(body)? {
+                    self.exemplar(&entry);
+                }
+                Ok(())
+            }
+            RecordKind::MmapMarkers | RecordKind::Unknown(_) => {
                 self.report.n_records_skipped += 1;
                 Ok(())
             }
@@ -293,6 +319,11 @@ impl Replay {
                 extend(&mut self.span, chunk.min_t, chunk.max_t);
             }
         }
+        if let Some(last) = state.last_mapped()
+            && let Some((encoding, _)) = self.inner.files.chunk(last.file, last.offset)
+        {
+            state.kind = ValueKind::of(encoding);
+        }
         drop(state);
         if is_new {
             self.inner.postings.write().insert(number, &series.labels);
@@ -319,19 +350,28 @@ impl Replay {
         }
     }
 
-    fn sample(&mut self, sample: RefSample) {
-        if sample.t < self.floor {
+    fn exemplar(&mut self, entry: &RefExemplar) {
+        match self.by_ref.get(&entry.series) {
+            Some(series) => {
+                self.inner.exemplars.add(series, &entry.exemplar);
+            }
+            None => self.report.n_unknown_refs += 1,
+        }
+    }
+
+    fn sample(&mut self, number: u64, at: SampleTime, value: Value<'_>) {
+        if at.t < self.floor {
             self.report.n_samples_old += 1;
             return;
         }
-        let Some(series) = self.by_ref.get(&sample.series) else {
+        let Some(series) = self.by_ref.get(&number) else {
             self.report.n_unknown_refs += 1;
             return;
         };
         let mut state = series.lock();
         let had_chunk = state.has_open();
-        let range = self.inner.settings.chunk_range_ms;
-        let pushed = state.push(sample.t, sample.v, AT_START, range);
+        let rules = self.inner.settings.chunk_rules();
+        let pushed = state.push(at, value, AT_START, rules);
         drop(state);
         match pushed {
             Ok(Pushed::Appended) => {
@@ -353,7 +393,7 @@ impl Replay {
             }
         }
         self.report.n_samples += 1;
-        extend(&mut self.span, sample.t, sample.t);
+        extend(&mut self.span, at.t, at.t);
     }
 
     fn repair(&mut self, quarantine: &Path) -> Result<(), HeadError> {
@@ -388,7 +428,7 @@ impl Replay {
         if report.n_records_skipped > 0 {
             tracing::warn!(
                 n_records = report.n_records_skipped,
-                "the log has records of kinds that are not kept here (exemplars, native histograms)"
+                "the log has records of kinds that are not known here"
             );
         }
         if let Some(span) = span {

@@ -4,18 +4,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use crate::chunk::{XorAppender, decode_times, with_n_samples};
+use crate::chunk::{decode_times, with_n_samples};
 use crate::head::chunk_files::ChunkFiles;
-use crate::model::{Encoding, Interval, Labels, SeriesKey, TimestampMs};
+use crate::head::open_chunk::{ChunkRules, OpenChunk, Value, ValueKind};
+use crate::model::{Encoding, Interval, Labels, SampleTime, SeriesKey, TimestampMs, is_stale};
 use crate::storage::{AppendError, ChunkSlice};
-
-/// Samples a chunk is meant to hold.
-const SAMPLES_PER_CHUNK: usize = 120;
-/// Above this many bytes a chunk takes no more samples: a kibibyte less the longest sample.
-const CHUNK_BYTES_MAX: usize = 1024 - 19;
-
-/// Room for the first chunk of a series, of which nothing is known yet.
-const FIRST_CHUNK_BYTES: usize = 64;
 
 /// Number of a commit; zero is what was there at the start, visible to all.
 pub(crate) type CommitId = u64;
@@ -72,17 +65,8 @@ pub(crate) struct MappedChunk {
 pub(crate) struct ClosedChunk {
     pub(crate) min_t: TimestampMs,
     pub(crate) max_t: TimestampMs,
+    pub(crate) encoding: Encoding,
     pub(crate) data: Bytes,
-}
-
-/// The chunk that takes samples.
-#[derive(Debug)]
-struct OpenChunk {
-    xor: XorAppender,
-    min_t: TimestampMs,
-    max_t: TimestampMs,
-    /// The first time that belongs to the next chunk.
-    next_at: TimestampMs,
 }
 
 /// What happened to a sample.
@@ -106,6 +90,8 @@ pub(crate) struct SeriesState {
     closed: Vec<ClosedChunk>,
     open: Option<OpenChunk>,
     tail: Tail,
+    /// What its newest sample is.
+    pub(crate) kind: ValueKind,
     /// Its labels are in the log.
     pub(crate) is_logged: bool,
     /// Taken out of the head: whoever still holds it looks the series up again.
@@ -152,11 +138,11 @@ impl SeriesState {
     }
 
     /// May a sample follow? `Ok(false)` when the very same sample is there.
-    pub(crate) fn check(&self, t: TimestampMs, v: f64) -> Result<bool, AppendError> {
+    pub(crate) fn check(&self, t: TimestampMs, value: Value<'_>) -> Result<bool, AppendError> {
         match self.max_t() {
             Some(max_t) if t < max_t => Err(AppendError::OutOfOrder { newest: max_t }),
-            Some(max_t) if t == max_t => match self.open.as_ref().and_then(|o| o.xor.last()) {
-                Some(last) if last.v.to_bits() == v.to_bits() => Ok(false),
+            Some(max_t) if t == max_t => match &self.open {
+                Some(open) if open.ends_with(value) => Ok(false),
                 Some(_) => Err(AppendError::Duplicate),
                 None => Err(AppendError::OutOfOrder { newest: max_t }),
             },
@@ -164,43 +150,53 @@ impl SeriesState {
         }
     }
 
+    /// What `value` is here: what ends a series, ends it as the kind of series it is.
+    pub(crate) fn settled<'a>(&self, value: Value<'a>) -> Value<'a> {
+        match (value, self.kind) {
+            (Value::Float(v), ValueKind::Histogram(counts)) if is_stale(v) => Value::stale(counts),
+            _ => value,
+        }
+    }
+
+    /// Would this sample change the kind of the series within one commit?
+    pub(crate) fn turns(&self, value: Value<'_>, point: CommitPoint) -> bool {
+        self.kind != value.kind() && self.tail.last().is_some_and(|(id, _)| *id == point.id)
+    }
+
     /// Appends where [`SeriesState::check`] allows it, cutting chunks where Prometheus does.
     pub(crate) fn push(
         &mut self,
-        t: TimestampMs,
-        v: f64,
+        at: SampleTime,
+        value: Value<'_>,
         point: CommitPoint,
-        chunk_range: i64,
+        rules: ChunkRules,
     ) -> Result<Pushed, AppendError> {
-        if !self.check(t, v)? {
+        if !self.check(at.t, value)? {
             return Ok(Pushed::Same);
         }
-        let mut has_closed = false;
-        let mut n_bytes_wanted = FIRST_CHUNK_BYTES;
-        if self
-            .open
-            .as_mut()
-            .is_some_and(|open| open.is_done_before(t))
-        {
-            n_bytes_wanted = self.close_open();
-            has_closed = true;
+        let mut pushed = Pushed::Appended;
+        let has_room = match &mut self.open {
+            Some(open) => {
+                !open.is_done_before(at, value, rules) && open.append(at, value, rules)?
+            }
+            None => false,
+        };
+        if !has_room {
+            let mut next = match &self.open {
+                Some(open) => open.successor(at, value, rules),
+                None => OpenChunk::new(at, value, rules),
+            };
+            if !next.append(at, value, rules)? {
+                return Err(AppendError::Closed("a chunk takes no sample".to_owned()));
+            }
+            if let Some(open) = self.open.replace(next) {
+                self.closed.push(open.into_closed());
+                pushed = Pushed::AppendedAndClosed;
+            }
         }
-        let open = self.open.get_or_insert_with(|| OpenChunk {
-            xor: XorAppender::with_capacity(n_bytes_wanted),
-            min_t: t,
-            max_t: t,
-            next_at: range_end(t, chunk_range),
-        });
-        if open.xor.append(t, v).is_err() {
-            return Err(AppendError::Closed("a chunk is full".to_owned()));
-        }
-        open.max_t = t;
-        self.note(t, point);
-        Ok(if has_closed {
-            Pushed::AppendedAndClosed
-        } else {
-            Pushed::Appended
-        })
+        self.kind = value.kind();
+        self.note(at.t, point);
+        Ok(pushed)
     }
 
     fn note(&mut self, t: TimestampMs, point: CommitPoint) {
@@ -217,20 +213,6 @@ impl SeriesState {
             .iter()
             .find(|(id, _)| *id > view)
             .map(|(_, first_t)| *first_t)
-    }
-
-    /// Closes the open chunk; how many bytes the next one will want, judged by this one.
-    fn close_open(&mut self) -> usize {
-        let Some(open) = self.open.take() else {
-            return FIRST_CHUNK_BYTES;
-        };
-        let n_bytes = open.xor.n_bytes();
-        self.closed.push(ClosedChunk {
-            min_t: open.min_t,
-            max_t: open.max_t,
-            data: Bytes::from(open.xor.into_bytes()),
-        });
-        (n_bytes + n_bytes / 8 + 8).min(1024)
     }
 
     /// Adds a chunk found in a file, wherever it belongs among the others: a series that was dropped and made again has
@@ -254,6 +236,11 @@ impl SeriesState {
         }
         self.mapped.insert(at, chunk);
         true
+    }
+
+    /// The newest chunk that lies in a file.
+    pub(crate) fn last_mapped(&self) -> Option<MappedChunk> {
+        self.mapped.last().copied()
     }
 
     /// Chunks that want to go into a file.
@@ -314,14 +301,14 @@ impl SeriesState {
         for chunk in &self.closed {
             if touches(chunk.min_t, chunk.max_t) {
                 let data = chunk.data.clone();
-                slices.push(slice(chunk.min_t, chunk.max_t, Encoding::Xor, data));
+                slices.push(slice(chunk.min_t, chunk.max_t, chunk.encoding, data));
             }
         }
         if let Some(open) = &self.open
             && touches(open.min_t, open.max_t)
         {
-            let data = Bytes::copy_from_slice(open.xor.bytes());
-            slices.push(slice(open.min_t, open.max_t, Encoding::Xor, data));
+            let data = Bytes::copy_from_slice(open.bytes());
+            slices.push(slice(open.min_t, open.max_t, open.encoding(), data));
         }
         if let Some(hidden_from) = self.hidden_from(view) {
             hide_from(&mut slices, hidden_from);
@@ -358,33 +345,6 @@ fn hide_from(slices: &mut Vec<ChunkSlice>, hidden_from: TimestampMs) {
     }
 }
 
-impl OpenChunk {
-    /// Must the chunk be closed before a sample at `t`? Prometheus' rules, in its order.
-    fn is_done_before(&mut self, t: TimestampMs) -> bool {
-        if self.xor.n_bytes() > CHUNK_BYTES_MAX {
-            return true;
-        }
-        let n_samples = self.xor.n_samples();
-        if n_samples == SAMPLES_PER_CHUNK / 4 {
-            self.next_at = predicted_end(self.min_t, self.max_t, self.next_at);
-        }
-        t >= self.next_at || n_samples >= SAMPLES_PER_CHUNK * 2
-    }
-}
-
-/// The end of the aligned window of `width` that holds `t`.
-pub(crate) fn range_end(t: TimestampMs, width: i64) -> TimestampMs {
-    (t / width).saturating_mul(width).saturating_add(width)
-}
-
-/// Where a chunk should end so that the chunks up to `next_at` are equally full, judged at a quarter of it.
-fn predicted_end(start: TimestampMs, now: TimestampMs, next_at: TimestampMs) -> TimestampMs {
-    let span = next_at.saturating_sub(start);
-    let quarter = now.saturating_sub(start).saturating_add(1);
-    let n = span / quarter.saturating_mul(4).max(1);
-    if n <= 1 { next_at } else { start + span / n }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,12 +355,31 @@ mod tests {
         oldest_view: 0,
     };
 
+    fn rules(range_ms: i64) -> ChunkRules {
+        ChunkRules {
+            range_ms,
+            writes_xor2: false,
+            keeps_starts: false,
+        }
+    }
+
+    fn push(
+        state: &mut SeriesState,
+        t: i64,
+        v: f64,
+        point: CommitPoint,
+        range_ms: i64,
+    ) -> Result<Pushed, AppendError> {
+        state.push(SampleTime::from(t), Value::Float(v), point, rules(range_ms))
+    }
+
     fn chunk_bounds(samples: impl IntoIterator<Item = i64>, range: i64) -> Vec<(i64, i64)> {
         let mut state = SeriesState::default();
         for t in samples {
-            state.push(t, 1.0, AT, range).unwrap();
+            push(&mut state, t, 1.0, AT, range).unwrap();
         }
-        state.close_open();
+        let open = state.open.take().map(OpenChunk::into_closed);
+        state.closed.extend(open);
         state.closed.iter().map(|c| (c.min_t, c.max_t)).collect()
     }
 
@@ -435,14 +414,14 @@ mod tests {
             bits = bits
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(99);
-            state
-                .push(
-                    t * 1_000 + (t * t) % 7,
-                    f64::from_bits(bits >> 2),
-                    AT,
-                    1 << 40,
-                )
-                .unwrap();
+            push(
+                &mut state,
+                t * 1_000 + (t * t) % 7,
+                f64::from_bits(bits >> 2),
+                AT,
+                1 << 40,
+            )
+            .unwrap();
         }
         assert!(!state.closed.is_empty());
         for chunk in &state.closed {
@@ -457,15 +436,21 @@ mod tests {
     #[test]
     fn the_same_sample_is_taken_silently_and_another_value_is_not() {
         let mut state = SeriesState::default();
-        assert_eq!(state.push(10, 1.0, AT, 1000), Ok(Pushed::Appended));
-        assert_eq!(state.push(10, 1.0, AT, 1000), Ok(Pushed::Same));
-        assert_eq!(state.push(10, 2.0, AT, 1000), Err(AppendError::Duplicate));
+        assert_eq!(push(&mut state, 10, 1.0, AT, 1000), Ok(Pushed::Appended));
+        assert_eq!(push(&mut state, 10, 1.0, AT, 1000), Ok(Pushed::Same));
         assert_eq!(
-            state.push(9, 1.0, AT, 1000),
+            push(&mut state, 10, 2.0, AT, 1000),
+            Err(AppendError::Duplicate)
+        );
+        assert_eq!(
+            push(&mut state, 9, 1.0, AT, 1000),
             Err(AppendError::OutOfOrder { newest: 10 })
         );
-        assert_eq!(state.push(11, -0.0, AT, 1000), Ok(Pushed::Appended));
-        assert_eq!(state.push(11, 0.0, AT, 1000), Err(AppendError::Duplicate));
+        assert_eq!(push(&mut state, 11, -0.0, AT, 1000), Ok(Pushed::Appended));
+        assert_eq!(
+            push(&mut state, 11, 0.0, AT, 1000),
+            Err(AppendError::Duplicate)
+        );
     }
 
     #[test]
@@ -477,7 +462,7 @@ mod tests {
             for n in 0..3 {
                 let point = CommitPoint { id, oldest_view: 1 };
                 let t = (id * 10 + n).cast_signed();
-                state.push(t, 0.5, point, 20).unwrap();
+                push(&mut state, t, 0.5, point, 20).unwrap();
             }
         }
         for view in 1..=5u64 {

@@ -16,6 +16,8 @@ pub(crate) struct Counters {
     pub(crate) chunk_file_failures: AtomicU64,
     pub(crate) chunk_file_corruptions: AtomicU64,
     pub(crate) samples_appended: AtomicU64,
+    pub(crate) exemplars_appended: AtomicU64,
+    pub(crate) exemplars_out_of_order: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) rollbacks: AtomicU64,
     pub(crate) out_of_order: AtomicU64,
@@ -67,6 +69,10 @@ pub struct HeadStats {
     pub chunk_file_corruptions_total: u64,
     /// Samples committed.
     pub samples_appended_total: u64,
+    /// Exemplars committed.
+    pub exemplars_appended_total: u64,
+    /// Exemplars refused: older than the newest of their series.
+    pub exemplars_out_of_order_total: u64,
     /// Transactions committed.
     pub commits_total: u64,
     /// Transactions given up.
@@ -156,6 +162,8 @@ impl Head {
             chunk_file_failures_total: get(&c.chunk_file_failures),
             chunk_file_corruptions_total: get(&c.chunk_file_corruptions),
             samples_appended_total: get(&c.samples_appended),
+            exemplars_appended_total: get(&c.exemplars_appended),
+            exemplars_out_of_order_total: get(&c.exemplars_out_of_order),
             commits_total: get(&c.commits),
             rollbacks_total: get(&c.rollbacks),
             out_of_order_total: get(&c.out_of_order),

@@ -40,6 +40,7 @@ fn settings() -> HeadSettings {
             compression: Compression::Snappy,
         },
         chunk_file_bytes_max: 4 << 10,
+        ..HeadSettings::default()
     }
 }
 

@@ -6,11 +6,13 @@
 mod append;
 #[cfg(test)]
 pub(crate) mod contract;
+mod exemplar;
 mod external;
 mod merge;
 mod select;
 
 pub use append::{AppendError, Appendable, Appender, SeriesRef};
+pub use exemplar::SeriesExemplars;
 pub use external::{WithExternalLabels, extend_labels, strip_external_matchers};
 pub use merge::{Fanout, merge_label_lists, merge_series_sets};
 pub use select::{

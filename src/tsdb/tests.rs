@@ -33,6 +33,7 @@ pub(super) fn settings() -> TsdbSettings {
                 compression: Compression::Snappy,
             },
             chunk_file_bytes_max: 16 << 10,
+            ..HeadSettings::default()
         },
         retention: RetentionSettings::default(),
     }

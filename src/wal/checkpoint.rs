@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::foundation::Cursor;
 use crate::foundation::durable::{rename_durably, sync_dir};
-use crate::model::{Metadata, TimestampMs};
+use crate::model::{Counts, Metadata, SampleTime, TimestampMs};
 use crate::wal::{
-    MetadataEncoder, RecordKind, RefSample, SamplesEncoder, SegmentNumber, SegmentReader,
-    SeriesEncoder, Wal, WalError, WalSettings, decode_metadata, decode_samples, decode_series,
+    ExemplarsEncoder, HistogramsEncoder, MetadataEncoder, RecordKind, RefSample, SamplesEncoder,
+    SegmentNumber, SegmentReader, SeriesEncoder, StartedSamplesEncoder, Wal, WalError, WalSettings,
+    decode_exemplars, decode_histograms, decode_metadata, decode_samples, decode_series,
     decode_tombstones, encode_tombstones, list_segments,
 };
 
@@ -129,6 +129,7 @@ pub fn write_checkpoint(
         samples: Vec::new(),
         series_out: SeriesEncoder::default(),
         samples_out: SamplesEncoder::default(),
+        started_out: StartedSamplesEncoder::default(),
     };
     for source in &sources {
         condenser.fold(&source.path)?;
@@ -172,6 +173,7 @@ struct Condenser<'a> {
     samples: Vec<RefSample>,
     series_out: SeriesEncoder,
     samples_out: SamplesEncoder,
+    started_out: StartedSamplesEncoder,
 }
 
 impl Condenser<'_> {
@@ -219,29 +221,52 @@ impl Condenser<'_> {
                 }
                 Ok(())
             }
-            RecordKind::Exemplars
-            | RecordKind::Histograms
-            | RecordKind::FloatHistograms
-            | RecordKind::CustomHistograms
-            | RecordKind::CustomFloatHistograms => {
-                let mut cursor = Cursor::at(body.get(9..).unwrap_or_default(), 9);
-                self.copy_if_recent(body, cursor.i64_be("first time")?)
+            RecordKind::Exemplars => {
+                let mut out = ExemplarsEncoder::default();
+                let entries = decode_exemplars(body)?;
+                let kept = entries.iter().filter(|e| self.mint <= e.exemplar.t);
+                kept.for_each(|entry| out.push(entry.series, &entry.exemplar));
+                self.write(out.record())
             }
-            RecordKind::HistogramsV2 | RecordKind::FloatHistogramsV2 => {
-                let mut cursor = Cursor::at(body.get(1..).unwrap_or_default(), 1);
-                cursor.varint("first reference")?;
-                self.copy_if_recent(body, cursor.varint("first time")?)
+            RecordKind::Histograms => {
+                self.histograms(body, HistogramsEncoder::new(Counts::Whole, false))
+            }
+            RecordKind::FloatHistograms => {
+                self.histograms(body, HistogramsEncoder::new(Counts::Float, false))
+            }
+            RecordKind::CustomHistograms => {
+                self.histograms(body, HistogramsEncoder::new(Counts::Whole, true))
+            }
+            RecordKind::CustomFloatHistograms => {
+                self.histograms(body, HistogramsEncoder::new(Counts::Float, true))
+            }
+            RecordKind::HistogramsV2 => {
+                self.histograms(body, HistogramsEncoder::with_starts(Counts::Whole))
+            }
+            RecordKind::FloatHistogramsV2 => {
+                self.histograms(body, HistogramsEncoder::with_starts(Counts::Float))
             }
             RecordKind::MmapMarkers | RecordKind::Unknown(_) => Ok(()),
         }
     }
 
-    /// Kinds that are not decoded here stay whole for as long as their first entry is wanted.
-    fn copy_if_recent(&mut self, body: &[u8], first_t: TimestampMs) -> Result<(), WalError> {
-        if first_t < self.mint {
-            return Ok(());
+    fn write(&mut self, record: Option<&[u8]>) -> Result<(), WalError> {
+        match record {
+            Some(record) => self.out.append(&[record]),
+            None => Ok(()),
         }
-        self.out.append(&[body])
+    }
+
+    fn histograms(&mut self, body: &[u8], mut out: HistogramsEncoder) -> Result<(), WalError> {
+        for entry in decode_histograms(body)? {
+            self.stats.n_samples += 1;
+            if self.mint <= entry.at.t {
+                out.push(entry.series, entry.at, &entry.histogram);
+            } else {
+                self.stats.n_samples_dropped += 1;
+            }
+        }
+        self.write(out.record())
     }
 
     fn series(&mut self, body: &[u8]) -> Result<(), WalError> {
@@ -268,19 +293,30 @@ impl Condenser<'_> {
     fn samples(&mut self, body: &[u8]) -> Result<(), WalError> {
         self.samples.clear();
         self.samples_out.clear();
+        self.started_out.clear();
         decode_samples(body, &mut self.samples)?;
+        let has_starts = RecordKind::of(body) == RecordKind::SamplesV2;
         for sample in &self.samples {
             self.stats.n_samples += 1;
-            if sample.t >= self.mint {
-                self.samples_out.push(sample.series, sample.t, sample.v);
-            } else {
+            let RefSample {
+                series,
+                t,
+                start_t,
+                v,
+            } = *sample;
+            if t < self.mint {
                 self.stats.n_samples_dropped += 1;
+            } else if has_starts {
+                self.started_out.push(series, SampleTime { t, start_t }, v);
+            } else {
+                self.samples_out.push(series, t, v);
             }
         }
-        match self.samples_out.record() {
-            Some(record) => self.out.append(&[record]),
-            None => Ok(()),
+        let records = [self.samples_out.record(), self.started_out.record()];
+        for record in records.into_iter().flatten() {
+            self.out.append(&[record])?;
         }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), WalError> {

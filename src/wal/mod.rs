@@ -7,11 +7,14 @@
 
 mod checkpoint;
 mod error;
+mod exemplars;
+mod histograms;
 mod page;
 mod reader;
 mod record;
 mod repair;
 mod segment;
+mod starts;
 mod writer;
 
 pub use checkpoint::{
@@ -19,6 +22,8 @@ pub use checkpoint::{
     remove_unfinished, write_checkpoint,
 };
 pub use error::WalError;
+pub use exemplars::{ExemplarsEncoder, RefExemplar, decode_exemplars};
+pub use histograms::{HistogramsEncoder, RefHistogram, decode_histograms};
 pub use page::Compression;
 pub use reader::{Damage, SegmentReader};
 pub use record::{
@@ -28,4 +33,5 @@ pub use record::{
 };
 pub use repair::{RepairOutcome, repair_segment};
 pub use segment::{SegmentFile, SegmentNumber, list_segments, segment_name};
+pub use starts::StartedSamplesEncoder;
 pub use writer::{Wal, WalSettings};

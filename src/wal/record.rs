@@ -4,6 +4,7 @@ use crate::foundation::Cursor;
 use crate::foundation::cursor::{put_uvarint, put_uvarint_bytes, put_varint};
 use crate::model::{Interval, Label, Labels, LabelsError, Metadata, MetricType, TimestampMs};
 use crate::wal::WalError;
+use crate::wal::starts::decode_started;
 
 /// What a record is about: the first byte of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +73,8 @@ pub struct RefSample {
     pub series: u64,
     /// When.
     pub t: TimestampMs,
+    /// Since when it counts; zero is unknown.
+    pub start_t: TimestampMs,
     /// What.
     pub v: f64,
 }
@@ -237,10 +240,10 @@ pub fn decode_series(
 /// Appends the floats of a samples record (kinds 2 and 11) to `out`.
 pub fn decode_samples(body: &[u8], out: &mut Vec<RefSample>) -> Result<(), WalError> {
     let mut cursor = Cursor::new(body);
-    if RecordKind::of(body) == RecordKind::SamplesV2 {
-        return decode_samples_v2(&mut cursor, out);
-    }
     cursor.u8("record type")?;
+    if RecordKind::of(body) == RecordKind::SamplesV2 {
+        return decode_started(&mut cursor, out);
+    }
     if cursor.is_empty() {
         return Ok(());
     }
@@ -252,47 +255,7 @@ pub fn decode_samples(body: &[u8], out: &mut Vec<RefSample>) -> Result<(), WalEr
         out.push(RefSample {
             series: first_series.wrapping_add(series),
             t: first_t.wrapping_add(t),
-            v: cursor.f64_be("value")?,
-        });
-    }
-    Ok(())
-}
-
-/// Start timestamps are read over: nothing here keeps them.
-fn decode_samples_v2(cursor: &mut Cursor<'_>, out: &mut Vec<RefSample>) -> Result<(), WalError> {
-    cursor.u8("record type")?;
-    if cursor.is_empty() {
-        return Ok(());
-    }
-    let mut series = cursor.varint("first reference")?;
-    let first_t = cursor.varint("first time")?;
-    cursor.varint("first start time")?;
-    let v = cursor.f64_be("value")?;
-    out.push(RefSample {
-        series: series.cast_unsigned(),
-        t: first_t,
-        v,
-    });
-    while !cursor.is_empty() {
-        series = series.wrapping_add(cursor.varint("reference")?);
-        let t = first_t.wrapping_add(cursor.varint("time")?);
-        let offset = cursor.offset();
-        match cursor.u8("start time marker")? {
-            0 | 1 => (),
-            2 => {
-                cursor.varint("start time")?;
-            }
-            marker => {
-                return Err(WalError::Value {
-                    what: "start time marker",
-                    offset,
-                    value: marker.to_string(),
-                });
-            }
-        }
-        out.push(RefSample {
-            series: series.cast_unsigned(),
-            t,
+            start_t: 0,
             v: cursor.f64_be("value")?,
         });
     }
@@ -418,36 +381,6 @@ mod tests {
         let body = encode_tombstones(&tombstones);
         assert_eq!(body[..9], [3, 0, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(decode_tombstones(&body).unwrap(), tombstones);
-    }
-
-    #[test]
-    fn samples_with_start_times_are_read_without_them() {
-        let mut body = vec![11];
-        put_varint(&mut body, 5);
-        put_varint(&mut body, 1000);
-        put_varint(&mut body, 900);
-        body.extend_from_slice(&1.0f64.to_be_bytes());
-        for (marker, v) in [(0u8, 2.0f64), (1, 3.0), (2, 4.0)] {
-            put_varint(&mut body, 1);
-            put_varint(&mut body, 10);
-            body.push(marker);
-            if marker == 2 {
-                put_varint(&mut body, -4);
-            }
-            body.extend_from_slice(&v.to_be_bytes());
-        }
-        let mut samples = Vec::new();
-        decode_samples(&body, &mut samples).unwrap();
-        let got: Vec<_> = samples.iter().map(|s| (s.series, s.t, s.v)).collect();
-        assert_eq!(
-            got,
-            [
-                (5, 1000, 1.0),
-                (6, 1010, 2.0),
-                (7, 1010, 3.0),
-                (8, 1010, 4.0)
-            ]
-        );
     }
 
     #[test]

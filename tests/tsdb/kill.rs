@@ -27,6 +27,7 @@ fn settings() -> TsdbSettings {
                 ..WalSettings::default()
             },
             chunk_file_bytes_max: 32 << 10,
+            ..HeadSettings::default()
         },
         ..TsdbSettings::default()
     }

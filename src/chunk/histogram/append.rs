@@ -10,7 +10,9 @@ use crate::chunk::histogram::read::HistogramIter;
 use crate::chunk::histogram::sameness::{Both, spans_of, union};
 use crate::chunk::start_time::StartWriter;
 use crate::chunk::varbit::put_varbit_int;
-use crate::model::{BucketSpan, Counts, Encoding, Histogram, ResetHint, TimestampMs, is_stale};
+use crate::model::{
+    BucketSpan, Buckets, Counts, Encoding, Histogram, ResetHint, TimestampMs, is_stale,
+};
 
 /// Where the header of start timestamps stands; without them, the flags about resets.
 const FLAGS_AT: usize = 2;
@@ -104,7 +106,7 @@ impl HistogramAppender {
     /// A chunk without samples, fit for `histogram` to be the first: with whole counts only if it has them.
     pub fn starting_with(counts: Counts, has_start_times: bool, histogram: &Histogram) -> Self {
         let counts = match counts {
-            Counts::Whole if is_whole(histogram) => Counts::Whole,
+            Counts::Whole if histogram.has_whole_counts() => Counts::Whole,
             Counts::Whole | Counts::Float => Counts::Float,
         };
         let encoding = match (counts, has_start_times) {
@@ -189,7 +191,7 @@ impl HistogramAppender {
         histogram: &Histogram,
     ) -> Result<bool, ChunkError> {
         check(histogram)?;
-        if self.has_whole_counts() && !is_whole(histogram) {
+        if self.has_whole_counts() && !histogram.has_whole_counts() {
             if self.n_samples == 0 {
                 let problem = "its counts are not whole numbers";
                 return Err(ChunkError::Layout { problem });
@@ -215,6 +217,31 @@ impl HistogramAppender {
         }
         self.put(t, st, histogram);
         Ok(true)
+    }
+
+    /// Does the newest sample say what `histogram` says?
+    #[expect(clippy::float_cmp, reason = "the same or another")]
+    pub fn ends_with(&self, histogram: &Histogram) -> bool {
+        let last = &self.last;
+        if self.n_samples == 0 || histogram.is_stale() || is_stale(last.sum) {
+            return 0 < self.n_samples && histogram.is_stale() && is_stale(last.sum);
+        }
+        let count = |counts: &[f64], at: Option<usize>| {
+            at.and_then(|at| counts.get(at)).copied().unwrap_or(0.0)
+        };
+        let has_same = |spans: &[BucketSpan], before: &[f64], now: &Buckets| {
+            let union = union(spans, &now.spans);
+            let mut buckets = union.iter();
+            buckets.all(|b| count(before, b.left) == count(&now.counts, b.right))
+        };
+        histogram.schema == self.layout.schema
+            && histogram.zero_threshold == self.layout.zero_threshold
+            && has_same_bits(&histogram.custom_bounds, &self.layout.custom_bounds)
+            && histogram.count == last.count
+            && histogram.zero_count == last.zero_count
+            && histogram.sum.to_bits() == last.sum.to_bits()
+            && has_same(&self.layout.positive, &last.positive, &histogram.positive)
+            && has_same(&self.layout.negative, &last.negative, &histogram.negative)
     }
 
     /// How many samples.
@@ -456,23 +483,11 @@ fn check(histogram: &Histogram) -> Result<(), ChunkError> {
     Ok(())
 }
 
-/// Are all counts whole numbers that an integer holds exactly?
-fn is_whole(histogram: &Histogram) -> bool {
-    /// Two to the 53rd: beyond it doubles skip numbers.
-    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
-    let is_whole = |count: f64| (0.0..=WHOLE_MAX).contains(&count) && count.fract() == 0.0;
-    histogram.is_stale()
-        || is_whole(histogram.count)
-            && is_whole(histogram.zero_count)
-            && histogram.positive.counts.iter().copied().all(is_whole)
-            && histogram.negative.counts.iter().copied().all(is_whole)
-}
-
 /// The counts of one sign for all buckets of the layout.
 fn spread<'a>(
     histogram: &'a Histogram,
     layout: &Layout,
-    of_histogram: impl Fn(&'a Histogram) -> &'a crate::model::Buckets,
+    of_histogram: impl Fn(&'a Histogram) -> &'a Buckets,
     of_layout: impl Fn(&Layout) -> &Vec<BucketSpan>,
 ) -> Cow<'a, [f64]> {
     let buckets = of_histogram(histogram);

@@ -287,6 +287,13 @@ fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
             chunk_range_ms,
             wal,
             chunk_file_bytes_max: HeadSettings::default().chunk_file_bytes_max,
+            writes_xor2: keys
+                .choice("head.float_chunks", &[("xor", false), ("xor2", true)])
+                .unwrap_or_default(),
+            keeps_start_times: keys.flag("head.start_timestamps"),
+            exemplars_max: keys
+                .count_or_none("head.exemplars_max")
+                .map_or(0, |n| usize::try_from(n.get()).unwrap_or(usize::MAX)),
         },
         retention: RetentionSettings {
             time_ms: keys.duration_or_none("retention.time").map(millis),

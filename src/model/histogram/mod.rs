@@ -145,6 +145,18 @@ impl Histogram {
         is_stale(self.sum)
     }
 
+    /// Are all counts whole numbers that an integer holds exactly?
+    pub fn has_whole_counts(&self) -> bool {
+        /// Two to the 53rd: beyond it doubles skip numbers.
+        const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+        let is_whole = |count: f64| (0.0..=WHOLE_MAX).contains(&count) && count.fract() == 0.0;
+        self.is_stale()
+            || is_whole(self.count)
+                && is_whole(self.zero_count)
+                && self.positive.counts.iter().copied().all(is_whole)
+                && self.negative.counts.iter().copied().all(is_whole)
+    }
+
     /// Are the bounds of its buckets listed?
     pub fn has_custom_buckets(&self) -> bool {
         self.schema == CUSTOM_BUCKETS_SCHEMA

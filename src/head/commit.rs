@@ -1,0 +1,241 @@
+//! Commits: what was staged goes in one step into the log and into memory.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use crate::head::append::{Staged, StagedRare, Staging};
+use crate::head::core::Inner;
+use crate::head::open_chunk::{ChunkRules, Value};
+use crate::head::records::CommitRecords;
+use crate::head::series::{CommitId, CommitPoint, MemSeries, Pushed};
+use crate::head::stats::count;
+use crate::model::{Exemplar, Interval, Metadata, SampleTime};
+use crate::storage::AppendError;
+use crate::wal::Wal;
+
+/// The log and what a commit needs beside it.
+pub(crate) struct Committer {
+    pub(crate) wal: Wal,
+    next_id: CommitId,
+    records: CommitRecords,
+    closed: Vec<Arc<MemSeries>>,
+}
+
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committer")
+            .field("wal", &self.wal)
+            .field("next_id", &self.next_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Committer {
+    pub(crate) fn new(wal: Wal) -> Self {
+        Self {
+            wal,
+            next_id: 1,
+            records: CommitRecords::default(),
+            closed: Vec::new(),
+        }
+    }
+}
+
+/// What a commit did to memory.
+struct Applied {
+    point: CommitPoint,
+    rules: ChunkRules,
+    span: Option<Interval>,
+    n_samples: u64,
+    n_lost: u64,
+    n_chunks: u64,
+}
+
+/// What becomes known when the log has it.
+#[derive(Default)]
+struct Noted<'a> {
+    metadata: Vec<(String, Arc<Metadata>)>,
+    exemplars: Vec<&'a (Arc<MemSeries>, Exemplar)>,
+}
+
+impl Inner {
+    /// Memory first, unseen; then the log; then seen. A commit that the log refuses stays unseen for good, and since
+    /// the log is poisoned then, no later commit can uncover it.
+    pub(crate) fn commit(&self, staging: &Staging) -> Result<(), AppendError> {
+        let mut committer = self.committer.lock();
+        if let Some(reason) = committer.wal.poisoned() {
+            return Err(AppendError::Closed(reason.to_owned()));
+        }
+        let id = committer.next_id;
+        let point = CommitPoint {
+            id,
+            oldest_view: self.views.oldest(),
+        };
+        let has_starts =
+            self.settings.keeps_start_times && staging.rare.iter().any(|rare| rare.at.start_t != 0);
+        committer.records.begin(has_starts);
+        let applied = self.apply(&mut committer, staging, point);
+        let noted = self.note(&mut committer, staging);
+        let Committer { wal, records, .. } = &mut *committer;
+        if let Err(error) = records.write(wal) {
+            count(&self.counters.wal_failures, 1);
+            wal.poison(error.clone());
+            return Err(AppendError::Wal(error));
+        }
+        committer.next_id = id + 1;
+        if let Some(span) = applied.span {
+            self.bounds.extend(span);
+        }
+        self.views.publish(id);
+        self.finish_commit(committer, &applied, noted);
+        Ok(())
+    }
+
+    fn finish_commit(
+        &self,
+        mut committer: MutexGuard<'_, Committer>,
+        applied: &Applied,
+        noted: Noted<'_>,
+    ) {
+        let c = &self.counters;
+        c.wal_bytes.store(
+            committer.wal.n_bytes_written(),
+            std::sync::atomic::Ordering::Relaxed,
+        );
+        self.wal_segment.store(
+            committer.wal.segment(),
+            std::sync::atomic::Ordering::Relaxed,
+        );
+        if !noted.metadata.is_empty() {
+            self.metadata.write().extend(noted.metadata);
+        }
+        for (series, exemplar) in noted.exemplars {
+            let is_new = self.exemplars.add(series, exemplar);
+            count(&c.exemplars_appended, u64::from(is_new));
+        }
+        if !committer.closed.is_empty() {
+            self.mapping.lock().append(&mut committer.closed);
+        }
+        count(&c.commits, 1);
+        count(&c.samples_appended, applied.n_samples);
+        count(&c.lost_races, applied.n_lost);
+        count(&c.chunks_created, applied.n_chunks);
+    }
+
+    /// In the order in which they were staged.
+    fn apply(&self, committer: &mut Committer, staging: &Staging, point: CommitPoint) -> Applied {
+        let mut applied = Applied {
+            point,
+            rules: self.settings.chunk_rules(),
+            span: None,
+            n_samples: 0,
+            n_lost: 0,
+            n_chunks: 0,
+        };
+        let mut n_done = 0;
+        for rare in &staging.rare {
+            let before = staging.samples.get(n_done..rare.after);
+            self.apply_floats(committer, before.unwrap_or_default(), &mut applied);
+            n_done = rare.after;
+            let StagedRare {
+                series, at, value, ..
+            } = rare;
+            self.apply_one(committer, (series, *at, value.as_value()), &mut applied);
+        }
+        let rest = staging.samples.get(n_done..).unwrap_or_default();
+        self.apply_floats(committer, rest, &mut applied);
+        applied
+    }
+
+    fn apply_floats(&self, committer: &mut Committer, floats: &[Staged], applied: &mut Applied) {
+        for Staged { series, t, v } in floats {
+            let sample = (series, SampleTime::from(*t), Value::Float(*v));
+            self.apply_one(committer, sample, applied);
+        }
+    }
+
+    #[inline]
+    fn apply_one(
+        &self,
+        committer: &mut Committer,
+        (series, at, value): (&Arc<MemSeries>, SampleTime, Value<'_>),
+        applied: &mut Applied,
+    ) {
+        if at.t < self.bounds.floor() {
+            applied.n_lost += 1;
+            return;
+        }
+        let mut reborn = None;
+        let mut state = series.lock();
+        if state.is_dead {
+            drop(state);
+            let series = reborn.insert(self.get_or_create(series.key, &series.labels));
+            state = series.lock();
+        }
+        let value = state.settled(value);
+        let turns = state.turns(value, applied.point);
+        let had_chunk = state.has_open();
+        let pushed = state.push(at, value, applied.point, applied.rules);
+        let is_logged = state.is_logged;
+        state.is_logged |= pushed.is_ok();
+        drop(state);
+        let series = reborn.as_ref().unwrap_or(series);
+        match pushed {
+            Ok(Pushed::Same) => return,
+            Ok(Pushed::Appended) => applied.n_chunks += u64::from(!had_chunk),
+            Ok(Pushed::AppendedAndClosed) => {
+                applied.n_chunks += 1;
+                committer.closed.push(Arc::clone(series));
+            }
+            Err(_) => {
+                applied.n_lost += 1;
+                return;
+            }
+        }
+        if !is_logged {
+            committer.records.series(series.series, &series.labels);
+        }
+        if turns {
+            committer.records.next_batch();
+        }
+        committer.records.value(series.series, at, value);
+        applied.n_samples += 1;
+        let span = applied.span.get_or_insert(Interval {
+            min: at.t,
+            max: at.t,
+        });
+        (span.min, span.max) = (span.min.min(at.t), span.max.max(at.t));
+    }
+
+    /// Metadata and exemplars of series the log knows; others have no samples yet and come again with the next scrape.
+    fn note<'a>(&self, committer: &mut Committer, staging: &'a Staging) -> Noted<'a> {
+        let mut noted = Noted::default();
+        for (series, metadata) in &staging.metadata {
+            let name = series.labels.metric_name();
+            let is_twin = noted
+                .metadata
+                .last()
+                .is_some_and(|(last, said)| last == name && said == metadata);
+            if is_twin || !is_known(series) {
+                continue;
+            }
+            committer.records.metadata(series.series, metadata);
+            noted.metadata.push((name.to_owned(), Arc::clone(metadata)));
+        }
+        for entry in &staging.exemplars {
+            let (series, exemplar) = entry;
+            if is_known(series) && self.exemplars.check(series.key, exemplar) == Ok(true) {
+                committer.records.exemplar(series.series, exemplar);
+                noted.exemplars.push(entry);
+            }
+        }
+        noted
+    }
+}
+
+/// Does the log have its labels?
+fn is_known(series: &MemSeries) -> bool {
+    let state = series.lock();
+    state.is_logged && !state.is_dead
+}
