@@ -26,6 +26,7 @@ pub(crate) mod profile;
 mod quantile;
 mod range;
 mod range_mixed;
+mod range_rate;
 mod rank;
 mod select;
 mod set;

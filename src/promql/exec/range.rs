@@ -19,9 +19,7 @@ use crate::promql::functions::rate::Falls;
 use crate::promql::functions::sliding::Extremes;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::xrate::Extended;
-use crate::promql::functions::{
-    Func, RangeFn, extended, over_time, quantile, rate, regression, xrate,
-};
+use crate::promql::functions::{Func, RangeFn, extended, over_time, quantile, regression, xrate};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Extend, Span};
 use crate::promql::plan::{Call, Grid, Node, Range, RangeSource};
@@ -32,7 +30,7 @@ pub(crate) struct Slide {
     pub(crate) grid: Grid,
     range_ms: i64,
     offset_ms: i64,
-    at: Option<i64>,
+    pub(crate) at: Option<i64>,
     pub(crate) extend: Option<Extend>,
     /// How much further back a window reaches for one sample; all of it when extended.
     before_ms: i64,
@@ -172,7 +170,7 @@ impl Slide {
 }
 
 /// Samples in windows before somebody asks whether to go on.
-const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 13;
+pub(crate) const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 13;
 
 /// Windows of fewer samples are not booked: what they lie in is decoded anyway, and threads that book wait for each other.
 const WIDE_WINDOW: usize = 1 << 10;
@@ -442,16 +440,8 @@ impl Job {
         let mut widest = 0;
         let slide = self.slide;
         if matches!(self.func, RangeFn::Rate | RangeFn::Increase) && slide.extend.is_none() {
-            // The commonest of all: nothing but the windows' ends and the falls between them.
-            scratch.falls.find(&samples.v);
             let is_rate = self.func == RangeFn::Rate;
-            let n = slide.each(samples, budget, |i, w| {
-                widest = widest.max(w.t.len());
-                if let Some(v) = rate::extrapolated(w, Some(&mut scratch.falls), is_rate) {
-                    row.set(i, v);
-                }
-            })?;
-            return Ok((n, widest));
+            return slide.rates(samples, (&mut scratch.falls, is_rate), row, budget);
         }
         if let Some(extreme) = extreme(self.func)
             && slide.extend.is_none()

@@ -51,6 +51,7 @@ impl Falls {
 /// The change over a range, carried on to its ends where samples come close enough.
 ///
 /// `falls` makes it a counter, `is_rate` divides by the length of the range.
+#[inline]
 pub(crate) fn extrapolated(
     w: &Window<'_>,
     falls: Option<&mut Falls>,
