@@ -340,13 +340,15 @@ impl Ports {
         let limits = WriteLimits {
             decoded_bytes_max: request.decoded_bytes_max,
             now_ms: self.clock.now_ms(),
+            ahead_ms_max: request.ahead_ms_max,
         };
         let written = SCRATCH.with_borrow_mut(|scratch| {
-            append_write_request(&request.body, limits, &*opened.appendable, scratch)
+            let request = (&*request.body, request.version);
+            append_write_request(request, limits, &*opened.appendable, scratch)
         });
         match &written {
             Ok(report) => {
-                self.written.inc_by(report.n_samples);
+                self.written.inc_by(report.n_samples + report.n_histograms);
             }
             Err(_) => {
                 self.refused.inc();

@@ -220,6 +220,7 @@ fn http_settings(http: HttpKeys) -> HttpSettings {
         form_bytes_max,
         write_bytes_max,
         write_decoded_bytes_max,
+        write_ahead_max,
         write_concurrency: _,
     } = http;
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -227,6 +228,7 @@ fn http_settings(http: HttpKeys) -> HttpSettings {
         form_bytes_max: size(form_bytes_max),
         write_bytes_max: size(write_bytes_max),
         write_decoded_bytes_max: size(write_decoded_bytes_max),
+        write_ahead_ms_max: millis(write_ahead_max),
         cors_origin,
         has_lifecycle,
         has_admin,

@@ -69,6 +69,11 @@ impl Message {
         self.message(number, Self::default().varint(1, seconds).varint(2, nanos))
     }
 
+    /// Its fields.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Itself, behind its length.
     pub(crate) fn delimited(&self) -> Vec<u8> {
         let mut out = Vec::new();

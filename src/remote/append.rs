@@ -1,21 +1,19 @@
 //! A request into the head: what is taken, what is refused and in which words.
 
-use std::fmt;
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::foundation::proto::ProtoError;
 use crate::foundation::verdict::Verdict;
-use crate::model::{Label, Labels, METRIC_NAME, Metadata, SeriesKey, TimestampMs};
-use crate::remote::read::{MetadataMessage, RequestItem, RequestReader, SeriesReader};
+use crate::model::{Exemplar, Label, Labels, METRIC_NAME, MetricType, SeriesKey, TimestampMs};
+use crate::remote::read::{
+    ExemplarMessage, MetadataMessage, RequestItem, RequestReader, SeriesExtras, SeriesReader,
+    WriteVersion,
+};
+use crate::remote::refusal::{RefusalKind, WriteReport};
 use crate::remote::snappy::{SnappyError, decompress};
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
-
-/// Samples further ahead of the clock than this are out of bounds, as in Prometheus.
-pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
-
-/// Labels of a refused series that are shown; the rest of a longer text is cut.
-const SHOWN_BYTES_MAX: usize = 1024;
 
 /// Bounds of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +22,8 @@ pub struct WriteLimits {
     pub decoded_bytes_max: usize,
     /// The clock, against which the future is measured.
     pub now_ms: TimestampMs,
+    /// Samples further ahead of the clock than this are refused.
+    pub ahead_ms_max: i64,
 }
 
 /// Why nothing of a request was taken.
@@ -51,130 +51,37 @@ impl WriteError {
     }
 }
 
-/// Why a sample or a series was not taken while the rest of the request was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RefusalKind {
-    /// Older than the newest sample of its series.
-    OutOfOrder,
-    /// Too far in the past or the future.
-    OutOfBounds,
-    /// Older than the out-of-order window.
-    TooOld,
-    /// Another value at the time of a sample that is there.
-    Duplicate,
-    /// The labels are no label set with a metric name.
-    InvalidLabels,
-}
-
-/// The first sample that was refused for one reason, and how many there were.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason.
-    pub kind: RefusalKind,
-    /// In words.
-    pub text: String,
-    /// Labels of the first series it happened to.
-    pub series: String,
-    /// Time of the first sample it happened to; `None` when it was the series itself.
-    pub t: Option<TimestampMs>,
-    /// Samples, or series, it happened to.
-    pub count: u64,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: series {}", self.text, self.series)?;
-        if let Some(t) = self.t {
-            write!(f, ", timestamp {t}")?;
-        }
-        match self.count {
-            1 => Ok(()),
-            count => write!(f, " (and {} more)", count - 1),
-        }
-    }
-}
-
-/// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WriteReport {
-    /// Series of which samples were taken.
-    pub n_series: u64,
-    /// Samples taken.
-    pub n_samples: u64,
-    /// Metadata that was noted with a series of the request.
-    pub n_metadata: u64,
-    /// Metadata of families that no series of the request belongs to.
-    pub n_metadata_unmatched: u64,
-    /// Native histograms, which are not stored.
-    pub n_histograms_skipped: u64,
-    /// Exemplars, which are not stored.
-    pub n_exemplars_skipped: u64,
-    /// The first refusal of each kind.
-    pub refusals: Vec<Refusal>,
-}
-
-impl WriteReport {
-    /// One line for each kind of thing that was left out although nothing was wrong with it.
-    pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        for (count, what) in [
-            (self.n_histograms_skipped, "native histograms"),
-            (self.n_exemplars_skipped, "exemplars"),
-        ] {
-            if count > 0 {
-                notes.push(format!("{count} {what} were skipped: they are not stored"));
-            }
-        }
-        notes
-    }
-
-    fn refuse(
-        &mut self,
-        kind: RefusalKind,
-        text: String,
-        labels: &[Label<'_>],
-        t: Option<TimestampMs>,
-    ) {
-        if let Some(refusal) = self.refusals.iter_mut().find(|here| here.kind == kind) {
-            refusal.count += 1;
-            return;
-        }
-        let refusal = Refusal {
-            kind,
-            text,
-            series: shown(labels),
-            t,
-            count: 1,
-        };
-        self.refusals.push(refusal);
-    }
-}
-
-/// Decompresses `body` into `scratch`, reads it, and appends its floats in one transaction.
+/// Decompresses `body` into `scratch`, reads it, and appends what is in it in one transaction.
 ///
 /// Refused samples and series are reported and the rest is committed; when the storage cannot go on, nothing is.
-/// A known series costs no allocation, nor does any sample.
+/// A known series costs no allocation, nor does any float.
 pub fn append_write_request(
-    body: &[u8],
+    (body, version): (&[u8], WriteVersion),
     limits: WriteLimits,
     storage: &dyn Appendable,
     scratch: &mut Vec<u8>,
 ) -> Result<WriteReport, WriteError> {
     decompress(body, limits.decoded_bytes_max, scratch)?;
     let request: &[u8] = scratch;
-    let metadata = collect_metadata(request)?;
+    let metadata = match version {
+        WriteVersion::V1 => collect_metadata(request)?,
+        WriteVersion::V2 => Vec::new(),
+    };
     let mut appender = storage.appender();
     let mut writer = Writer {
         appender: appender.as_mut(),
-        newest_t: limits.now_ms.saturating_add(FUTURE_MS_MAX),
+        version,
+        newest_t: limits.now_ms.saturating_add(limits.ahead_ms_max),
         metadata,
+        refused: None,
         report: WriteReport::default(),
     };
     let written = writer.write(request);
     let mut report = writer.report;
     let is_matched = |entry: &&MetadataEntry<'_>| entry.is_matched;
-    report.n_metadata = writer.metadata.iter().filter(is_matched).count() as u64;
-    report.n_metadata_unmatched = writer.metadata.len() as u64 - report.n_metadata;
+    let n_matched = writer.metadata.iter().filter(is_matched).count() as u64;
+    report.n_metadata += n_matched;
+    report.n_metadata_unmatched = writer.metadata.len() as u64 - n_matched;
     if let Err(error) = written {
         appender.rollback();
         return Err(error);
@@ -190,7 +97,7 @@ struct MetadataEntry<'a> {
 
 /// Senders put metadata behind the series, so it is looked for first; sorted by family.
 fn collect_metadata(request: &[u8]) -> Result<Vec<MetadataEntry<'_>>, ProtoError> {
-    let mut reader = RequestReader::new(request);
+    let mut reader = RequestReader::new(request, WriteVersion::V1)?;
     let mut out = Vec::new();
     while let Some(item) = reader.next_item()? {
         if let RequestItem::Metadata(message) = item {
@@ -206,84 +113,174 @@ fn collect_metadata(request: &[u8]) -> Result<Vec<MetadataEntry<'_>>, ProtoError
 
 struct Writer<'a, 'b> {
     appender: &'a mut (dyn Appender + 'a),
+    version: WriteVersion,
     newest_t: TimestampMs,
     metadata: Vec<MetadataEntry<'b>>,
+    /// The series that was refused something last.
+    refused: Option<SeriesKey>,
     report: WriteReport,
+}
+
+/// A series of the request, and its reference once something of it was appended.
+struct Current<'a, 'b> {
+    labels: &'a [Label<'b>],
+    reference: Option<SeriesRef>,
 }
 
 impl<'b> Writer<'_, 'b> {
     fn write(&mut self, request: &'b [u8]) -> Result<(), WriteError> {
-        let mut reader = RequestReader::new(request);
+        let mut reader = RequestReader::new(request, self.version)?;
         let mut labels: Vec<Label<'b>> = Vec::with_capacity(32);
+        let mut exemplar_labels = Vec::new();
         while let Some(item) = reader.next_item()? {
             if let RequestItem::Series(mut series) = item {
-                self.write_series(&mut series, &mut labels)?;
+                let extras = reader.labels(&mut series, &mut labels)?;
+                let problem = match extras.bad_label {
+                    Some(bad) => Some(format!("invalid labels: {bad}")),
+                    None => arrange(&mut labels).or_else(|| self.lacks_samples(&extras)),
+                };
+                if let Some(text) = problem {
+                    self.report.refuse_series(text, &labels);
+                    continue;
+                }
+                let mut current = Current {
+                    labels: &labels,
+                    reference: None,
+                };
+                let before = self.report.n_samples + self.report.n_histograms;
+                self.write_samples(&reader, (&series, extras), &mut current)?;
+                let after = self.report.n_samples + self.report.n_histograms;
+                self.report.n_series += u64::from(before < after);
+                if extras.has_exemplars {
+                    self.write_exemplars(&reader, &series, &current, &mut exemplar_labels)?;
+                }
+                if let Some(reference) = current.reference {
+                    self.note_metadata(reference, (&labels, extras.metadata))?;
+                }
             }
         }
         Ok(())
     }
 
-    fn write_series(
-        &mut self,
-        series: &mut SeriesReader<'b>,
-        labels: &mut Vec<Label<'b>>,
-    ) -> Result<(), WriteError> {
-        let extras = series.labels(labels)?;
-        self.report.n_histograms_skipped += extras.n_histograms;
-        self.report.n_exemplars_skipped += extras.n_exemplars;
-        let problem = if extras.has_bad_text {
-            Some("invalid labels: a name or value is not valid UTF-8".to_owned())
-        } else {
-            arrange(labels)
-        };
-        if let Some(text) = problem {
-            self.report
-                .refuse(RefusalKind::InvalidLabels, text, labels, None);
-            return Ok(());
-        }
-        let mut reference: Option<SeriesRef> = None;
-        let mut n_taken = 0u64;
-        let outcome = series.samples(|t, v| {
-            let appended = self.append_one(&mut reference, labels, t, v);
-            n_taken += u64::from(appended == Ok(()));
-            match appended {
-                Ok(()) => Ok(()),
-                Err(error) => self.sort_out(error, labels, t),
-            }
-        });
-        self.report.n_samples += n_taken;
-        self.report.n_series += u64::from(n_taken > 0);
-        outcome?;
-        match reference {
-            Some(reference) if !self.metadata.is_empty() => self.note_metadata(reference, labels),
-            _ => Ok(()),
-        }
+    /// Version 2 sends no series for its labels alone.
+    fn lacks_samples(&self, extras: &SeriesExtras<'_>) -> Option<String> {
+        let is_bare = !extras.has_samples && !extras.has_histograms;
+        (is_bare && self.version == WriteVersion::V2)
+            .then(|| "TimeSeries must contain at least one sample or histogram".to_owned())
     }
 
-    fn append_one(
+    fn write_samples(
         &mut self,
-        reference: &mut Option<SeriesRef>,
-        labels: &[Label<'b>],
+        reader: &RequestReader<'b>,
+        (series, extras): (&SeriesReader<'b>, SeriesExtras<'b>),
+        current: &mut Current<'_, 'b>,
+    ) -> Result<(), WriteError> {
+        series.samples(|at, v| {
+            let appended = self
+                .series(at.t, current)
+                .and_then(|series| self.appender.append_at(series, at, v));
+            match appended {
+                Ok(()) => {
+                    self.report.n_samples += 1;
+                    Ok(())
+                }
+                Err(error) => self.sort_out(error, current.labels, at.t),
+            }
+        })?;
+        if !extras.has_histograms {
+            return Ok(());
+        }
+        reader.histograms(series, |at, counts, histogram| {
+            let appended = self.series(at.t, current).and_then(|series| {
+                let histogram = Arc::new(histogram);
+                self.appender
+                    .append_histogram(series, at, counts, &histogram)
+            });
+            match appended {
+                Ok(()) => {
+                    self.report.n_histograms += 1;
+                    Ok(())
+                }
+                Err(error) => self.sort_out(error, current.labels, at.t),
+            }
+        })
+    }
+
+    /// The series of the request, for something at `t`.
+    #[inline]
+    fn series(
+        &mut self,
         t: TimestampMs,
-        v: f64,
-    ) -> Result<(), AppendError> {
+        current: &mut Current<'_, 'b>,
+    ) -> Result<SeriesRef, AppendError> {
         if self.newest_t < t {
             return Err(AppendError::TooFarAhead {
                 newest: self.newest_t,
             });
         }
-        let series = match *reference {
-            Some(series) => series,
-            None => {
-                let key = SeriesKey::of(labels.iter().copied());
-                let found = self
-                    .appender
-                    .series(key, &mut || Labels::from_sorted(labels))?;
-                *reference = Some(found);
-                found
-            }
+        if let Some(series) = current.reference {
+            return Ok(series);
+        }
+        let labels = current.labels;
+        let key = SeriesKey::of(labels.iter().copied());
+        let found = self
+            .appender
+            .series(key, &mut || Labels::from_sorted(labels))?;
+        current.reference = Some(found);
+        Ok(found)
+    }
+
+    /// Exemplars of a series nothing of which was taken are left out with it.
+    fn write_exemplars(
+        &mut self,
+        reader: &RequestReader<'b>,
+        series: &SeriesReader<'b>,
+        current: &Current<'_, 'b>,
+        labels: &mut Vec<Label<'b>>,
+    ) -> Result<(), WriteError> {
+        let Some(reference) = current.reference else {
+            return Ok(());
         };
-        self.appender.append(series, t, v)
+        reader.exemplars(series, labels, |message| {
+            let ExemplarMessage {
+                bad_label,
+                labels,
+                v,
+                t,
+            } = message;
+            labels.retain(|(_, value)| !value.is_empty());
+            labels.sort_by_key(|(name, _)| *name);
+            let exemplar = match (bad_label, Labels::from_sorted(labels)) {
+                (None, Ok(labels)) => Exemplar {
+                    labels,
+                    v,
+                    t,
+                    has_own_time: true,
+                },
+                (Some(_), _) | (None, Err(_)) => {
+                    let text = "invalid labels of an exemplar".to_owned();
+                    self.report.refuse_series(text, current.labels);
+                    return Ok(());
+                }
+            };
+            let appended = if self.newest_t < t {
+                let newest = self.newest_t;
+                Err(AppendError::TooFarAhead { newest })
+            } else {
+                self.appender.exemplar(reference, &exemplar)
+            };
+            match appended {
+                Ok(()) => {
+                    self.report.n_exemplars += 1;
+                    Ok(())
+                }
+                // Senders of version 1 repeat exemplars and cannot be told of one that is not news.
+                Err(AppendError::OutOfOrderExemplar { .. }) if self.version == WriteVersion::V1 => {
+                    Ok(())
+                }
+                Err(error) => self.sort_out(error, current.labels, t),
+            }
+        })
     }
 
     /// A refusal of one sample is noted; anything else ends the request.
@@ -293,28 +290,40 @@ impl<'b> Writer<'_, 'b> {
         labels: &[Label<'_>],
         t: TimestampMs,
     ) -> Result<(), WriteError> {
-        let kind = match error {
-            AppendError::OutOfOrder { .. } => RefusalKind::OutOfOrder,
-            AppendError::OutOfBounds { .. } | AppendError::TooFarAhead { .. } => {
-                RefusalKind::OutOfBounds
+        match RefusalKind::of(&error) {
+            Some(kind) => {
+                let key = SeriesKey::of(labels.iter().copied());
+                let is_again = self.refused.replace(key) == Some(key);
+                if !(is_again && self.report.refuse_again(kind)) {
+                    self.report.refuse(kind, &error, labels, t);
+                }
+                Ok(())
             }
-            AppendError::TooOld { .. } => RefusalKind::TooOld,
-            AppendError::Duplicate => RefusalKind::Duplicate,
-            AppendError::Labels(_) | AppendError::EmptyLabels => RefusalKind::InvalidLabels,
-            AppendError::UnknownSeries
-            | AppendError::Histogram(_)
-            | AppendError::OutOfOrderExemplar { .. }
-            | AppendError::ExemplarLabels { .. }
-            | AppendError::Wal(_)
-            | AppendError::Closed(_) => {
-                return Err(WriteError::Storage(error));
-            }
-        };
-        self.report.refuse(kind, error.to_string(), labels, Some(t));
-        Ok(())
+            None => Err(WriteError::Storage(error)),
+        }
     }
 
-    fn note_metadata(&mut self, series: SeriesRef, labels: &[Label<'_>]) -> Result<(), WriteError> {
+    fn note_metadata(
+        &mut self,
+        series: SeriesRef,
+        (labels, own): (&[Label<'_>], Option<MetadataMessage<'_>>),
+    ) -> Result<(), WriteError> {
+        if let Some(own) = own {
+            let is_empty = own.metric_type == MetricType::Unknown
+                && own.help.is_empty()
+                && own.unit.is_empty();
+            if is_empty {
+                return Ok(());
+            }
+            self.report.n_metadata += 1;
+            return self
+                .appender
+                .metadata(series, &own.to_metadata())
+                .map_err(WriteError::Storage);
+        }
+        if self.metadata.is_empty() {
+            return Ok(());
+        }
         let name = labels
             .iter()
             .find(|(name, _)| *name == METRIC_NAME)
@@ -327,11 +336,7 @@ impl<'b> Writer<'_, 'b> {
                 .and_then(|position| self.metadata.get_mut(position));
             if let Some(entry) = found {
                 entry.is_matched = true;
-                let metadata = Metadata {
-                    metric_type: entry.message.metric_type,
-                    help: entry.message.help.to_owned(),
-                    unit: entry.message.unit.to_owned(),
-                };
+                let metadata = entry.message.to_metadata();
                 return self
                     .appender
                     .metadata(series, &metadata)
@@ -367,21 +372,4 @@ fn arrange(labels: &mut Vec<Label<'_>>) -> Option<String> {
     labels.retain(|(_, value)| !value.is_empty());
     let has_name = labels.iter().any(|(name, _)| *name == METRIC_NAME);
     (!has_name).then(|| "invalid labels: no metric name (label \"__name__\")".to_owned())
-}
-
-/// The labels as they would be printed, duplicates and all.
-fn shown(labels: &[Label<'_>]) -> String {
-    let mut out = String::from("{");
-    for (position, (name, value)) in labels.iter().enumerate() {
-        if position > 0 {
-            out.push_str(", ");
-        }
-        if SHOWN_BYTES_MAX < out.len() + name.len() + value.len() {
-            out.push('…');
-            break;
-        }
-        out.push_str(&format!("{name}={value:?}"));
-    }
-    out.push('}');
-    out
 }

@@ -11,26 +11,26 @@ use crate::model::{
     SeriesKey, TimestampMs,
 };
 use crate::remote::{
-    FUTURE_MS_MAX, RefusalKind, RequestReader, SnappyError, WriteError, WriteLimits, WriteReport,
-    WriteRequestEncoder, append_write_request, compress, decompress,
+    RequestReader, SnappyError, WriteError, WriteLimits, WriteReport, WriteRequestEncoder,
+    WriteVersion, append_write_request, compress, decompress,
 };
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
 
 /// Refuses by time: negative times in four ways, `0` fatally.
 #[derive(Default)]
-struct Memory {
-    state: Mutex<State>,
+pub(super) struct Memory {
+    pub(super) state: Mutex<State>,
     n_labels_built: AtomicUsize,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     series: HashMap<SeriesKey, usize>,
-    labels: Vec<Labels>,
-    committed: Vec<(u64, SampleTime, f64)>,
-    histograms: Vec<(u64, SampleTime, Counts, Arc<Histogram>)>,
-    exemplars: Vec<(u64, Exemplar)>,
-    metadata: Vec<(u64, Metadata)>,
+    pub(super) labels: Vec<Labels>,
+    pub(super) committed: Vec<(u64, SampleTime, f64)>,
+    pub(super) histograms: Vec<(u64, SampleTime, Counts, Arc<Histogram>)>,
+    pub(super) exemplars: Vec<(u64, Exemplar)>,
+    pub(super) metadata: Vec<(u64, Metadata)>,
 }
 
 impl Appendable for Memory {
@@ -96,12 +96,16 @@ impl Appender for Transaction<'_> {
         histogram: &Arc<Histogram>,
     ) -> Result<(), AppendError> {
         refusal(at.t)?;
+        histogram.check(counts)?;
         self.histograms
             .push((series.0, at, counts, Arc::clone(histogram)));
         Ok(())
     }
 
     fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
+        if exemplar.t < 0 {
+            return Err(AppendError::OutOfOrderExemplar { newest: 9 });
+        }
         self.exemplars.push((series.0, exemplar.clone()));
         Ok(())
     }
@@ -123,9 +127,10 @@ impl Appender for Transaction<'_> {
     fn rollback(self: Box<Self>) {}
 }
 
-const LIMITS: WriteLimits = WriteLimits {
+pub(super) const LIMITS: WriteLimits = WriteLimits {
     decoded_bytes_max: 1 << 20,
     now_ms: 1_000_000,
+    ahead_ms_max: 600_000,
 };
 
 fn sample(t: TimestampMs, v: f64) -> Sample {
@@ -133,8 +138,17 @@ fn sample(t: TimestampMs, v: f64) -> Sample {
 }
 
 fn send(memory: &Memory, request: &[u8]) -> Result<WriteReport, WriteError> {
+    send_as(WriteVersion::V1, memory, request)
+}
+
+pub(super) fn send_as(
+    version: WriteVersion,
+    memory: &Memory,
+    request: &[u8],
+) -> Result<WriteReport, WriteError> {
     let mut scratch = Vec::new();
-    append_write_request(&compress(request).unwrap(), LIMITS, memory, &mut scratch)
+    let body = compress(request).unwrap();
+    append_write_request((&body, version), LIMITS, memory, &mut scratch)
 }
 
 /// What is committed, as text.
@@ -239,37 +253,52 @@ fn labels_that_are_no_label_set_are_refused_by_name_and_the_rest_is_kept() {
 }
 
 #[test]
-fn the_first_refusal_of_each_kind_is_told_and_the_rest_is_kept() {
+fn refusals_name_series_time_limit_and_setting_and_the_rest_is_kept() {
     let memory = Memory::default();
     let mut encoder = WriteRequestEncoder::new();
-    let late = LIMITS.now_ms + FUTURE_MS_MAX;
+    let late = LIMITS.now_ms + LIMITS.ahead_ms_max;
     let samples: Vec<Sample> = [-1, -1, -2, -3, -4, 5, late, late + 1]
         .map(|t| sample(t, 1.0))
         .to_vec();
     encoder.series([("__name__", "a")], &samples);
     encoder.series([("__name__", "b")], &[sample(-1, 1.0), sample(6, 1.0)]);
     let report = send(&memory, encoder.as_bytes()).unwrap();
-    let texts: Vec<String> = report.refusals.iter().map(ToString::to_string).collect();
     assert_eq!(
-        texts,
+        report.refusal_lines(),
         [
-            r#"out of order sample: series {__name__="a"}, timestamp -1 (and 2 more)"#,
-            r#"out of bounds: series {__name__="a"}, timestamp -2 (and 1 more)"#,
-            r#"too old sample: series {__name__="a"}, timestamp -3"#,
+            r#"out of order sample: series {__name__="a"}, timestamp -1, the newest sample of the series is at 5 (no out-of-order window is set) (and 1 more of it)"#,
+            r#"out of bounds: series {__name__="a"}, timestamp -2, the oldest time taken is 6 (half of head.block_range back)"#,
+            r#"too old sample: series {__name__="a"}, timestamp -3, the oldest time taken is 7 (the out-of-order window)"#,
             r#"duplicate sample for timestamp: series {__name__="a"}, timestamp -4"#,
+            r#"out of bounds: timestamp is too far in the future: series {__name__="a"}, timestamp 1600001, the newest time taken is 1600000 (http.write_ahead_max)"#,
+            r#"out of order sample: series {__name__="b"}, timestamp -1, the newest sample of the series is at 5 (no out-of-order window is set)"#,
         ]
     );
     assert_eq!((report.n_series, report.n_samples), (2, 3));
     assert_eq!(content(&memory).len(), 3);
+}
+
+#[test]
+fn an_answer_about_many_refusals_stays_short() {
+    let memory = Memory::default();
     let mut encoder = WriteRequestEncoder::new();
-    encoder.series([("__name__", "a")], &[sample(late + 1, 1.0)]);
+    let long = "x".repeat(10_000);
+    for n in 0..50 {
+        let n = n.to_string();
+        encoder.series(
+            [
+                ("__name__", "a"),
+                ("long", long.as_str()),
+                ("n", n.as_str()),
+            ],
+            &[sample(-1, 1.0)],
+        );
+    }
     let report = send(&memory, encoder.as_bytes()).unwrap();
-    assert_eq!(report.refusals[0].kind, RefusalKind::OutOfBounds);
-    assert!(
-        report.refusals[0]
-            .text
-            .ends_with("timestamp is too far in the future")
-    );
+    let lines = report.refusal_lines();
+    assert_eq!(lines.len(), 11);
+    assert_eq!(lines[10], "and 40 more refusals");
+    assert!(lines.join("\n").len() < 20_000);
 }
 
 #[test]
@@ -280,26 +309,6 @@ fn a_storage_that_cannot_go_on_takes_nothing_of_the_request() {
     let error = send(&memory, encoder.as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), "write ahead log: disk full");
     assert_eq!(content(&memory), [""; 0]);
-}
-
-#[test]
-fn histograms_and_exemplars_are_counted_and_the_floats_kept() {
-    let memory = Memory::default();
-    let mut encoder = WriteRequestEncoder::new();
-    encoder.series([("__name__", "a")], &[sample(1, 1.0)]);
-    let mut request = encoder.as_bytes().to_vec();
-    // Two exemplars and one histogram, all empty, in the same series.
-    request.extend([0x1a, 0, 0x1a, 0, 0x22, 0]);
-    request[1] += 6;
-    let report = send(&memory, &request).unwrap();
-    assert_eq!(
-        report.notes(),
-        [
-            "1 native histograms were skipped: they are not stored",
-            "2 exemplars were skipped: they are not stored",
-        ]
-    );
-    assert_eq!(report.n_samples, 1);
 }
 
 #[test]
@@ -381,9 +390,10 @@ fn unknown_fields_are_passed_over() {
     encoder.series([("__name__", "up")], &[sample(1, 1.0)]);
     request.extend(encoder.as_bytes());
     assert_eq!(send(&Memory::default(), &request).unwrap().n_samples, 1);
-    assert!(RequestReader::new(&[0x0b]).next_item().is_err());
-    assert!(RequestReader::new(&[0x00, 0x00]).next_item().is_err());
-    assert!(RequestReader::new(&[0x08, 0x01]).next_item().is_err());
+    for broken in [&[0x0b][..], &[0x00, 0x00], &[0x08, 0x01]] {
+        let mut reader = RequestReader::new(broken, WriteVersion::V1).unwrap();
+        assert!(reader.next_item().is_err());
+    }
 }
 
 #[test]

@@ -218,8 +218,14 @@ impl WritePort for Empty {
         let limits = WriteLimits {
             decoded_bytes_max: request.decoded_bytes_max,
             now_ms: i64::MAX,
+            ahead_ms_max: 0,
         };
-        let written = append_write_request(&request.body, limits, self, &mut Vec::new());
+        let written = append_write_request(
+            (&request.body, request.version),
+            limits,
+            self,
+            &mut Vec::new(),
+        );
         async move { written.map_err(WriteFailure::Write) }.boxed()
     }
 }

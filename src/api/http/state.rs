@@ -12,7 +12,7 @@ use crate::foundation::{Cancel, Clock};
 use crate::model::{Interval, Labels, Matcher, Metadata, TimestampMs};
 use crate::promql::QueryOutput;
 use crate::promql::explain::Operator;
-use crate::remote::{WriteError, WriteReport};
+use crate::remote::{WriteError, WriteReport, WriteVersion};
 use crate::storage::LabelAnswer;
 
 /// Everything a handler can reach; built by the appliance, shared by all workers.
@@ -53,6 +53,8 @@ pub struct HttpSettings {
     pub write_bytes_max: usize,
     /// Largest remote write request once it is decompressed.
     pub write_decoded_bytes_max: usize,
+    /// How far ahead of the clock written samples may be.
+    pub write_ahead_ms_max: i64,
     /// Anchored pattern of origins that browsers may call from; `.*` for any.
     pub cors_origin: String,
     /// `/-/reload` works.
@@ -67,6 +69,7 @@ impl Default for HttpSettings {
             form_bytes_max: 10 << 20,
             write_bytes_max: 32 << 20,
             write_decoded_bytes_max: 32 << 20,
+            write_ahead_ms_max: 10 * 60 * 1000,
             cors_origin: ".*".to_owned(),
             has_lifecycle: true,
             has_admin: false,
@@ -212,7 +215,7 @@ pub trait AdminPort: Send + Sync {
 
 /// Who takes samples.
 pub trait WritePort: Send + Sync {
-    /// Takes a remote write 1.0 request into the head, as [`crate::remote::append_write_request`] does.
+    /// Takes a remote write request into the head, as [`crate::remote::append_write_request`] does.
     fn write(&self, request: WriteRequest) -> Answer<Result<WriteReport, WriteFailure>>;
 }
 
@@ -221,8 +224,12 @@ pub trait WritePort: Send + Sync {
 pub struct WriteRequest {
     /// Snappy block around protobuf, as sent.
     pub body: Bytes,
+    /// What the protobuf is.
+    pub version: WriteVersion,
     /// Decompressed, at most this many bytes.
     pub decoded_bytes_max: usize,
+    /// How far ahead of the clock samples may be.
+    pub ahead_ms_max: i64,
     /// `THANOS-TENANT`, if the client named one.
     pub tenant: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/write` and `/api/v1/receive`: remote write 1.0.
+//! `/api/v1/write` and `/api/v1/receive`: remote write 1.0 and 2.0.
 
 use std::panic::AssertUnwindSafe;
 
@@ -12,10 +12,11 @@ use futures::FutureExt;
 use crate::api::http::call::{plain, plain_builder, unavailable};
 use crate::api::http::state::{HttpState, Readiness, WriteFailure, WriteRequest};
 use crate::foundation::verdict::Verdict;
-use crate::remote::WriteReport;
+use crate::remote::{WriteReport, WriteVersion};
 
 const PROTOBUF: &str = "application/x-protobuf";
-const MESSAGE: &str = "prometheus.WriteRequest";
+const MESSAGE_V1: &str = "prometheus.WriteRequest";
+const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
 /// When a client that found the storage closed should come back.
 const RETRY_AFTER_S: u64 = 5;
 
@@ -41,9 +42,10 @@ pub(super) async fn write(request: HttpRequest, payload: Payload) -> HttpRespons
 }
 
 async fn written(request: &HttpRequest, payload: Payload, state: &HttpState) -> HttpResponse {
-    if let Err(text) = check_headers(request.headers()) {
-        return line(StatusCode::UNSUPPORTED_MEDIA_TYPE, &text);
-    }
+    let version = match check_headers(request.headers()) {
+        Ok(version) => version,
+        Err(text) => return line(StatusCode::UNSUPPORTED_MEDIA_TYPE, &text),
+    };
     let bytes_max = state.settings.write_bytes_max;
     let body = match read_body(payload, bytes_max).await {
         Ok(body) => body,
@@ -52,12 +54,18 @@ async fn written(request: &HttpRequest, payload: Payload, state: &HttpState) -> 
     let tenant = request.headers().get("THANOS-TENANT");
     let write = WriteRequest {
         body,
+        version,
         decoded_bytes_max: state.settings.write_decoded_bytes_max,
+        ahead_ms_max: state.settings.write_ahead_ms_max,
         tenant: tenant.and_then(|name| Some(name.to_str().ok()?.to_owned())),
     };
     match state.write.write(write).await {
-        Ok(report) => report_response(&report),
-        Err(failure) => failure_response(failure),
+        Ok(report) => report_response(&report, version),
+        Err(failure) => {
+            let mut response = failure_response(failure);
+            add_counts(&mut response, &WriteReport::default(), version);
+            response
+        }
     }
 }
 
@@ -77,8 +85,8 @@ async fn read_body(payload: Payload, bytes_max: usize) -> Result<Bytes, HttpResp
     }
 }
 
-/// Protobuf of version 1 in snappy; what is not said is taken to be that.
-fn check_headers(headers: &HeaderMap) -> Result<(), String> {
+/// Protobuf of either version in snappy; what is not said is taken to be version 1.
+fn check_headers(headers: &HeaderMap) -> Result<WriteVersion, String> {
     let text = |name: header::HeaderName| {
         headers
             .get(name)
@@ -86,19 +94,22 @@ fn check_headers(headers: &HeaderMap) -> Result<(), String> {
             .unwrap_or_default()
     };
     let content_type = text(header::CONTENT_TYPE);
-    if !content_type.is_empty() {
-        check_content_type(&content_type)?;
-    }
+    let version = if content_type.is_empty() {
+        WriteVersion::V1
+    } else {
+        version_of(&content_type)?
+    };
     let encoding = text(header::CONTENT_ENCODING);
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
         return Err(format!(
             "{encoding} encoding (compression) is not accepted by this server; only snappy is acceptable"
         ));
     }
-    Ok(())
+    Ok(version)
 }
 
-fn check_content_type(content_type: &str) -> Result<(), String> {
+fn version_of(content_type: &str) -> Result<WriteVersion, String> {
+    let mut version = WriteVersion::V1;
     let mut parts = content_type.split(';');
     if parts.next() != Some(PROTOBUF) {
         return Err(format!(
@@ -115,30 +126,55 @@ fn check_content_type(content_type: &str) -> Result<(), String> {
                  {part} in {content_type} content-type"
             ));
         };
-        if name.trim() == "proto" && value != MESSAGE {
-            return Err(format!(
-                "{value} protobuf message is not accepted by this server; accepted [{MESSAGE}]"
-            ));
+        if name.trim() == "proto" {
+            version = match value {
+                MESSAGE_V1 => WriteVersion::V1,
+                MESSAGE_V2 => WriteVersion::V2,
+                _ => {
+                    return Err(format!(
+                        "{value} protobuf message is not accepted by this server; accepted [{MESSAGE_V1} {MESSAGE_V2}]"
+                    ));
+                }
+            };
         }
     }
-    Ok(())
+    Ok(version)
 }
 
-fn report_response(report: &WriteReport) -> HttpResponse {
-    let notes = report.notes();
-    for note in &notes {
-        tracing::warn!(note, "left out a part of a remote write request");
+fn report_response(report: &WriteReport, version: WriteVersion) -> HttpResponse {
+    let lines = report.refusal_lines();
+    let mut response = if lines.is_empty() {
+        HttpResponse::NoContent().finish()
+    } else {
+        line(StatusCode::BAD_REQUEST, &lines.join("\n"))
+    };
+    add_counts(&mut response, report, version);
+    response
+}
+
+/// Senders of version 2 are told how much was taken, whatever the status.
+fn add_counts(response: &mut HttpResponse, report: &WriteReport, version: WriteVersion) {
+    if version == WriteVersion::V1 {
+        return;
     }
-    if report.refusals.is_empty() {
-        return HttpResponse::NoContent().finish();
+    for (name, count) in [
+        (
+            "x-prometheus-remote-write-samples-written",
+            report.n_samples,
+        ),
+        (
+            "x-prometheus-remote-write-histograms-written",
+            report.n_histograms,
+        ),
+        (
+            "x-prometheus-remote-write-exemplars-written",
+            report.n_exemplars,
+        ),
+    ] {
+        let name = header::HeaderName::from_static(name);
+        let value = header::HeaderValue::from(count);
+        response.headers_mut().insert(name, value);
     }
-    let lines: Vec<String> = report
-        .refusals
-        .iter()
-        .map(ToString::to_string)
-        .chain(notes)
-        .collect();
-    line(StatusCode::BAD_REQUEST, &lines.join("\n"))
 }
 
 fn failure_response(failure: WriteFailure) -> HttpResponse {

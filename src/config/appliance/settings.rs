@@ -65,6 +65,8 @@ pub struct HttpKeys {
     pub write_bytes_max: u64,
     /// Largest remote write body decompressed.
     pub write_decoded_bytes_max: u64,
+    /// How far ahead of the clock written samples may be.
+    pub write_ahead_max: Duration,
     /// Remote write requests at once.
     pub write_concurrency: usize,
 }
@@ -213,6 +215,7 @@ fn read_http(keys: &mut Keys) -> HttpKeys {
         form_bytes_max: keys.size("http.form_size_max"),
         write_bytes_max: keys.size("http.write_size_max"),
         write_decoded_bytes_max: keys.size("http.write_decoded_size_max"),
+        write_ahead_max: keys.duration("http.write_ahead_max"),
         write_concurrency: keys.count("http.write_concurrency"),
     };
     if let Err(error) = regex::Regex::new(&http.cors_origin) {

@@ -5,7 +5,7 @@ use actix_web::test::TestRequest;
 use crate::api::http::WriteFailure;
 use crate::api::http::tests::fake::Fake;
 use crate::api::http::tests::{Answer, send};
-use crate::remote::{Refusal, RefusalKind, SnappyError, WriteError, WriteReport};
+use crate::remote::{Refusal, RefusalKind, SnappyError, WriteError, WriteReport, WriteVersion};
 use crate::storage::AppendError;
 
 fn request() -> TestRequest {
@@ -50,11 +50,12 @@ async fn refusals_are_400_with_one_line_each() {
         text: "out of order sample".to_owned(),
         series: "{__name__=\"up\"}".to_owned(),
         t: Some(7),
+        limit: Some("the newest sample of the series is at 9".to_owned()),
         count: 3,
     };
     let report = WriteReport {
         refusals: vec![refusal],
-        n_exemplars_skipped: 2,
+        n_more_refused: 2,
         ..WriteReport::default()
     };
     let answer = write(Ok(report)).await;
@@ -62,10 +63,56 @@ async fn refusals_are_400_with_one_line_each() {
         (answer.status, answer.text()),
         (
             400,
-            "out of order sample: series {__name__=\"up\"}, timestamp 7 (and 2 more)\n\
-             2 exemplars were skipped: they are not stored\n"
+            "out of order sample: series {__name__=\"up\"}, timestamp 7, the newest sample of the series is at 9 \
+             (and 2 more of it)\nand 2 more refusals\n"
         )
     );
+}
+
+#[actix_web::test]
+async fn senders_of_version_2_are_told_what_was_taken_whatever_the_status() {
+    let fake = Fake::default();
+    let report = WriteReport {
+        n_samples: 3,
+        n_histograms: 2,
+        n_exemplars: 1,
+        n_more_refused: 1,
+        ..WriteReport::default()
+    };
+    let busy = WriteFailure::Unavailable("stopping".to_owned());
+    for (message, answered, status, expect) in [
+        (
+            "io.prometheus.write.v2.Request",
+            Ok(report.clone()),
+            400,
+            ["3", "2", "1"],
+        ),
+        (
+            "io.prometheus.write.v2.Request",
+            Err(busy),
+            503,
+            ["0", "0", "0"],
+        ),
+        ("prometheus.WriteRequest", Ok(report), 400, ["", "", ""]),
+    ] {
+        *fake.memory.write_answer.lock() = Some(answered);
+        let content_type = format!("application/x-protobuf;proto={message}");
+        let answer = send(
+            &fake,
+            request().insert_header(("content-type", content_type)),
+        )
+        .await;
+        assert_eq!(answer.status, status);
+        let written = ["samples", "histograms", "exemplars"].map(|what| {
+            answer
+                .header(&format!("x-prometheus-remote-write-{what}-written"))
+                .join("")
+        });
+        assert_eq!(written, expect, "{message}");
+        let asked = fake.memory.write.lock().take().unwrap();
+        assert_eq!(asked.version == WriteVersion::V2, message.contains("v2"));
+        assert_eq!(asked.ahead_ms_max, 600_000);
+    }
 }
 
 #[actix_web::test]
@@ -114,8 +161,9 @@ async fn other_messages_and_encodings_are_415_and_say_what_is_taken() {
         ),
         (
             "content-type",
-            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
-            "io.prometheus.write.v2.Request protobuf message is not accepted by this server; accepted [prometheus.WriteRequest]\n",
+            "application/x-protobuf;proto=io.prometheus.write.v3.Request",
+            "io.prometheus.write.v3.Request protobuf message is not accepted by this server; accepted \
+             [prometheus.WriteRequest io.prometheus.write.v2.Request]\n",
         ),
         (
             "content-type",
