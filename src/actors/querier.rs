@@ -1,9 +1,11 @@
 //! Admission of queries; the engine and the timeline behind them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures::future::BoxFuture;
 use thiserror::Error;
 
 use crate::actors::Observe;
@@ -39,8 +41,7 @@ pub enum When {
 }
 
 /// A query to be evaluated over everything the appliance holds.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<QueryOutput, AskError>")]
+#[derive(Debug, Clone)]
 pub struct Evaluate {
     /// As sent.
     pub text: String,
@@ -161,7 +162,7 @@ pub struct QuerierPorts {
 /// How the querier is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QuerierState {
-    /// Questions taken in this life.
+    /// Questions taken since the start.
     pub n_asked: u64,
     /// Questions being worked on.
     pub n_running: usize,
@@ -171,29 +172,55 @@ pub struct QuerierState {
     pub n_refused: u64,
 }
 
-/// Admits questions and hands them to the pool.
-#[derive(Debug)]
-pub struct Querier {
-    ports: QuerierPorts,
-    n_asked: u64,
+/// Where questions are admitted and handed to the pool, on whatever thread asks: a message to an actor and back is two
+/// wake-ups, which a small query would mostly consist of. Clones are the same desk.
+#[derive(Debug, Clone)]
+pub struct QueryDesk {
+    ports: Arc<QuerierPorts>,
+    n_asked: Arc<AtomicU64>,
 }
 
-impl Querier {
-    /// Ready to be kept.
+impl QueryDesk {
+    /// Nothing asked yet.
     pub fn new(ports: QuerierPorts) -> Self {
-        Self { ports, n_asked: 0 }
+        Self {
+            ports: Arc::new(ports),
+            n_asked: Arc::default(),
+        }
+    }
+
+    /// The value of a query.
+    pub fn evaluate(&self, query: Evaluate) -> BoxFuture<'static, Result<QueryOutput, AskError>> {
+        let Evaluate {
+            text,
+            when,
+            mut options,
+        } = query;
+        let (cancel, timeout_ms) = (options.cancel.clone(), options.timeout_ms);
+        self.ask(cancel, timeout_ms, move |timeline, engine, queued_ms| {
+            options.queued_ms = queued_ms;
+            let output = match when {
+                When::Instant(t_ms) => engine.instant(timeline, &text, t_ms, &options)?,
+                When::Range {
+                    start_ms,
+                    end_ms,
+                    step_ms,
+                } => engine.range(timeline, &text, start_ms, end_ms, step_ms, &options)?,
+            };
+            Ok(output)
+        })
     }
 
     /// Admits, then computes `work` over a timeline taken at that moment. `work` is told how many milliseconds it waited,
     /// which count for its timeout. Who is gone leaves the queue.
     fn ask<T: Send + 'static>(
-        &mut self,
+        &self,
         cancel: Cancel,
         timeout_ms: Option<i64>,
         work: impl FnOnce(Arc<dyn Queryable>, &Engine, i64) -> Result<T, AskError> + Send + 'static,
-    ) -> ResponseFuture<Result<T, AskError>> {
-        self.n_asked += 1;
-        let ports = self.ports.clone();
+    ) -> BoxFuture<'static, Result<T, AskError>> {
+        self.n_asked.fetch_add(1, Ordering::Relaxed);
+        let ports = Arc::clone(&self.ports);
         let asked_for = timeout_ms.and_then(|ms| u64::try_from(ms).ok());
         let timeout = asked_for.map_or(ports.timeout, |ms| {
             ports.timeout.min(Duration::from_millis(ms))
@@ -243,40 +270,24 @@ fn admitted<T>(
     answer
 }
 
+/// Asks what takes no hurry, and tells how the desk is doing.
+#[derive(Debug)]
+pub struct Querier {
+    desk: QueryDesk,
+}
+
+impl Querier {
+    /// Ready to be kept.
+    pub fn new(desk: QueryDesk) -> Self {
+        Self { desk }
+    }
+}
+
 impl Actor for Querier {
     type Context = Context<Self>;
 }
 
-impl Supervised for Querier {
-    fn restarting(&mut self, _: &mut Context<Self>) {
-        self.n_asked = 0;
-    }
-}
-
-impl Handler<Evaluate> for Querier {
-    type Result = ResponseFuture<Result<QueryOutput, AskError>>;
-
-    fn handle(&mut self, query: Evaluate, _: &mut Context<Self>) -> Self::Result {
-        let Evaluate {
-            text,
-            when,
-            mut options,
-        } = query;
-        let (cancel, timeout_ms) = (options.cancel.clone(), options.timeout_ms);
-        self.ask(cancel, timeout_ms, move |timeline, engine, queued_ms| {
-            options.queued_ms = queued_ms;
-            let output = match when {
-                When::Instant(t_ms) => engine.instant(timeline, &text, t_ms, &options)?,
-                When::Range {
-                    start_ms,
-                    end_ms,
-                    step_ms,
-                } => engine.range(timeline, &text, start_ms, end_ms, step_ms, &options)?,
-            };
-            Ok(output)
-        })
-    }
-}
+impl Supervised for Querier {}
 
 impl Handler<Explain> for Querier {
     type Result = ResponseFuture<Result<Operator, AskError>>;
@@ -288,18 +299,19 @@ impl Handler<Explain> for Querier {
             mut options,
         }) = query;
         let (cancel, timeout_ms) = (options.cancel.clone(), options.timeout_ms);
-        self.ask(cancel, timeout_ms, move |timeline, engine, queued_ms| {
-            options.queued_ms = queued_ms;
-            let times = match when {
-                When::Instant(t_ms) => (t_ms, t_ms, 0),
-                When::Range {
-                    start_ms,
-                    end_ms,
-                    step_ms,
-                } => (start_ms, end_ms, step_ms),
-            };
-            Ok(engine.explain(&*timeline, &text, times, &options)?)
-        })
+        self.desk
+            .ask(cancel, timeout_ms, move |timeline, engine, queued_ms| {
+                options.queued_ms = queued_ms;
+                let times = match when {
+                    When::Instant(t_ms) => (t_ms, t_ms, 0),
+                    When::Range {
+                        start_ms,
+                        end_ms,
+                        step_ms,
+                    } => (start_ms, end_ms, step_ms),
+                };
+                Ok(engine.explain(&*timeline, &text, times, &options)?)
+            })
     }
 }
 
@@ -307,9 +319,10 @@ impl Handler<ListLabels> for Querier {
     type Result = ResponseFuture<Result<LabelAnswer, AskError>>;
 
     fn handle(&mut self, list: ListLabels, _: &mut Context<Self>) -> Self::Result {
-        self.ask(list.cancel.clone(), None, move |timeline, _, _| {
-            list_labels(timeline.as_ref(), list)
-        })
+        self.desk
+            .ask(list.cancel.clone(), None, move |timeline, _, _| {
+                list_labels(timeline.as_ref(), list)
+            })
     }
 }
 
@@ -317,9 +330,10 @@ impl Handler<ListSeries> for Querier {
     type Result = ResponseFuture<Result<SeriesList, AskError>>;
 
     fn handle(&mut self, list: ListSeries, _: &mut Context<Self>) -> Self::Result {
-        self.ask(list.cancel.clone(), None, move |timeline, _, _| {
-            list_series(timeline.as_ref(), &list)
-        })
+        self.desk
+            .ask(list.cancel.clone(), None, move |timeline, _, _| {
+                list_series(timeline.as_ref(), &list)
+            })
     }
 }
 
@@ -366,10 +380,10 @@ impl Handler<Observe<QuerierState>> for Querier {
 
     fn handle(&mut self, _: Observe<QuerierState>, _: &mut Context<Self>) -> Self::Result {
         MessageResult(QuerierState {
-            n_asked: self.n_asked,
-            n_running: self.ports.gate.n_used(),
-            n_waiting: self.ports.gate.n_waiting(),
-            n_refused: self.ports.gate.n_refused(),
+            n_asked: self.desk.n_asked.load(Ordering::Relaxed),
+            n_running: self.desk.ports.gate.n_used(),
+            n_waiting: self.desk.ports.gate.n_waiting(),
+            n_refused: self.desk.ports.gate.n_refused(),
         })
     }
 }

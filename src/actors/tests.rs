@@ -12,7 +12,9 @@ use crate::actors::duty::{DutyReport, DutyState};
 use crate::actors::head_keeper::{
     Administer, BlockCut, HeadKeeper, HeadKeeperPorts, HeadKeeperSettings, HeadKeeperState, LookNow,
 };
-use crate::actors::querier::{AskError, Evaluate, Querier, QuerierPorts, QuerierState, When};
+use crate::actors::querier::{
+    AskError, Evaluate, Querier, QuerierPorts, QuerierState, QueryDesk, When,
+};
 use crate::actors::released::ReleasedBlocks;
 use crate::actors::shipper::{
     BlockShipped, ShipperActor, ShipperPorts, ShipperState, StopShipping,
@@ -258,6 +260,7 @@ struct Asking {
     _dir: tempfile::TempDir,
     gate: Gate,
     querier: Addr<Querier>,
+    desk: QueryDesk,
 }
 
 fn asking(timeout: Duration) -> Asking {
@@ -276,11 +279,13 @@ fn asking(timeout: Duration) -> Asking {
         gate: gate.clone(),
         timeout,
     };
-    let querier = Querier::new(ports).start();
+    let desk = QueryDesk::new(ports);
+    let querier = Querier::new(desk.clone()).start();
     Asking {
         _dir: dir,
         gate,
         querier,
+        desk,
     }
 }
 
@@ -298,8 +303,9 @@ async fn a_query_reads_what_was_committed_and_gives_its_place_back() {
         _dir,
         gate,
         querier,
+        desk,
     } = asking(Duration::from_secs(60));
-    let output = querier.send(count()).await.unwrap().unwrap();
+    let output = desk.evaluate(count()).await.unwrap();
     let QueryValue::Vector(vector) = output.value else {
         panic!("{:?}", output.value);
     };
@@ -316,15 +322,13 @@ async fn a_query_reads_what_was_committed_and_gives_its_place_back() {
 async fn a_turn_that_does_not_come_is_a_timeout_and_a_full_queue_a_refusal() {
     tokio::time::pause();
     let Asking {
-        _dir,
-        gate,
-        querier,
+        _dir, gate, desk, ..
     } = asking(Duration::from_secs(60));
     let held = gate.try_admit(1).unwrap();
     let started = tokio::time::Instant::now();
-    let (waited, refused) = tokio::join!(querier.send(count()), querier.send(count()));
-    assert_eq!(waited.unwrap().unwrap_err(), AskError::NoTurn);
-    assert!(matches!(refused.unwrap().unwrap_err(), AskError::Full(_)));
+    let (waited, refused) = tokio::join!(desk.evaluate(count()), desk.evaluate(count()));
+    assert_eq!(waited.unwrap_err(), AskError::NoTurn);
+    assert!(matches!(refused.unwrap_err(), AskError::Full(_)));
     assert_eq!(started.elapsed().as_secs(), 60);
     drop(held);
     assert_eq!(

@@ -103,7 +103,7 @@ impl Ports {
     fn querier(&self) -> Result<Addr<Querier>, ApiError> {
         match self.opened() {
             Some(opened) => Ok(opened.actors.querier.clone()),
-            None => Err(ApiError::new(ErrorType::Unavailable, "TSDB not ready")),
+            None => Err(not_ready()),
         }
     }
 
@@ -113,18 +113,18 @@ impl Ports {
         when: When,
         params: QueryParams,
     ) -> Answer<Result<QueryOutput, ApiError>> {
-        let querier = self.querier();
+        let asked = self.opened().map(|opened| {
+            opened.actors.desk.evaluate(Evaluate {
+                text,
+                when,
+                options: query_options(params),
+            })
+        });
         Box::pin(async move {
-            let options = query_options(params);
-            answered(
-                querier?
-                    .send(Evaluate {
-                        text,
-                        when,
-                        options,
-                    })
-                    .await,
-            )
+            match asked {
+                Some(asked) => asked.await.map_err(|error| told(&error)),
+                None => Err(not_ready()),
+            }
         })
     }
 
@@ -167,12 +167,20 @@ fn query_options(params: QueryParams) -> QueryOptions {
 /// A lost message is our fault, and says so; everything else has its own class.
 fn answered<T>(answer: Result<Result<T, AskError>, MailboxError>) -> Result<T, ApiError> {
     match answer {
-        Ok(answer) => answer.map_err(|error| ApiError::new(class(&error), error.to_string())),
+        Ok(answer) => answer.map_err(|error| told(&error)),
         Err(_lost) => Err(ApiError::new(
             ErrorType::Internal,
             "the querier was restarted while it worked on this; ask again",
         )),
     }
+}
+
+fn told(error: &AskError) -> ApiError {
+    ApiError::new(class(error), error.to_string())
+}
+
+fn not_ready() -> ApiError {
+    ApiError::new(ErrorType::Unavailable, "TSDB not ready")
 }
 
 fn class(error: &AskError) -> ErrorType {

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::actors::head_keeper::{HeadKeeper, HeadKeeperPorts};
-use crate::actors::querier::{Querier, QuerierPorts};
+use crate::actors::querier::{Querier, QuerierPorts, QueryDesk};
 use crate::actors::released::ReleasedBlocks;
 use crate::actors::scrape_sidecar::ScrapeSidecar;
 use crate::actors::shipper::{ShipperActor, ShipperPorts};
@@ -50,6 +50,7 @@ pub(crate) struct Actors {
     pub(crate) shipper: Addr<ShipperActor>,
     pub(crate) head_keeper: Addr<HeadKeeper>,
     pub(crate) querier: Addr<Querier>,
+    pub(crate) desk: QueryDesk,
     pub(crate) scrape_sidecar: Addr<ScrapeSidecar>,
     pub(crate) duties: DutyBoard,
     pub(crate) records: Vec<Arc<Record>>,
@@ -102,7 +103,8 @@ pub(crate) fn spawn(
     };
     let head_keeper = HeadKeeper::new(settings.head_keeper, ports);
     let head_keeper = watch.over_vital("head_keeper", 0, head_keeper);
-    let querier = watch.over_vital("querier", RESTARTS_MAX, Querier::new(parts.querier));
+    let desk = QueryDesk::new(parts.querier);
+    let querier = watch.over_vital("querier", RESTARTS_MAX, Querier::new(desk.clone()));
     let scrape_sidecar = ScrapeSidecar::new(parts.scrape, steward.clone().recipient());
     let scrape_sidecar = watch.over("scrape_sidecar", RESTARTS_MAX, scrape_sidecar);
     Actors {
@@ -111,6 +113,7 @@ pub(crate) fn spawn(
         shipper,
         head_keeper,
         querier,
+        desk,
         scrape_sidecar,
         duties,
         records: watch.records,

@@ -3,6 +3,7 @@
 //! Owns: clock, bytes from outside, durable files, mapped files, named pools, cancellation, verdicts on errors.
 //! Never: knows what a label, a sample or a block is.
 //! Tested by: the tests beside each mechanism.
+pub mod append;
 pub mod cancel;
 pub mod checksum;
 pub mod clock;

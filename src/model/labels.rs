@@ -132,6 +132,11 @@ impl Labels {
         self.0.as_bytes().first().copied()
     }
 
+    /// The one string inside.
+    pub(super) fn encoded(&self) -> &str {
+        &self.0
+    }
+
     /// No labels at all?
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -266,7 +271,7 @@ fn push_text(out: &mut String, text: &str) {
     out.push_str(text);
 }
 
-fn take_text(rest: &str) -> Option<(&str, &str)> {
+pub(super) fn take_text(rest: &str) -> Option<(&str, &str)> {
     let mut len = 0usize;
     let mut shift = 0u32;
     for (n_digits, digit) in rest.bytes().take(6).enumerate() {
@@ -330,7 +335,7 @@ impl Ord for Labels {
 }
 
 /// How many bytes at the start are the same.
-fn n_common(left: &[u8], right: &[u8]) -> usize {
+pub(super) fn n_common(left: &[u8], right: &[u8]) -> usize {
     let (left_words, right_words) = (left.chunks_exact(8), right.chunks_exact(8));
     let same_words = left_words
         .zip(right_words)

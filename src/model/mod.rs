@@ -14,6 +14,7 @@ pub mod math;
 pub mod metadata;
 pub mod number;
 pub mod sample;
+pub mod sort_key;
 pub mod time;
 
 pub use encoding::Encoding;
@@ -29,4 +30,5 @@ pub use labels::{
 pub use matcher::{MatchType, Matcher, MatcherError, compile_anchored};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{NORMAL_NAN_BITS, STALE_NAN_BITS, Sample, SampleTime, is_stale, stale_nan};
+pub use sort_key::SortKeys;
 pub use time::{Interval, Resolution, TimeRange, TimestampMs};

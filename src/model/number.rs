@@ -1,5 +1,7 @@
 //! Floats as text, the way Go's `strconv.FormatFloat` writes them with precision -1.
 
+use crate::foundation::append::append_short;
+
 /// Appends format `'f'`: shortest digits, never an exponent. `NaN`, `+Inf` and `-Inf` as Go writes them.
 pub fn push_f(out: &mut String, v: f64) {
     if push_special(out, v) {
@@ -28,14 +30,14 @@ pub fn push_common(out: &mut Vec<u8>, v: f64) -> bool {
     if magnitude < WHOLE_MAX {
         let whole = to_whole(v);
         if from_whole(whole).to_bits() == v.to_bits() {
-            push_short(out, itoa::Buffer::new().format(whole).as_bytes());
+            append_short(out, itoa::Buffer::new().format(whole).as_bytes());
             return true;
         }
     }
     if !(1e-4..1e15).contains(&magnitude) {
         return false;
     }
-    push_short(out, zmij::Buffer::new().format_finite(v).as_bytes());
+    append_short(out, zmij::Buffer::new().format_finite(v).as_bytes());
     true
 }
 
@@ -50,29 +52,6 @@ fn to_whole(v: f64) -> i64 {
 #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
 fn from_whole(whole: i64) -> f64 {
     whole as f64
-}
-
-/// Appends at most 32 bytes by two copies of equal, known length that may overlap: no call, no loop.
-#[inline]
-fn push_short(out: &mut Vec<u8>, text: &[u8]) {
-    let end = out.len() + text.len();
-    if let (Some(first), Some(last)) = (text.first_chunk::<16>(), text.last_chunk::<16>()) {
-        out.extend_from_slice(first);
-        out.truncate(end - 16);
-        out.extend_from_slice(last);
-    } else if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        out.extend_from_slice(first);
-        out.truncate(end - 8);
-        out.extend_from_slice(last);
-    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        out.extend_from_slice(first);
-        out.truncate(end - 4);
-        out.extend_from_slice(last);
-    } else {
-        for byte in text {
-            out.push(*byte);
-        }
-    }
 }
 
 /// Whole numbers below this are exact and have no digits to choose.

@@ -4,10 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{Histogram, Labels, Sample, TimestampMs};
-use crate::promql::exec::finish::sorted;
 use crate::promql::exec::frame::{Frame, Row};
-use crate::promql::limits::{Budget, QueryError};
-use crate::promql::memory::Hold;
 use crate::promql::plan::Grid;
 use crate::promql::value::{HistogramPoint, MatrixSeries};
 
@@ -30,28 +27,13 @@ pub struct ColumnSeries<'a> {
 }
 
 impl Columns {
-    /// Brings `frame` into label order; `held` is what the answer holds.
-    pub(crate) fn new(
-        frame: Frame,
-        grid: Grid,
-        budget: &Budget,
-        held: &Hold,
-    ) -> Result<Self, QueryError> {
-        held.add(frame.len().saturating_mul(size_of::<u32>()))?;
-        let mut order = Vec::with_capacity(frame.len());
-        for (i, (_, row)) in frame.rows().enumerate() {
-            budget.every(i)?;
-            if row.present.iter().any(|word| *word != 0) {
-                order.extend(u32::try_from(i));
-            }
-        }
-        let order = sorted(order, budget, |left, right| {
-            frame
-                .head(*left as usize)
-                .labels
-                .cmp(&frame.head(*right as usize).labels)
-        })?;
-        Ok(Self(Arc::new(Answer { frame, grid, order })))
+    /// The rows of `frame` in this order, but for those without points.
+    pub(crate) fn new(frame: Frame, grid: Grid, mut order: Vec<u32>) -> Self {
+        order.retain(|row| {
+            let words = frame.row(*row as usize).present;
+            words.iter().any(|word| *word != 0)
+        });
+        Self(Arc::new(Answer { frame, grid, order }))
     }
 
     /// How many series.

@@ -419,11 +419,12 @@ fn evaluate_range(
 fn whole(evaluator: &Evaluator, plan: &Plan, grid: Grid) -> Result<QueryValue, QueryError> {
     let frame = match evaluator.eval(&plan.root, grid)? {
         Value::Scalar(values) => Frame::of_scalar(&values, &evaluator.budget)?,
-        Value::Vector(frame) => evaluator.finish(frame)?,
+        Value::Vector(frame) => frame,
         Value::Text(_) => return Err(QueryError::execution("a string over a range")),
     };
     let began_ns = evaluator.budget.now_ns();
-    let columns = Columns::new(frame, grid, &evaluator.budget, &evaluator.answer)?;
+    let (frame, order) = evaluator.finish_in_order(frame)?;
+    let columns = Columns::new(frame, grid, order);
     let took_ns = evaluator.budget.now_ns().saturating_sub(began_ns);
     evaluator.sort_ns.store(took_ns, Ordering::Relaxed);
     Ok(QueryValue::Columns(columns))

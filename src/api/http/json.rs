@@ -6,6 +6,7 @@
 use crate::api::http::columns::columns_parts;
 use crate::api::http::pace::Pace;
 use crate::api::http::portions::Pieces;
+use crate::foundation::append::append_short;
 use crate::foundation::pool::Pool;
 use crate::model::{Histogram, Label, TimestampMs, number};
 use crate::promql::{Held, MatrixSeries, PointValue, QueryError, QueryValue, VectorSample};
@@ -13,6 +14,18 @@ use crate::promql::{Held, MatrixSeries, PointValue, QueryError, QueryValue, Vect
 /// Appends `text` in quotes; HTML is escaped.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     push_quoted(out, text, true);
+}
+
+/// Appends a name or a value as it is, if nothing of it has to be escaped; without branches, for most are short.
+#[inline]
+fn push_plain(out: &mut Vec<u8>, text: &str) -> bool {
+    let is_plain = |byte: &u8| (*byte >= 0x20) & (*byte != b'"') & (*byte != b'\\');
+    let all_plain = |plain, byte| plain & is_plain(byte);
+    if !text.as_bytes().iter().fold(true, all_plain) {
+        return false;
+    }
+    append_short(out, text.as_bytes());
+    true
 }
 
 fn push_quoted(out: &mut Vec<u8>, text: &str, escapes_html: bool) {
@@ -58,9 +71,20 @@ pub(super) fn push_labels<'a>(out: &mut Vec<u8>, labels: impl IntoIterator<Item 
         if position > 0 {
             out.push(b',');
         }
-        push_quoted(out, name, false);
-        out.push(b':');
-        push_quoted(out, value, false);
+        let begin = out.len();
+        out.push(b'"');
+        let is_plain = push_plain(out, name) && {
+            out.extend_from_slice(b"\":\"");
+            push_plain(out, value)
+        };
+        if is_plain {
+            out.push(b'"');
+        } else {
+            out.truncate(begin);
+            push_quoted(out, name, false);
+            out.push(b':');
+            push_quoted(out, value, false);
+        }
     }
     out.push(b'}');
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use crate::model::{Labels, Sample, SeriesKey};
+use crate::model::{Labels, Sample, SeriesKey, SortKeys};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::booking::Booking;
 use crate::promql::exec::frame::{Frame, ones};
@@ -72,6 +72,48 @@ impl Evaluator {
     pub(crate) fn finish(&self, mut frame: Frame) -> Result<Frame, QueryError> {
         remove_names(&mut frame, &self.budget)?;
         self.join_same_labels(frame)
+    }
+
+    /// The same, and the order of the series by labels.
+    pub(crate) fn finish_in_order(
+        &self,
+        mut frame: Frame,
+    ) -> Result<(Frame, Vec<u32>), QueryError> {
+        remove_names(&mut frame, &self.budget)?;
+        let order = self.label_order(&frame)?;
+        let labels = |row: &u32| &frame.heads()[*row as usize].labels;
+        if !order.is_sorted_by(|left, right| labels(left) != labels(right)) {
+            let joined = self.join_same_labels(frame)?;
+            let order = self.label_order(&joined)?;
+            return Ok((joined, order));
+        }
+        Ok((frame, order))
+    }
+
+    fn label_order(&self, frame: &Frame) -> Result<Vec<u32>, QueryError> {
+        let heads = frame.heads();
+        let _keyed = Hold::with(&self.budget, heads.len() * 2 * size_of::<(u128, u32)>())?;
+        let keys = SortKeys::of(heads.iter().map(|head| &head.labels));
+        let mut keyed = Vec::with_capacity(heads.len());
+        for (i, (head, row)) in heads.iter().zip(0..).enumerate() {
+            self.budget.every(i)?;
+            match keys.key(&head.labels) {
+                Some(key) => keyed.push((key, row)),
+                None => {
+                    // Nothing is known of any key: what is equal is compared as a whole.
+                    keyed = (0..).take(heads.len()).map(|row| (0, row)).collect();
+                    break;
+                }
+            }
+        }
+        let keyed = sorted(keyed, &self.budget, |left, right| {
+            left.0.cmp(&right.0).then_with(|| {
+                let labels = |row: u32| &heads[row as usize].labels;
+                labels(left.1).cmp(labels(right.1))
+            })
+        })?;
+        self.answer.add(keyed.len() * size_of::<u32>())?;
+        Ok(keyed.into_iter().map(|(_, row)| row).collect())
     }
 
     /// Series with the same labels become one; two values at one step are an error.
