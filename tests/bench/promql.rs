@@ -12,12 +12,10 @@ use std::time::{Duration, Instant};
 
 use gauntlet::chunk::encode_floats;
 use gauntlet::foundation::pool::Pool;
-use gauntlet::model::{Labels, Matcher};
+use gauntlet::model::Labels;
+use gauntlet::promql::testing::MemoryStore;
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryValue};
-use gauntlet::storage::{
-    ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
-    StorageError, VecSeriesSet,
-};
+use gauntlet::storage::{ChunkSeries, ChunkSlice, Queryable};
 
 /// How long one measurement takes.
 const MEASURED: Duration = Duration::from_millis(1_500);
@@ -26,44 +24,8 @@ const N_SERIES: u32 = 10_000;
 const SCRAPE_MS: i64 = 15_000;
 const N_SAMPLES: i64 = 520;
 
-/// Series held encoded, as a head or a block would hand them out.
-struct Memory(Vec<ChunkSeries>);
-
-impl Queryable for Memory {
-    fn select(
-        &self,
-        matchers: &[Matcher],
-        _hints: &SelectHints,
-    ) -> Result<Box<dyn SeriesSet>, StorageError> {
-        let found = self.0.iter().filter(|series| {
-            matchers
-                .iter()
-                .all(|matcher| matcher.matches(series.labels.value(&matcher.name)))
-        });
-        let found = found.cloned().collect();
-        Ok(Box::new(VecSeriesSet::new(found, Vec::new())))
-    }
-
-    fn label_names(
-        &self,
-        _matchers: &[Matcher],
-        _hints: &LabelHints,
-    ) -> Result<LabelAnswer, StorageError> {
-        Ok(LabelAnswer::default())
-    }
-
-    fn label_values(
-        &self,
-        _name: &str,
-        _matchers: &[Matcher],
-        _hints: &LabelHints,
-    ) -> Result<LabelAnswer, StorageError> {
-        Ok(LabelAnswer::default())
-    }
-}
-
 /// Counters of 100 jobs with 100 instances each, scraped every 15 seconds for a little over two hours.
-fn counters() -> Memory {
+fn counters() -> MemoryStore {
     let times: Vec<i64> = (0..N_SAMPLES).map(|i| i * SCRAPE_MS).collect();
     let mut state = 7_u64;
     let mut series = Vec::new();
@@ -106,7 +68,7 @@ fn counters() -> Memory {
         });
     }
     series.sort_by(|left, right| left.labels.cmp(&right.labels));
-    Memory(series)
+    MemoryStore::from_series(series)
 }
 
 fn main() {

@@ -18,12 +18,10 @@ use gauntlet::model::{
     SeriesKey,
 };
 use gauntlet::promql::explain::Operator;
+use gauntlet::promql::testing::MemoryStore;
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
 use gauntlet::remote::{WriteLimits, WriteReport, append_write_request};
-use gauntlet::storage::{
-    AppendError, Appendable, Appender, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesRef,
-    SeriesSet, StorageError, VecSeriesSet,
-};
+use gauntlet::storage::{AppendError, Appendable, Appender, LabelAnswer, SeriesRef};
 use parking_lot::Mutex;
 
 /// Holds nothing and takes everything.
@@ -51,31 +49,9 @@ pub(crate) fn start(empty: &Empty) -> u16 {
     port
 }
 
-impl Queryable for Empty {
-    fn select(
-        &self,
-        _matchers: &[Matcher],
-        _hints: &SelectHints,
-    ) -> Result<Box<dyn SeriesSet>, StorageError> {
-        Ok(Box::new(VecSeriesSet::default()))
-    }
-
-    fn label_names(
-        &self,
-        _matchers: &[Matcher],
-        _hints: &LabelHints,
-    ) -> Result<LabelAnswer, StorageError> {
-        Ok(LabelAnswer::default())
-    }
-
-    fn label_values(
-        &self,
-        _name: &str,
-        _matchers: &[Matcher],
-        _hints: &LabelHints,
-    ) -> Result<LabelAnswer, StorageError> {
-        Ok(LabelAnswer::default())
-    }
+/// Where queries find nothing.
+fn nothing() -> Arc<MemoryStore> {
+    Arc::default()
 }
 
 fn engine() -> Engine {
@@ -85,19 +61,17 @@ fn engine() -> Engine {
 impl QueryPort for Empty {
     fn instant(&self, query: InstantQuery) -> Answer<Result<QueryOutput, ApiError>> {
         *self.last_cancel.lock() = Some(query.params.cancel.clone());
-        let source = Arc::new(self.clone());
         async move {
             if query.text == "forever" {
                 pending::<()>().await;
             }
             let options = QueryOptions::default();
-            Ok(engine().instant(source, &query.text, query.t, &options)?)
+            Ok(engine().instant(nothing(), &query.text, query.t, &options)?)
         }
         .boxed()
     }
 
     fn range(&self, query: RangeQuery) -> Answer<Result<QueryOutput, ApiError>> {
-        let source = Arc::new(self.clone());
         async move {
             let options = QueryOptions::default();
             let RangeQuery {
@@ -107,20 +81,19 @@ impl QueryPort for Empty {
                 step_ms,
                 ..
             } = query;
-            Ok(engine().range(source, &text, start, end, step_ms, &options)?)
+            Ok(engine().range(nothing(), &text, start, end, step_ms, &options)?)
         }
         .boxed()
     }
 
     fn explain(&self, query: ExplainQuery) -> Answer<Result<Operator, ApiError>> {
-        let source = self.clone();
         async move {
             let (text, times) = match query {
                 ExplainQuery::Instant(query) => (query.text, (query.t, query.t, 0)),
                 ExplainQuery::Range(query) => (query.text, (query.start, query.end, query.step_ms)),
             };
             let options = QueryOptions::default();
-            Ok(engine().explain(&source, &text, times, &options)?)
+            Ok(engine().explain(&*nothing(), &text, times, &options)?)
         }
         .boxed()
     }

@@ -7,6 +7,7 @@ use std::panic::catch_unwind;
 use std::time::Duration;
 
 use gauntlet::promql::parse::{parse_expr, parse_selector_matchers, pretty, tree_json};
+use gauntlet::promql::testing::QUERY_PIECES;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -17,114 +18,6 @@ use crate::settings;
 
 /// Inputs when no time is given.
 const ROUNDS: u64 = 15_000;
-
-/// Pieces of queries, whole and broken.
-const PIECES: [&str; 104] = [
-    "foo",
-    "bar:baz",
-    "up",
-    "sum",
-    "avg",
-    "topk",
-    "count_values",
-    "limitk",
-    "limit_ratio",
-    "rate",
-    "abs",
-    "info",
-    "time",
-    "label_replace",
-    "histogram_quantiles",
-    "start",
-    "end",
-    "step",
-    "range",
-    "min_of",
-    "max_of",
-    "by",
-    "without",
-    "on",
-    "ignoring",
-    "group_left",
-    "group_right",
-    "fill",
-    "fill_left",
-    "fill_right",
-    "bool",
-    "offset",
-    "@",
-    "anchored",
-    "smoothed",
-    "and",
-    "or",
-    "unless",
-    "atan2",
-    "+",
-    "-",
-    "*",
-    "/",
-    "%",
-    "^",
-    "==",
-    "!=",
-    "<=",
-    ">=",
-    "<",
-    ">",
-    "</",
-    ">/",
-    "(",
-    ")",
-    "{",
-    "}",
-    "[",
-    "]",
-    ",",
-    ":",
-    "=",
-    "=~",
-    "!~",
-    "\"a.b\"",
-    "'c'",
-    "`d`",
-    "\"\\n\\x41\\u00e9\\101\"",
-    "\"\\",
-    "'",
-    "`",
-    "1",
-    "0x1f",
-    "0x",
-    "0b1",
-    "017",
-    "1_000",
-    "1e3",
-    "1e",
-    "1e999",
-    ".5",
-    "5.",
-    "5m",
-    "1h30m",
-    "1m1h",
-    "5y",
-    "9999999y",
-    "5ms",
-    "0s",
-    "inf",
-    "-Inf",
-    "nan",
-    "#",
-    "# x\n",
-    "\n",
-    "\t",
-    "\r",
-    "_",
-    "\\",
-    "\u{e9}",
-    "\u{1f600}",
-    "\0",
-    ";",
-    "!",
-];
 
 /// One input, made from a round's dice.
 fn input(dice: &mut Dice) -> String {
@@ -162,7 +55,7 @@ fn soup(dice: &mut Dice) -> String {
     (0..n)
         .map(|_| {
             let space = if dice.chance(40) { " " } else { "" };
-            format!("{}{space}", dice.of(&PIECES))
+            format!("{}{space}", dice.of(&QUERY_PIECES))
         })
         .collect()
 }
@@ -198,8 +91,8 @@ fn break_tokens(dice: &mut Dice, text: &str) -> String {
             0 => drop(tokens.remove(here)),
             1 => tokens.insert(here, tokens[there].clone()),
             2 => tokens.swap(here, there),
-            3 => tokens.insert(here, dice.of(&PIECES).to_owned()),
-            _ => dice.of(&PIECES).clone_into(&mut tokens[here]),
+            3 => tokens.insert(here, dice.of(&QUERY_PIECES).to_owned()),
+            _ => dice.of(&QUERY_PIECES).clone_into(&mut tokens[here]),
         }
     }
     tokens.concat()

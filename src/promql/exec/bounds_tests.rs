@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::promql::exec::tests::{Memory, series};
-use crate::promql::testing::{LoadedData, open_memory_store, parse_series};
+use crate::promql::exec::tests::series;
+use crate::promql::testing::{LoadedData, MemoryStore, open_memory_store, parse_series};
 use crate::promql::{
     Engine, EngineSettings, ErrorKind, MemoryPool, QueryError, QueryOptions, QueryOutput,
 };
@@ -17,7 +17,9 @@ fn many() -> Arc<dyn Queryable> {
             series(&[("__name__", name), ("i", &i.to_string())], &values)
         })
     };
-    Arc::new(Memory(of("m", 100).chain(of("few", 20)).collect()))
+    Arc::new(MemoryStore::from_series(
+        of("m", 100).chain(of("few", 20)).collect(),
+    ))
 }
 
 fn engine(pool: &MemoryPool, memory_per_query_max: u64) -> Engine {

@@ -14,7 +14,8 @@ use crate::foundation::cancel::CancelReason;
 use crate::foundation::pool::Pool;
 use crate::foundation::{Clock, SystemClock};
 use crate::model::Labels;
-use crate::promql::exec::tests::{Memory, series};
+use crate::promql::exec::tests::series;
+use crate::promql::testing::MemoryStore;
 use crate::promql::{Engine, EngineSettings, ErrorKind, QueryOptions};
 use crate::storage::{ChunkSeries, Queryable};
 
@@ -44,7 +45,7 @@ fn many() -> Arc<dyn Queryable> {
     let wide = of("m", "i", SERIES).chain(of("buckets", "le", SERIES));
     let mut all: Vec<ChunkSeries> = wide.collect();
     all.sort_by(|left, right| left.labels.cmp(&right.labels));
-    Arc::new(Memory(all))
+    Arc::new(MemoryStore::from_series(all))
 }
 
 /// How long a query goes on after nobody waits for it; `None` where it was done before.

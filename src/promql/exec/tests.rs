@@ -5,52 +5,12 @@ use std::sync::Arc;
 use crate::chunk::encode_floats;
 use crate::foundation::ManualClock;
 use crate::foundation::cancel::CancelReason;
-use crate::model::{Labels, Matcher, stale_nan};
+use crate::model::{Labels, stale_nan};
+use crate::promql::testing::MemoryStore;
 use crate::promql::{
     Engine, EngineSettings, ErrorKind, QueryError, QueryOptions, QueryOutput, QueryValue,
 };
-use crate::storage::{
-    ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
-    StorageError, VecSeriesSet,
-};
-
-/// Series held as they were given; one chunk each.
-pub(crate) struct Memory(pub(crate) Vec<ChunkSeries>);
-
-impl Queryable for Memory {
-    fn select(
-        &self,
-        matchers: &[Matcher],
-        _hints: &SelectHints,
-    ) -> Result<Box<dyn SeriesSet>, StorageError> {
-        let found = self.0.iter().filter(|series| {
-            matchers
-                .iter()
-                .all(|matcher| matcher.matches(series.labels.value(&matcher.name)))
-        });
-        Ok(Box::new(VecSeriesSet::new(
-            found.cloned().collect(),
-            Vec::new(),
-        )))
-    }
-
-    fn label_names(
-        &self,
-        _matchers: &[Matcher],
-        _hints: &LabelHints,
-    ) -> Result<LabelAnswer, StorageError> {
-        Ok(LabelAnswer::default())
-    }
-
-    fn label_values(
-        &self,
-        _name: &str,
-        _matchers: &[Matcher],
-        _hints: &LabelHints,
-    ) -> Result<LabelAnswer, StorageError> {
-        Ok(LabelAnswer::default())
-    }
-}
+use crate::storage::{ChunkSeries, ChunkSlice, Queryable};
 
 /// `values` every ten seconds from time zero.
 pub(crate) fn series(pairs: &[(&str, &str)], values: &[f64]) -> ChunkSeries {
@@ -78,7 +38,7 @@ fn memory() -> Arc<dyn Queryable> {
     let mut ends = line(1.0, 0.0);
     ends[50] = stale_nan();
     ends.truncate(51);
-    Arc::new(Memory(vec![
+    Arc::new(MemoryStore::from_series(vec![
         series(
             &[("__name__", "c_total"), ("job", "a"), ("i", "0")],
             &line(0.0, 10.0),
@@ -338,7 +298,7 @@ fn a_pool_answers_the_same_bit_for_bit() {
             )
         })
         .collect();
-    let many: Arc<dyn Queryable> = Arc::new(Memory(many));
+    let many: Arc<dyn Queryable> = Arc::new(MemoryStore::from_series(many));
     let pool = crate::foundation::pool::Pool::new("query", 2, 8).unwrap();
     let ask = |pool: Option<crate::foundation::pool::Pool>| {
         let engine = Engine::new(EngineSettings::default(), pool);
@@ -359,7 +319,7 @@ fn long_ranges_over_many_series_are_computed_in_slices_without_seams() {
             series(&[("__name__", "m"), ("i", &i.to_string())], &values)
         })
         .collect();
-    let many: Arc<dyn Queryable> = Arc::new(Memory(many));
+    let many: Arc<dyn Queryable> = Arc::new(MemoryStore::from_series(many));
     let options = QueryOptions::default();
     let query = "sum(rate(m[1m])) + vector(time())";
     let whole = engine().range(Arc::clone(&many), query, 60_000, 990_000, 1_000, &options);
@@ -390,7 +350,7 @@ fn rewrites_change_no_bit_of_an_answer() {
             )
         })
         .collect();
-    let many: Arc<dyn Queryable> = Arc::new(Memory(many));
+    let many: Arc<dyn Queryable> = Arc::new(MemoryStore::from_series(many));
     for op in [
         "sum", "avg", "count", "group", "min", "max", "stddev", "stdvar",
     ] {

@@ -32,6 +32,7 @@
 mod classic;
 mod compare;
 mod histogram;
+mod pieces;
 mod run;
 mod script;
 mod series;
@@ -40,6 +41,7 @@ mod store;
 mod variants;
 
 pub use compare::{Tolerance, compare_vector};
+pub use pieces::QUERY_PIECES;
 pub use run::{Answer, CaseResult, Evaluator, run_script, script_settings};
 pub use script::{
     Annotations, Command, EvalCase, EvalTime, Expected, Load, LoadSeries, ScriptError, Times,

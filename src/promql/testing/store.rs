@@ -198,6 +198,11 @@ impl MemoryStore {
         Ok(Self { series })
     }
 
+    /// Holds series as they are.
+    pub fn from_series(series: Vec<ChunkSeries>) -> Self {
+        Self { series }
+    }
+
     fn matching<'a>(
         &'a self,
         matchers: &'a [Matcher],

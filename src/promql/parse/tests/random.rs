@@ -3,82 +3,7 @@
 use proptest::prelude::*;
 
 use crate::promql::parse::{parse_expr, parse_selector_matchers, pretty, tree_json};
-
-/// Pieces that make nearly right queries.
-const PIECES: [&str; 72] = [
-    "foo",
-    "bar:baz",
-    "up",
-    "sum",
-    "topk",
-    "count_values",
-    "rate",
-    "abs",
-    "info",
-    "time",
-    "label_replace",
-    "start",
-    "end",
-    "step",
-    "range",
-    "min_of",
-    "max_of",
-    "by",
-    "without",
-    "on",
-    "ignoring",
-    "group_left",
-    "group_right",
-    "fill",
-    "fill_left",
-    "bool",
-    "offset",
-    "@",
-    "anchored",
-    "smoothed",
-    "and",
-    "or",
-    "unless",
-    "atan2",
-    "+",
-    "-",
-    "*",
-    "/",
-    "%",
-    "^",
-    "==",
-    "!=",
-    "<=",
-    ">",
-    "</",
-    ">/",
-    "(",
-    ")",
-    "{",
-    "}",
-    "[",
-    "]",
-    ",",
-    ":",
-    "=",
-    "=~",
-    "!~",
-    "\"a.b\"",
-    "'c'",
-    "`d`",
-    "1",
-    "0x1f",
-    "1e3",
-    "5m",
-    "1h30m",
-    "inf",
-    "nan",
-    "#",
-    "\n",
-    "_",
-    "\\",
-    "\u{e9}",
-];
+use crate::promql::testing::QUERY_PIECES;
 
 fn check(text: &str) {
     drop(parse_selector_matchers(text));
@@ -121,7 +46,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
 
     #[test]
-    fn token_soup_never_panics(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..14), spaces in any::<u16>()) {
+    fn token_soup_never_panics(pieces in prop::collection::vec(prop::sample::select(&QUERY_PIECES[..]), 0..14), spaces in any::<u16>()) {
         let mut text = String::new();
         for (position, piece) in pieces.iter().enumerate() {
             if spaces >> (position % 16) & 1 == 1 {
