@@ -247,6 +247,12 @@ fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass 
             }
         }
     }
+    if pass.error.is_none() {
+        match tsdb.evict_stale() {
+            Ok(metas) => pass.cut.extend(metas.iter().map(|meta| meta.ulid)),
+            Err(error) => pass.error = Some(error),
+        }
+    }
     while compacts && pass.error.is_none() && tsdb.cut_due().is_none() {
         match tsdb.compact() {
             Ok(Some(done)) => pass.compacted.extend(done.block.map(|meta| meta.ulid)),

@@ -52,6 +52,7 @@ pub(crate) fn database() -> (TempDir, Tsdb, Arc<dyn Clock>) {
             bytes: None,
             percent: None,
         },
+        stale_percent: None,
     };
     let tsdb = Tsdb::open(dir.path(), settings, Arc::clone(&clock)).unwrap();
     (dir, tsdb, clock)

@@ -179,6 +179,11 @@ fn read_tsdb(r: &mut Readings<'_, '_>, tsdb: &Tsdb) {
             stats.cuts_failed_total + stats.compactions_failed_total,
         ),
         (
+            "prometheus_tsdb_stale_series_compactions_triggered_total",
+            "Times that ended series left the head early.",
+            stats.stale_evictions_total,
+        ),
+        (
             "prometheus_tsdb_time_retentions_total",
             "Blocks deleted for their age.",
             stats.time_retentions_total,

@@ -17,6 +17,7 @@ mod read;
 mod records;
 mod replay;
 mod series;
+mod stale;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -28,5 +29,6 @@ pub use error::HeadError;
 pub use exemplars::ExemplarStats;
 pub use read::HeadView;
 pub use replay::{ReplayProgress, ReplayReport};
+pub use stale::StaleSeries;
 pub use stats::{HeadStats, HeadStatus, NamedCount};
 pub use truncate::TruncateStats;

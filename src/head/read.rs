@@ -78,7 +78,7 @@ impl HeadView {
         })
     }
 
-    fn chunks_of(&self, series: &MemSeries, interval: Interval) -> ChunkSeries {
+    pub(crate) fn chunks_of(&self, series: &MemSeries, interval: Interval) -> ChunkSeries {
         let inner = self.inner();
         let mut chunks = series.lock().slices(interval, self.open.view, &inner.files);
         inner.deleted.hide(series.series, &mut chunks);

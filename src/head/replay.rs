@@ -18,6 +18,7 @@ use crate::head::open_chunk::{Value, ValueKind};
 use crate::head::postings::Postings;
 use crate::head::series::{CommitPoint, MemSeries, Pushed};
 use crate::head::stats::{Counters, count};
+use crate::head::truncate::retire;
 use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
     RecordKind, RefExemplar, RefSample, RefTombstone, RepairOutcome, SegmentFile, SegmentReader,
@@ -81,6 +82,8 @@ struct Replay {
     samples: Vec<RefSample>,
     report: ReplayReport,
     span: Option<Interval>,
+    /// Series that left the head early, and may have come back.
+    left: Vec<Arc<MemSeries>>,
     /// Segments to be repaired once everything is read.
     damaged: Vec<PathBuf>,
 }
@@ -192,6 +195,7 @@ impl Replay {
             samples: Vec::new(),
             report,
             span: None,
+            left: Vec::new(),
             damaged: Vec::new(),
         }
     }
@@ -344,6 +348,7 @@ impl Replay {
             // So Prometheus notes a series that left the head early; what comes later was appended later.
             Some(series) if interval == Interval::ALL => {
                 series.lock().truncate_before(i64::MAX);
+                self.left.push(Arc::clone(series));
             }
             Some(series) => self.inner.deleted.add(series.series, interval),
             None => self.report.n_unknown_refs += 1,
@@ -417,8 +422,18 @@ impl Replay {
             found,
             report,
             span,
+            mut left,
             ..
         } = self;
+        left.retain(|series| {
+            let mut state = series.lock();
+            state.is_dead = state.n_chunks() == 0;
+            state.is_dead
+        });
+        left.sort_unstable_by_key(|series| series.series);
+        left.dedup_by_key(|series| series.series);
+        let segment = inner.wal_segment.load(Ordering::Relaxed);
+        retire(&inner, &left, segment);
         let counters = &inner.counters;
         count(&counters.chunks_created, report.n_chunks_mapped);
         count(&counters.chunk_file_corruptions, found.n_corruptions);

@@ -1,11 +1,15 @@
 //! The old part goes: from memory, from the chunk files and from the log.
 
+use std::sync::Arc;
+
 use crate::head::HeadError;
 use crate::head::core::{Head, Inner};
+use crate::head::series::MemSeries;
 use crate::head::stats::count;
 use crate::model::{Labels, METRIC_NAME, TimestampMs};
 use crate::wal::{
-    CheckpointStats, checkpoint_range, list_segments, remove_before, write_checkpoint,
+    CheckpointStats, SegmentNumber, checkpoint_range, list_segments, remove_before,
+    write_checkpoint,
 };
 
 /// What a truncation dropped.
@@ -44,6 +48,30 @@ impl Head {
     }
 }
 
+/// Forgets dead series; until `segment` of the log is gone, so must their labels stay there.
+pub(crate) fn retire(inner: &Inner, dead: &[Arc<MemSeries>], segment: SegmentNumber) {
+    for series in dead {
+        inner.series.remove(series);
+    }
+    let mut gone: Vec<(u64, Labels)> = dead
+        .iter()
+        .map(|series| (series.series, series.labels.clone()))
+        .collect();
+    gone.sort_unstable_by_key(|(series, _)| *series);
+    inner
+        .retired
+        .lock()
+        .removed
+        .extend(gone.iter().map(|(series, _)| (*series, segment)));
+    let mut postings = inner.postings.write();
+    postings.remove(&gone);
+    let mut metadata = inner.metadata.write();
+    metadata.retain(|name, _| postings.has_value(METRIC_NAME, name));
+    drop((postings, metadata));
+    inner.series.shrink();
+    count(&inner.counters.series_removed, dead.len() as u64);
+}
+
 impl Inner {
     fn truncate(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
         let mut stats = TruncateStats::default();
@@ -65,37 +93,19 @@ impl Inner {
             stats.n_chunks_removed += state.truncate_before(mint) as u64;
             if state.n_chunks() == 0 {
                 state.is_dead = true;
-                dead.push(std::sync::Arc::clone(series));
+                dead.push(Arc::clone(series));
             }
             min_t = min_t.min(state.min_t().unwrap_or(i64::MAX));
             first_file = first_file.min(state.first_file().unwrap_or(u32::MAX));
         });
         let segment = self.wal_segment.load(std::sync::atomic::Ordering::Relaxed);
-        for series in &dead {
-            self.series.remove(series);
-        }
-        let mut gone: Vec<(u64, Labels)> = dead
-            .iter()
-            .map(|series| (series.series, series.labels.clone()))
-            .collect();
-        gone.sort_unstable_by_key(|(series, _)| *series);
-        self.retired
-            .lock()
-            .removed
-            .extend(gone.iter().map(|(series, _)| (*series, segment)));
-        let mut postings = self.postings.write();
-        postings.remove(&gone);
-        let mut metadata = self.metadata.write();
-        metadata.retain(|name, _| postings.has_value(METRIC_NAME, name));
-        drop((postings, metadata));
-        self.series.shrink();
+        retire(self, &dead, segment);
         self.bounds.raise_min(if min_t == i64::MAX {
             mint
         } else {
             min_t.max(mint)
         });
         stats.n_series_removed = dead.len() as u64;
-        count(&self.counters.series_removed, stats.n_series_removed);
         count(&self.counters.chunks_removed, stats.n_chunks_removed);
         first_file
     }

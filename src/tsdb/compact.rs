@@ -11,6 +11,7 @@ use crate::foundation::verdict::Verdict;
 use crate::model::BlockId;
 use crate::tsdb::TsdbError;
 use crate::tsdb::db::{Inner, Tsdb};
+use crate::tsdb::floor::raise_floor;
 use crate::tsdb::load::{delete_block_dir, set_aside, sort};
 use crate::tsdb::timeline::Sources;
 
@@ -109,6 +110,10 @@ impl Inner {
         };
         let opened = block.as_ref().map(|meta| self.open_new(meta)).transpose()?;
         if opened.is_none() {
+            let in_order = sources.iter().filter(|block| !block.meta().is_partial());
+            if let Some(end) = in_order.map(|block| block.meta().max_time).max() {
+                raise_floor(&self.dir, end)?;
+            }
             // Whoever finds them at the next start knows that they may go.
             for source in sources {
                 let mut meta = source.meta().clone();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use crate::foundation::{Cancel, Clock};
 use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
 use crate::model::{BlockId, Interval, TimeRange};
 use crate::storage::{Appendable, Appender, ChunkSeries, Queryable, SeriesSet, StorageError};
+use crate::tsdb::floor::{raise_floor, read_floor};
 use crate::tsdb::load::{Quarantined, delete_block_dir, load, sort};
 use crate::tsdb::lock::DirLock;
 use crate::tsdb::retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
@@ -27,6 +28,8 @@ pub struct TsdbSettings {
     pub head: HeadSettings,
     /// What is kept locally.
     pub retention: RetentionSettings,
+    /// Ended series leave the head early when so many hundredths of all have; `None` lets them stay.
+    pub stale_percent: Option<u8>,
 }
 
 /// A Prometheus data directory, opened. Clones are the same database; the directory is free when the last one is gone.
@@ -49,6 +52,8 @@ pub(crate) struct Inner {
     changing: Mutex<()>,
     /// One cut, compaction, deletion, snapshot or retention at a time; appends and queries go on.
     pub(crate) cutting: Mutex<()>,
+    /// When it was last looked how many series ended.
+    pub(crate) last_stale_ms: AtomicI64,
     /// Raised when the process is about to end.
     pub(crate) stopping: Cancel,
     /// Last, so that the directory is free only when everything else is closed.
@@ -90,7 +95,7 @@ impl Tsdb {
             .filter(|block| !block.meta().is_partial())
             .map(|block| block.meta().max_time)
             .max();
-        let floor = blocks_end.unwrap_or(i64::MIN);
+        let floor = blocks_end.unwrap_or(i64::MIN).max(read_floor(dir));
         let (head, replayed) = Head::open(dir, settings.head, floor, progress)?;
         let sources = Sources {
             blocks: loaded.blocks,
@@ -107,6 +112,7 @@ impl Tsdb {
             counters: Counters::default(),
             changing: Mutex::new(()),
             cutting: Mutex::new(()),
+            last_stale_ms: AtomicI64::new(i64::MIN),
             stopping: Cancel::new(),
             _lock: lock,
         };
@@ -298,6 +304,9 @@ impl Inner {
                     ..Sources::default()
                 }
             });
+        }
+        if written.is_none() {
+            raise_floor(&self.dir, range.max)?;
         }
         self.head.truncate_before(range.max)?;
         Ok(written)

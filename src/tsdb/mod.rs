@@ -9,11 +9,13 @@ mod cut;
 mod db;
 mod delete;
 mod error;
+mod floor;
 mod load;
 mod lock;
 mod read_only;
 mod retention;
 mod snapshot;
+mod stale;
 mod stats;
 mod synced;
 #[cfg(test)]

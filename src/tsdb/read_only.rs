@@ -8,6 +8,7 @@ use crate::head::{Head, HeadSettings};
 use crate::model::BlockId;
 use crate::storage::{Fanout, Queryable};
 use crate::tsdb::TsdbError;
+use crate::tsdb::floor::read_floor;
 use crate::tsdb::load::sort;
 
 /// Beginning of the name of the directory that a replay writes to, as promtool names its own.
@@ -80,7 +81,7 @@ impl ReadOnlyTsdb {
             dir,
             scratch,
             HeadSettings::default(),
-            floor.unwrap_or(i64::MIN),
+            floor.unwrap_or(i64::MIN).max(read_floor(dir)),
         )?;
         all.head = Some(head);
         all._sandbox = Some(sandbox);

@@ -11,6 +11,7 @@ use crate::tsdb::db::Tsdb;
 pub(crate) struct Counters {
     pub(crate) cuts: AtomicU64,
     pub(crate) cuts_failed: AtomicU64,
+    pub(crate) stale_evictions: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) compactions_failed: AtomicU64,
     pub(crate) time_retentions: AtomicU64,
@@ -37,6 +38,8 @@ pub struct TsdbStats {
     pub cuts_total: u64,
     /// Cuts that failed.
     pub cuts_failed_total: u64,
+    /// Times that ended series left the head early.
+    pub stale_evictions_total: u64,
     /// Compactions of local blocks.
     pub compactions_total: u64,
     /// Compactions that failed.
@@ -68,6 +71,7 @@ impl Tsdb {
             n_quarantined: self.quarantined().len() as u64,
             cuts_total: get(&counters.cuts),
             cuts_failed_total: get(&counters.cuts_failed),
+            stale_evictions_total: get(&counters.stale_evictions),
             compactions_total: get(&counters.compactions),
             compactions_failed_total: get(&counters.compactions_failed),
             time_retentions_total: get(&counters.time_retentions),

@@ -36,6 +36,7 @@ pub(super) fn settings() -> TsdbSettings {
             ..HeadSettings::default()
         },
         retention: RetentionSettings::default(),
+        stale_percent: None,
     }
 }
 

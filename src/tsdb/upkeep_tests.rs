@@ -6,9 +6,11 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use crate::block::{BlockMeta, meta};
+use crate::foundation::ManualClock;
 use crate::foundation::durable::replace_file;
 use crate::model::{Interval, MatchType, Matcher};
-use crate::tsdb::tests::{Model, append, copy_dir, open, samples, scratch};
+use crate::storage::Appendable;
+use crate::tsdb::tests::{Model, append, copy_dir, labels, open, samples, scratch};
 use crate::tsdb::{SNAPSHOTS_DIR, Tsdb};
 
 fn named(name: &str) -> [Matcher; 1] {
@@ -171,6 +173,31 @@ fn what_is_deleted_whole_leaves_no_block_and_cleaning_leaves_no_tombstones() {
 }
 
 #[test]
+fn what_was_deleted_whole_does_not_come_back_from_the_log() {
+    let dir = scratch();
+    let mut model = Model::new();
+    let db = open(dir.path());
+    append(&db, &["a", "b"], (0..240).map(|n| n * 10), &mut model);
+    // Deleted from the head, so that the cut finds nothing; and from the newest block, which then goes.
+    delete(&db, &mut model, None, Interval { min: 0, max: 999 });
+    assert_eq!(db.cut().unwrap(), None);
+    append(&db, &["a", "b"], (240..300).map(|n| n * 10), &mut model);
+    assert!(db.cut().unwrap().is_some());
+    let second = Interval {
+        min: 1000,
+        max: 1999,
+    };
+    delete(&db, &mut model, None, second);
+    assert_eq!(db.clean_tombstones().unwrap(), 1);
+    assert_eq!(db.blocks().len(), 0);
+    assert_eq!(samples(&*db.timeline()), model);
+    drop(db);
+    let db = open(dir.path());
+    assert_eq!(db.head().stats().floor, 2000);
+    assert_eq!(samples(&*db.timeline()), model);
+}
+
+#[test]
 fn a_deletable_block_goes_at_the_start() {
     let dir = scratch();
     let mut model = Model::new();
@@ -315,4 +342,71 @@ proptest! {
             prop_assert_eq!(seen, without_empty(model.clone()));
         }
     }
+}
+
+#[test]
+fn series_that_ended_leave_the_head_early_and_may_come_back() {
+    let stale = f64::from_bits(crate::model::STALE_NAN_BITS);
+    let dir = scratch();
+    let mut model = Model::new();
+    let mut settings = crate::tsdb::tests::settings();
+    settings.stale_percent = Some(50);
+    let clock = std::sync::Arc::new(ManualClock::new(1_700_000_000_000));
+    let reopen = || Tsdb::open(dir.path(), settings, clock.clone()).unwrap();
+    let db = reopen();
+    append(
+        &db,
+        &["a", "b", "c", "d"],
+        (0..50).map(|n| n * 10),
+        &mut model,
+    );
+    let end = |names: &[&str], t: i64, model: &mut Model| {
+        let mut appender = db.appender();
+        for name in names {
+            appender.append_labels(&labels(name), t, stale).unwrap();
+            model.get_mut(*name).unwrap().insert(t, stale.to_bits());
+        }
+        appender.commit().unwrap();
+    };
+    end(&["a"], 500, &mut model);
+    append(&db, &["b", "c", "d"], (51..100).map(|n| n * 10), &mut model);
+    // One of four is not enough, and the second ended too late to be gone for good.
+    assert_eq!(db.evict_stale().unwrap(), []);
+    end(&["b"], 990 + 1, &mut model);
+    append(&db, &["c", "d"], (100..110).map(|n| n * 10), &mut model);
+    clock.set(1_700_000_000_000 + 250);
+    assert_eq!(db.evict_stale().unwrap(), []);
+    append(&db, &["c", "d"], (110..126).map(|n| n * 10), &mut model);
+    clock.set(1_700_000_000_000 + 500);
+    let before = db.timeline();
+    let written = db.evict_stale().unwrap();
+    let ranges: Vec<_> = written
+        .iter()
+        .map(|meta| (meta.min_time, meta.max_time, meta.stats.num_series))
+        .collect();
+    assert_eq!(ranges, [(0, 1000, 2)]);
+    assert!(written[0].has_hint(meta::HINT_STALE_SERIES));
+    assert_eq!(db.head().stats().n_series, 2);
+    assert_eq!(samples(&*before), model);
+    assert_eq!(samples(&*db.timeline()), model);
+    append(&db, &["a", "c"], (126..130).map(|n| n * 10), &mut model);
+    assert_eq!(samples(&*db.timeline()), model);
+    drop((before, db));
+    let db = reopen();
+    assert_eq!(db.head().stats().n_series, 3);
+    assert_eq!(samples(&*db.timeline()), model);
+    // The head still takes samples of the time that only the others had.
+    assert_eq!(db.head().stats().floor, i64::MIN);
+    append(
+        &db,
+        &["a", "b", "c"],
+        (130..300).map(|n| n * 10),
+        &mut model,
+    );
+    while db.cut_due().is_some() {
+        db.cut().unwrap();
+        assert_eq!(samples(&*db.timeline()), model);
+    }
+    drop(db);
+    assert_eq!(samples(&*reopen().timeline()), model);
 }

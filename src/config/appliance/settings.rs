@@ -303,6 +303,7 @@ fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
             bytes: keys.size_or_none("retention.size").map(NonZeroU64::get),
             percent: keys.percent_or_none("retention.percent"),
         },
+        stale_percent: keys.percent_or_none("head.stale_series"),
     }
 }
 
