@@ -238,6 +238,9 @@ mod tests {
         let gap = [(0, 20), (20, 40), (60, 80), (80, 100)];
         assert_eq!(at(&gap), Some((vec![0, 1], Reason::Level)));
         assert_eq!(at(&[(0, 20), (20, 40), (60, 80)]), None);
+        // Past is what ends where the newest of the others begins.
+        let late = [(20, 40), (40, 60), (60, 80), (80, 100)];
+        assert_eq!(at(&late), Some((vec![0, 1], Reason::Level)));
         // Blocks that cross the edge of a window stay out of it.
         let crossing = [
             (0, 20),
