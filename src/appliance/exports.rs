@@ -17,7 +17,7 @@ use crate::gateway::Gateway;
 use crate::model::TimestampMs;
 use crate::promql::MemoryPool;
 use crate::scrape::ScrapeManager;
-use crate::tsdb::{HeadStats, Tsdb};
+use crate::tsdb::{HeadStats, Tsdb, TsdbStats};
 
 /// What the rooms' numbers are read from.
 pub(crate) struct Exported {
@@ -167,6 +167,10 @@ fn read_tsdb(r: &mut Readings<'_, '_>, tsdb: &Tsdb) {
         "Oldest sample held here.",
         seconds(stats.lowest_t),
     );
+    read_upkeep(r, &stats);
+}
+
+fn read_upkeep(r: &mut Readings<'_, '_>, stats: &TsdbStats) {
     for (name, help, value) in [
         (
             "prometheus_tsdb_compactions_total",

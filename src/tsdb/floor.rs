@@ -10,7 +10,7 @@ use crate::model::TimestampMs;
 use crate::tsdb::TsdbError;
 
 /// One number, in the data directory.
-const FLOOR_FILE: &str = "head.floor";
+const FLOOR_FILE: &str = "head_floor";
 
 /// What is older than this was in blocks once. A file that does not read counts for nothing: at worst samples come back.
 pub(crate) fn read_floor(dir: &Path) -> TimestampMs {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -351,8 +352,8 @@ fn series_that_ended_leave_the_head_early_and_may_come_back() {
     let mut model = Model::new();
     let mut settings = crate::tsdb::tests::settings();
     settings.stale_percent = Some(50);
-    let clock = std::sync::Arc::new(ManualClock::new(1_700_000_000_000));
-    let reopen = || Tsdb::open(dir.path(), settings, clock.clone()).unwrap();
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let reopen = || Tsdb::open(dir.path(), settings, Arc::clone(&clock) as _).unwrap();
     let db = reopen();
     append(
         &db,
