@@ -8,7 +8,7 @@ use crate::block::meta::{BlockMeta, BlockStats};
 use crate::block::read::{CHUNKS_DIR, INDEX_FILE};
 use crate::block::write::{NewBlock, TMP_FOR_CREATION, count_series, remove_if_there, write_meta};
 use crate::chunk::{SEGMENT_BYTES_MAX, SegmentWriter};
-use crate::foundation::durable::rename_durably;
+use crate::foundation::durable::{create_dirs, rename_durably};
 use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
 use crate::storage::ChunkSlice;
 
@@ -45,7 +45,7 @@ impl SortedBlockWriter {
     ) -> Result<Self, BlockError> {
         let dir = parent_dir.join(format!("{}{TMP_FOR_CREATION}", new.id));
         remove_if_there(&dir)?;
-        std::fs::create_dir_all(&dir).map_err(|source| BlockError::file(&dir, source))?;
+        create_dirs(&dir).map_err(|source| BlockError::file(&dir, source))?;
         let tmp = Unfinished(dir);
         Ok(Self {
             parent_dir: parent_dir.to_owned(),

@@ -1,7 +1,6 @@
 //! Writes a block: in a directory of another name, renamed when every byte is on disk.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +12,9 @@ use crate::block::read::{CHUNKS_DIR, INDEX_FILE};
 use crate::block::tombstones::Tombstones;
 use crate::chunk::{SEGMENT_BYTES_MAX, SegmentWriter, n_samples};
 use crate::foundation::cursor::put_uvarint_bytes;
-use crate::foundation::durable::{rename_durably, sync_dir};
+use crate::foundation::durable::{
+    DurableFile, create_dirs, remove_dir_all, remove_file, rename_durably, sync_dir,
+};
 use crate::foundation::mmap::map_file;
 use crate::foundation::{Cursor, ShortRead};
 use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
@@ -76,7 +77,7 @@ pub fn write_block(
 ) -> Result<Option<BlockMeta>, BlockError> {
     let tmp = parent_dir.join(format!("{}{TMP_FOR_CREATION}", new.id));
     remove_if_there(&tmp)?;
-    fs::create_dir_all(&tmp).map_err(|source| BlockError::file(&tmp, source))?;
+    create_dirs(&tmp).map_err(|source| BlockError::file(&tmp, source))?;
     let written = write_files(&tmp, new, series);
     match written {
         Ok(Some(meta)) => {
@@ -119,7 +120,7 @@ pub(super) fn closed(range: TimeRange) -> Interval {
 }
 
 pub(super) fn remove_if_there(dir: &Path) -> Result<(), BlockError> {
-    match fs::remove_dir_all(dir) {
+    match remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(BlockError::file(dir, error))
         }
@@ -204,7 +205,7 @@ pub(super) fn count_series(
 struct Parts {
     dir: PathBuf,
     segments: SegmentWriter,
-    spool: BufWriter<File>,
+    spool: BufWriter<DurableFile>,
     spool_path: PathBuf,
     /// Texts in the order they came, and their numbers.
     texts: Vec<Arc<str>>,
@@ -222,7 +223,7 @@ impl Parts {
         let empty: Arc<str> = Arc::from("");
         let mut numbers = HashMap::default();
         numbers.insert(Arc::clone(&empty), 0);
-        let spool = File::create_new(&spool_path)
+        let spool = DurableFile::create_new(&spool_path)
             .map_err(|source| BlockError::file(&spool_path, source))?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -318,7 +319,7 @@ impl Parts {
             index.write_series(&self.entry)?;
         }
         index.finish()?;
-        fs::remove_file(&self.spool_path)
+        remove_file(&self.spool_path)
             .map_err(|source| BlockError::file(&self.spool_path, source))?;
         Ok(Some(self.stats))
     }

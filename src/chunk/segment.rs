@@ -1,7 +1,7 @@
 //! The chunk files of a block: `chunks/000001`, `chunks/000002`, …
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::chunk::error::ChunkError;
 use crate::foundation::Cursor;
 use crate::foundation::checksum::crc32c;
 use crate::foundation::cursor::put_uvarint;
-use crate::foundation::durable::sync_dir;
+use crate::foundation::durable::{DurableFile, create_dir, sync_dir};
 use crate::foundation::mmap::map_file;
 use crate::model::Encoding;
 
@@ -130,14 +130,14 @@ pub struct SegmentWriter {
 #[derive(Debug)]
 struct OpenSegment {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<DurableFile>,
     n_bytes: u64,
 }
 
 impl SegmentWriter {
     /// Makes `dir`, which must not be there; the first file comes with the first chunk.
     pub fn create(dir: &Path, n_bytes_max: u64) -> Result<Self, ChunkError> {
-        fs::create_dir(dir).map_err(|source| file_error(dir, source))?;
+        create_dir(dir).map_err(|source| file_error(dir, source))?;
         Ok(Self {
             dir: dir.to_owned(),
             n_bytes_max,
@@ -185,7 +185,7 @@ impl SegmentWriter {
     fn open_next(&mut self) -> Result<OpenSegment, ChunkError> {
         let path = self.dir.join(format!("{:06}", self.n_segments + 1));
         let create = || {
-            let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path)?);
+            let mut file = BufWriter::with_capacity(1 << 20, DurableFile::create_new(&path)?);
             file.write_all(&encode_header())?;
             Ok(file)
         };

@@ -1,7 +1,7 @@
 //! `chunks_head/000001` …: closed chunks in mapped files, in Prometheus' format.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::chunk::{
     encode_head_file_header,
 };
 use crate::foundation::Cursor;
-use crate::foundation::durable::{rename_durably, sync_dir};
+use crate::foundation::durable::{DurableFile, create_dirs, remove_file, rename_durably, sync_dir};
 use crate::foundation::mmap::{map_file, map_file_ahead};
 use crate::head::HeadError;
 use crate::head::series::MappedChunk;
@@ -38,7 +38,7 @@ struct Writer {
 struct Active {
     number: u32,
     path: PathBuf,
-    file: File,
+    file: DurableFile,
     len: u64,
 }
 
@@ -86,7 +86,7 @@ impl ChunkFiles {
         file_bytes_max: u64,
         quarantine: &Path,
     ) -> Result<(Self, FoundChunks), HeadError> {
-        fs::create_dir_all(dir).map_err(HeadError::io("create", dir))?;
+        create_dirs(dir).map_err(HeadError::io("create", dir))?;
         let mut found = FoundChunks::default();
         let mut mapped = Vec::new();
         let mut expected = None;
@@ -107,7 +107,7 @@ impl ChunkFiles {
                 .all(|byte| *byte == 0)
             {
                 // Made and never written, as after a crash.
-                fs::remove_file(&path).map_err(HeadError::io("remove", &path))?;
+                remove_file(&path).map_err(HeadError::io("remove", &path))?;
                 expected = Some(number);
                 continue;
             }
@@ -191,16 +191,11 @@ impl ChunkFiles {
     fn next_file(&self, writer: &mut Writer, entry_len: u64) -> Result<(), HeadError> {
         let number = writer.next_number;
         let path = self.dir.join(file_name(number));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(HeadError::io("create", &path))?;
+        let file = DurableFile::create_new(&path).map_err(HeadError::io("create", &path))?;
         sync_dir(&self.dir).map_err(HeadError::io("sync", &self.dir))?;
         let len = self.file_bytes_max.max(entry_len + 8);
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let bytes = map_file_ahead(&file, len).map_err(HeadError::io("map", &path))?;
+        let bytes = map_file_ahead(file.as_file(), len).map_err(HeadError::io("map", &path))?;
         self.mapped.write().push((number, bytes));
         writer.next_number = number.saturating_add(1);
         writer.buffer.extend_from_slice(&encode_head_file_header());
@@ -234,7 +229,7 @@ impl ChunkFiles {
         });
         for number in removed {
             let path = self.dir.join(file_name(number));
-            fs::remove_file(&path).map_err(HeadError::io("remove", &path))?;
+            remove_file(&path).map_err(HeadError::io("remove", &path))?;
         }
         Ok(())
     }
@@ -328,7 +323,7 @@ fn list(dir: &Path) -> Result<Vec<(u32, PathBuf)>, HeadError> {
 }
 
 fn set_aside(path: &Path, quarantine: &Path) -> Result<(), HeadError> {
-    fs::create_dir_all(quarantine).map_err(HeadError::io("create", quarantine))?;
+    create_dirs(quarantine).map_err(HeadError::io("create", quarantine))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut to = quarantine.join(format!("chunks_head-{name}"));
     for attempt in 1.. {

@@ -1,7 +1,6 @@
 //! The head as a whole, and what its parts share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -206,7 +205,7 @@ impl Head {
 
     /// Makes every commit so far survive the end of the machine. A failure ends appending, not reading.
     pub fn sync(&self) -> Result<(), HeadError> {
-        let files: Vec<Arc<File>> = self.inner.committer.lock().wal.unsynced();
+        let files = self.inner.committer.lock().wal.unsynced();
         for file in files {
             if let Err(error) = file.sync_data() {
                 let mut committer = self.inner.committer.lock();

@@ -1,13 +1,13 @@
 //! Writes an index, version 2.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::foundation::checksum::crc32c;
 use crate::foundation::cursor::{put_uvarint, put_uvarint_bytes};
+use crate::foundation::durable::DurableFile;
 use crate::foundation::mmap::map_open_file;
 use crate::index::series::{ChunkMeta, SeriesEntry};
 use crate::index::source::{IndexError, Source};
@@ -25,7 +25,7 @@ const POSTINGS_PER_PASS: u64 = 32 << 20;
 /// Takes symbols, then series in label order, then derives the postings from what was written.
 #[derive(Debug)]
 pub struct IndexWriter {
-    file: BufWriter<File>,
+    file: BufWriter<DurableFile>,
     name: Arc<str>,
     symbols: Vec<Arc<str>>,
     n_bytes: u64,
@@ -43,15 +43,10 @@ impl IndexWriter {
     /// Makes the file, which must not be there, and writes the symbols, which must be sorted and unique.
     pub fn create(path: &Path, symbols: Vec<Arc<str>>) -> Result<Self, IndexError> {
         let name: Arc<str> = Arc::from(path.display().to_string());
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|source| IndexError::File {
-                file: Arc::clone(&name),
-                source,
-            })?;
+        let file = DurableFile::create_new(path).map_err(|source| IndexError::File {
+            file: Arc::clone(&name),
+            source,
+        })?;
         if !symbols.is_sorted_by(|left, right| left < right) {
             return Err(IndexError::Unwritable("symbols do not rise".to_owned()));
         }
@@ -237,7 +232,7 @@ impl IndexWriter {
         let mapped = self
             .file
             .flush()
-            .and_then(|()| map_open_file(self.file.get_ref()));
+            .and_then(|()| map_open_file(self.file.get_ref().as_file()));
         match mapped {
             Ok(bytes) => Ok(Source::new(&self.name, bytes)),
             Err(source) => Err(self.file_error(source)),

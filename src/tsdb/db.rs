@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::block::{Block, BlockMeta, NewBlock, write_block};
+use crate::foundation::durable::create_dirs;
 use crate::foundation::file_system::capacity_bytes;
 use crate::foundation::{Cancel, Clock};
 use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
@@ -86,7 +87,7 @@ impl Tsdb {
         clock: Arc<dyn Clock>,
         progress: &ReplayProgress,
     ) -> Result<Self, TsdbError> {
-        std::fs::create_dir_all(dir).map_err(TsdbError::io("create", dir))?;
+        create_dirs(dir).map_err(TsdbError::io("create", dir))?;
         let lock = DirLock::take(dir)?;
         let loaded = load(dir)?;
         let blocks_end = loaded

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::block::{Block, TMP_FOR_CREATION, TMP_FOR_DELETION};
-use crate::foundation::durable::{rename_durably, replace_file};
+use crate::foundation::durable::{create_dirs, remove_dir_all, rename_durably, replace_file};
 use crate::model::BlockId;
 use crate::tsdb::TsdbError;
 
@@ -38,7 +38,7 @@ pub(crate) fn load(dir: &Path) -> Result<Loaded, TsdbError> {
         let Some(name) = name.to_str() else { continue };
         let path = entry.path();
         if is_unfinished(name) {
-            fs::remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
+            remove_dir_all(&path).map_err(TsdbError::io("remove", &path))?;
             continue;
         }
         if name.parse::<BlockId>().is_err() || !path.is_dir() {
@@ -92,14 +92,14 @@ pub(crate) fn delete_block_dir(path: &Path) -> Result<(), TsdbError> {
     name.push(TMP_FOR_DELETION);
     let doomed = path.with_file_name(name);
     rename_durably(path, &doomed).map_err(TsdbError::io("rename", path))?;
-    fs::remove_dir_all(&doomed).map_err(TsdbError::io("remove", &doomed))
+    remove_dir_all(&doomed).map_err(TsdbError::io("remove", &doomed))
 }
 
 /// Moves `<dir>/<name>` to `<dir>/quarantine/<name>` and writes down why.
 pub(crate) fn set_aside(dir: &Path, name: &str, reason: &str) -> Result<(), TsdbError> {
     let from = dir.join(name);
     let quarantine = dir.join(QUARANTINE);
-    fs::create_dir_all(&quarantine).map_err(TsdbError::io("create", &quarantine))?;
+    create_dirs(&quarantine).map_err(TsdbError::io("create", &quarantine))?;
     let mut to = quarantine.join(name);
     for attempt in 1.. {
         if !to.try_exists().map_err(TsdbError::io("inspect", &to))? {

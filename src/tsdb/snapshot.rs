@@ -1,12 +1,11 @@
 //! A copy of the database for backups: blocks as hard links, the head as a block of its own.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use crate::block::{Block, CHUNKS_DIR, INDEX_FILE, NewBlock, TOMBSTONES_FILE, meta, write_block};
-use crate::foundation::durable::sync_dir;
+use crate::foundation::durable::{create_dirs, hard_link, remove_dir_all, sync_dir};
 use crate::model::TimeRange;
 use crate::tsdb::TsdbError;
 use crate::tsdb::db::{HeadSeries, Tsdb};
@@ -24,11 +23,11 @@ impl Tsdb {
         let name = snapshot_name(inner.clock.now_ms());
         let parent = inner.dir.join(SNAPSHOTS_DIR);
         let dir = parent.join(&name);
-        fs::create_dir_all(&dir).map_err(TsdbError::io("create", &dir))?;
+        create_dirs(&dir).map_err(TsdbError::io("create", &dir))?;
         let made = self.fill_snapshot(&dir, skip_head);
         if made.is_err() {
             // The error that stopped it is the one to report.
-            fs::remove_dir_all(&dir).ok();
+            remove_dir_all(&dir).ok();
         }
         made?;
         for dir in [&dir, &parent, &inner.dir] {
@@ -68,7 +67,7 @@ fn link_block(block: &Block, into: &Path) -> Result<(), TsdbError> {
     let from = block.dir();
     let to = into.join(block.meta().ulid.to_string());
     let chunks = to.join(CHUNKS_DIR);
-    fs::create_dir_all(&chunks).map_err(TsdbError::io("create", &chunks))?;
+    create_dirs(&chunks).map_err(TsdbError::io("create", &chunks))?;
     let mut files: Vec<(PathBuf, PathBuf)> = [meta::META_FILE, INDEX_FILE, TOMBSTONES_FILE]
         .into_iter()
         .map(|name| (from.join(name), to.join(name)))
@@ -78,7 +77,7 @@ fn link_block(block: &Block, into: &Path) -> Result<(), TsdbError> {
         (path.to_owned(), chunks.join(name))
     }));
     for (from, to) in files {
-        match fs::hard_link(&from, &to) {
+        match hard_link(&from, &to) {
             Err(missing)
                 if missing.kind() == std::io::ErrorKind::NotFound
                     && from.ends_with(TOMBSTONES_FILE) => {}

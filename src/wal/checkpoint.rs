@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::foundation::durable::{rename_durably, sync_dir};
+use crate::foundation::durable::{
+    create_dirs, remove_dir_all, remove_file, rename_durably, sync_dir,
+};
 use crate::model::{Counts, Metadata, SampleTime, TimestampMs};
 use crate::wal::{
     ExemplarsEncoder, HistogramsEncoder, MetadataEncoder, RecordKind, RefSample, SamplesEncoder,
@@ -82,7 +84,7 @@ pub fn remove_unfinished(dir: &Path) -> Result<(), WalError> {
         let name = name.to_string_lossy();
         if name.starts_with("checkpoint.") && name.ends_with(".tmp") {
             let path = entry.path();
-            fs::remove_dir_all(&path).map_err(WalError::io("remove", &path))?;
+            remove_dir_all(&path).map_err(WalError::io("remove", &path))?;
         }
     }
     Ok(())
@@ -117,9 +119,9 @@ pub fn write_checkpoint(
     let name = format!("checkpoint.{upto:08}");
     let tmp = dir.join(format!("{name}.tmp"));
     if tmp.is_dir() {
-        fs::remove_dir_all(&tmp).map_err(WalError::io("remove", &tmp))?;
+        remove_dir_all(&tmp).map_err(WalError::io("remove", &tmp))?;
     }
-    fs::create_dir_all(&tmp).map_err(WalError::io("create", &tmp))?;
+    create_dirs(&tmp).map_err(WalError::io("create", &tmp))?;
     let mut condenser = Condenser {
         out: Wal::create(&tmp, 0, settings)?,
         mint,
@@ -143,7 +145,7 @@ pub fn write_checkpoint(
     sync_dir(&tmp).map_err(WalError::io("sync", &tmp))?;
     let path = dir.join(name);
     if path.is_dir() {
-        fs::remove_dir_all(&path).map_err(WalError::io("remove", &path))?;
+        remove_dir_all(&path).map_err(WalError::io("remove", &path))?;
     }
     rename_durably(&tmp, &path).map_err(WalError::io("rename", &tmp))?;
     Ok(stats)
@@ -153,12 +155,12 @@ pub fn write_checkpoint(
 pub fn remove_before(dir: &Path, checkpoint: SegmentNumber) -> Result<(), WalError> {
     for segment in list_segments(dir)? {
         if segment.number <= checkpoint {
-            fs::remove_file(&segment.path).map_err(WalError::io("remove", &segment.path))?;
+            remove_file(&segment.path).map_err(WalError::io("remove", &segment.path))?;
         }
     }
     for old in list_checkpoints(dir)? {
         if old.number < checkpoint {
-            fs::remove_dir_all(&old.path).map_err(WalError::io("remove", &old.path))?;
+            remove_dir_all(&old.path).map_err(WalError::io("remove", &old.path))?;
         }
     }
     sync_dir(dir).map_err(WalError::io("sync", dir))

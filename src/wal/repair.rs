@@ -1,9 +1,10 @@
 //! What is done about a segment that does not read to its end.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
+use std::io::Write;
 use std::path::Path;
 
-use crate::foundation::durable::{rename_durably, sync_dir};
+use crate::foundation::durable::{DurableFile, create_dirs, hard_link, rename_durably, sync_dir};
 use crate::wal::page::PageCursor;
 use crate::wal::{SegmentReader, WalError};
 
@@ -54,11 +55,9 @@ pub fn repair_segment(path: &Path, quarantine: &Path) -> Result<RepairOutcome, W
 }
 
 fn cut(path: &Path, offset: u64) -> Result<RepairOutcome, WalError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(WalError::io("open", path))?;
+    let file = DurableFile::open(path).map_err(WalError::io("open", path))?;
     let len = file
+        .as_file()
         .metadata()
         .map_err(WalError::io("inspect", path))?
         .len();
@@ -96,7 +95,7 @@ fn salvage(path: &Path, quarantine: &Path) -> Result<RepairOutcome, WalError> {
     repaired_name.push(".repair");
     let repaired = dir.join(repaired_name);
     write_new(&repaired, &content)?;
-    fs::create_dir_all(quarantine).map_err(WalError::io("create", quarantine))?;
+    create_dirs(quarantine).map_err(WalError::io("create", quarantine))?;
     let mut aside = quarantine.join(format!("wal-{}", name.to_string_lossy()));
     for attempt in 1.. {
         if !aside
@@ -107,7 +106,7 @@ fn salvage(path: &Path, quarantine: &Path) -> Result<RepairOutcome, WalError> {
         }
         aside = quarantine.join(format!("wal-{}.{attempt}", name.to_string_lossy()));
     }
-    fs::hard_link(path, &aside)
+    hard_link(path, &aside)
         .or_else(|_no_links_here| fs::copy(path, &aside).map(|_| ()))
         .map_err(WalError::io("set aside", path))?;
     sync_dir(quarantine).map_err(WalError::io("sync", quarantine))?;
@@ -116,8 +115,7 @@ fn salvage(path: &Path, quarantine: &Path) -> Result<RepairOutcome, WalError> {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> Result<(), WalError> {
-    use std::io::Write;
-    let mut file = fs::File::create(path).map_err(WalError::io("create", path))?;
+    let mut file = DurableFile::create(path).map_err(WalError::io("create", path))?;
     file.write_all(content)
         .and_then(|()| file.sync_all())
         .map_err(WalError::io("write", path))

@@ -1,11 +1,10 @@
 //! Records to the newest segment.
 
-use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::foundation::durable::sync_dir;
+use crate::foundation::durable::{DurableFile, create_dirs, sync_dir};
 use crate::wal::page::{Compressor, PAGE_BYTES, PageCursor, RECORD_BYTES_MAX};
 use crate::wal::{Compression, SegmentNumber, WalError, list_segments, segment_name};
 
@@ -36,13 +35,13 @@ pub struct Wal {
     n_pages_max: u64,
     segment: SegmentNumber,
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<DurableFile>,
     pages: PageCursor,
     compressor: Compressor,
     /// Fragments of this append, written in one call.
     pending: Vec<u8>,
     /// Files that were written since they were last handed out for fsync.
-    dirty: Vec<Arc<File>>,
+    dirty: Vec<Arc<DurableFile>>,
     is_dirty: bool,
     n_bytes_written: u64,
     poisoned: Option<String>,
@@ -64,7 +63,7 @@ const BUFFER_BYTES_KEPT: usize = 4 << 20;
 impl Wal {
     /// Starts a fresh segment behind all that are there.
     pub fn open(dir: &Path, settings: WalSettings) -> Result<Self, WalError> {
-        std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
+        create_dirs(dir).map_err(WalError::io("create", dir))?;
         let last = list_segments(dir)?.last().map(|segment| segment.number);
         let checkpoint = crate::wal::last_checkpoint(dir)?.map(|checkpoint| checkpoint.number);
         let segment = last.max(checkpoint).map_or(0, |last| last + 1);
@@ -154,7 +153,7 @@ impl Wal {
         Self::write(&self.file, &self.path, &mut self.pending)
     }
 
-    fn write(file: &Arc<File>, path: &Path, pending: &mut Vec<u8>) -> Result<(), WalError> {
+    fn write(file: &Arc<DurableFile>, path: &Path, pending: &mut Vec<u8>) -> Result<(), WalError> {
         let result = (&**file).write_all(pending);
         pending.clear();
         result.map_err(WalError::io("write", path))
@@ -176,7 +175,7 @@ impl Wal {
 
     /// The files whose fsync makes every append so far durable. Sync them without holding the log, and tell a failure
     /// to [`Wal::poison`].
-    pub fn unsynced(&mut self) -> Vec<Arc<File>> {
+    pub fn unsynced(&mut self) -> Vec<Arc<DurableFile>> {
         let mut files = std::mem::take(&mut self.dirty);
         if std::mem::take(&mut self.is_dirty) {
             files.push(Arc::clone(&self.file));
@@ -190,13 +189,12 @@ impl Wal {
     }
 }
 
-fn create_segment(dir: &Path, segment: SegmentNumber) -> Result<(PathBuf, Arc<File>), WalError> {
+fn create_segment(
+    dir: &Path,
+    segment: SegmentNumber,
+) -> Result<(PathBuf, Arc<DurableFile>), WalError> {
     let path = dir.join(segment_name(segment));
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(WalError::io("create", &path))?;
+    let file = DurableFile::create_new(&path).map_err(WalError::io("create", &path))?;
     sync_dir(dir).map_err(WalError::io("sync", dir))?;
     Ok((path, Arc::new(file)))
 }
