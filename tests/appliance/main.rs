@@ -12,6 +12,8 @@ mod harness;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod panics;
 #[cfg(test)]
 mod seams;
