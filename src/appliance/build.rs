@@ -354,6 +354,8 @@ fn serve_http(
     })
     .workers(workers)
     .disable_signals()
+    // The end of an answer does not wait for its beginning to be acknowledged.
+    .tcp_nodelay(true)
     .shutdown_timeout(HTTP_STOP_S)
     .h1_allow_half_closed(false)
     .listen(listener)?

@@ -156,10 +156,12 @@ pub(super) fn push_float_timestamp(out: &mut Vec<u8>, t: TimestampMs) {
 
 /// Appends a float as a JSON text.
 fn push_quoted_number(out: &mut Vec<u8>, v: f64, scratch: &mut String) {
-    scratch.clear();
-    push_number(scratch, v);
     out.push(b'"');
-    out.extend_from_slice(scratch.as_bytes());
+    if !number::push_common(out, v) {
+        scratch.clear();
+        push_number(scratch, v);
+        out.extend_from_slice(scratch.as_bytes());
+    }
     out.push(b'"');
 }
 

@@ -24,9 +24,12 @@ impl Pieces {
         }
     }
 
-    /// Puts pieces that are written already behind what is there.
-    pub(super) fn extend(&mut self, pieces: Vec<Vec<u8>>) {
-        self.done.push(std::mem::take(&mut self.out).into());
+    /// Puts pieces that are written already behind what is there; what is written from now on goes behind the last of
+    /// them, for a few bytes by themselves would be a packet of their own.
+    pub(super) fn extend(&mut self, mut pieces: Vec<Vec<u8>>) {
+        let Some(last) = pieces.pop() else { return };
+        self.done
+            .push(std::mem::replace(&mut self.out, last).into());
         self.done.extend(pieces.into_iter().map(Bytes::from));
     }
 

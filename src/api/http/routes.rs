@@ -24,6 +24,8 @@ pub fn serve(state: HttpState, listener: TcpListener, workers: usize) -> std::io
     })
     .workers(workers)
     .disable_signals()
+    // The end of an answer does not wait for its beginning to be acknowledged.
+    .tcp_nodelay(true)
     .h1_allow_half_closed(false)
     .listen(listener)?
     .run();

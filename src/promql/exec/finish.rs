@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::model::{Labels, Sample, SeriesKey, SortKeys};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::booking::Booking;
-use crate::promql::exec::frame::{Frame, ones};
+use crate::promql::exec::frame::{Frame, Head, ones};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::Hold;
 use crate::promql::plan::Grid;
@@ -67,6 +67,45 @@ fn in_label_order(frame: &Frame, budget: &Budget) -> Result<bool, QueryError> {
     Ok(true)
 }
 
+/// Below this many series comparing is cheaper than making keys.
+const KEYED_MIN: usize = 8;
+
+/// Keys that are made of one series, each of what those behind the last have not in common, before labels are compared.
+const KEYS_MAX: usize = 4;
+
+/// Rows in the order of their labels.
+fn by_labels(
+    heads: &[Head],
+    rows: Vec<u32>,
+    keys_max: usize,
+    budget: &Budget,
+) -> Result<Vec<u32>, QueryError> {
+    let labels = |row: u32| &heads[row as usize].labels;
+    let compared = |rows| sorted(rows, budget, |l: &u32, r: &u32| labels(*l).cmp(labels(*r)));
+    if rows.len() < KEYED_MIN || keys_max == 0 {
+        return compared(rows);
+    }
+    let keys = SortKeys::of(rows.iter().map(|row| labels(*row)));
+    let mut keyed = Vec::with_capacity(rows.len());
+    for (i, row) in rows.iter().enumerate() {
+        budget.every(i)?;
+        match keys.key(labels(*row)) {
+            Some(key) => keyed.push((key, *row)),
+            None => return compared(rows),
+        }
+    }
+    let keyed = sorted(keyed, budget, |left, right| left.0.cmp(&right.0))?;
+    let mut order = Vec::with_capacity(keyed.len());
+    for alike in keyed.chunk_by(|left, right| left.0 == right.0) {
+        let rows = alike.iter().map(|(_, row)| *row);
+        match alike.len() {
+            1 => order.extend(rows),
+            _ => order.append(&mut by_labels(heads, rows.collect(), keys_max - 1, budget)?),
+        }
+    }
+    Ok(order)
+}
+
 impl Evaluator {
     /// Takes the names of marked series; series that are then the same become one unless both have a value at a step.
     pub(crate) fn finish(&self, mut frame: Frame) -> Result<Frame, QueryError> {
@@ -93,27 +132,10 @@ impl Evaluator {
     fn label_order(&self, frame: &Frame) -> Result<Vec<u32>, QueryError> {
         let heads = frame.heads();
         let _keyed = Hold::with(&self.budget, heads.len() * 2 * size_of::<(u128, u32)>())?;
-        let keys = SortKeys::of(heads.iter().map(|head| &head.labels));
-        let mut keyed = Vec::with_capacity(heads.len());
-        for (i, (head, row)) in heads.iter().zip(0..).enumerate() {
-            self.budget.every(i)?;
-            match keys.key(&head.labels) {
-                Some(key) => keyed.push((key, row)),
-                None => {
-                    // Nothing is known of any key: what is equal is compared as a whole.
-                    keyed = (0..).take(heads.len()).map(|row| (0, row)).collect();
-                    break;
-                }
-            }
-        }
-        let keyed = sorted(keyed, &self.budget, |left, right| {
-            left.0.cmp(&right.0).then_with(|| {
-                let labels = |row: u32| &heads[row as usize].labels;
-                labels(left.1).cmp(labels(right.1))
-            })
-        })?;
-        self.answer.add(keyed.len() * size_of::<u32>())?;
-        Ok(keyed.into_iter().map(|(_, row)| row).collect())
+        let rows = (0..).take(heads.len()).collect();
+        let order = by_labels(heads, rows, KEYS_MAX, &self.budget)?;
+        self.answer.add(order.len() * size_of::<u32>())?;
+        Ok(order)
     }
 
     /// Series with the same labels become one; two values at one step are an error.
@@ -374,4 +396,41 @@ fn merge<T>(
     merged.extend(left);
     merged.extend(right);
     Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::Config;
+
+    use super::*;
+    use crate::foundation::{Cancel, ManualClock};
+
+    proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+        #[test]
+        fn rows_are_ordered_as_their_labels_compare(
+            values in prop::collection::vec(
+                prop::collection::vec(prop_oneof![
+                    4 => "[ab]{0,2}", 2 => "a{15,40}[ab]?", 1 => "[\0a]{1,2}",
+                ], 3),
+                0..40,
+            ),
+        ) {
+            let heads: Vec<Head> = values
+                .iter()
+                .map(|v| Head::new(Labels::new(&[("a", &v[0]), ("b", &v[1]), ("c", &v[2])]).unwrap()))
+                .collect();
+            let clock = Arc::new(ManualClock::new(0));
+            let budget = Budget::new(0, Cancel::new(), clock, i64::MAX);
+            let rows = (0..).take(heads.len()).collect();
+            let order = by_labels(&heads, rows, KEYS_MAX, &budget).unwrap();
+            let mut found: Vec<u32> = order.clone();
+            found.sort_unstable();
+            prop_assert_eq!(found, (0..).take(heads.len()).collect::<Vec<u32>>());
+            let labels = order.iter().map(|row| &heads[*row as usize].labels);
+            prop_assert!(labels.is_sorted());
+        }
+    }
 }
