@@ -229,13 +229,35 @@ fn read_head(r: &mut Readings<'_, '_>, head: &HeadStats) {
         "Newest sample of the head.",
         seconds(head.max_t),
     );
-    let appended = [("float", head.samples_appended_total)];
+    let appended = [
+        ("float", head.samples_appended_total),
+        ("histogram", head.histograms_appended_total),
+    ];
     r.counters(
         "prometheus_tsdb_head_samples_appended_total",
         "Samples committed.",
         "type",
         &appended,
     );
+    for (name, help, value) in [
+        (
+            "prometheus_tsdb_exemplar_exemplars_in_storage",
+            "Exemplars kept.",
+            head.exemplars.n_exemplars,
+        ),
+        (
+            "prometheus_tsdb_exemplar_series_with_exemplars_in_storage",
+            "Series of which exemplars are kept.",
+            head.exemplars.n_series,
+        ),
+        (
+            "prometheus_tsdb_exemplar_max_exemplars",
+            "So many exemplars are kept at most.",
+            head.exemplars.n_max,
+        ),
+    ] {
+        r.gauge_of(name, help, value as u64);
+    }
     let late = [("float", head.out_of_order_total)];
     r.counters(
         "prometheus_tsdb_out_of_order_samples_total",
@@ -278,6 +300,16 @@ fn read_head(r: &mut Readings<'_, '_>, head: &HeadStats) {
             "prometheus_tsdb_out_of_bound_samples_total",
             "Samples refused as out of bounds.",
             head.out_of_bounds_total,
+        ),
+        (
+            "prometheus_tsdb_exemplar_exemplars_appended_total",
+            "Exemplars committed.",
+            head.exemplars_appended_total,
+        ),
+        (
+            "prometheus_tsdb_exemplar_out_of_order_exemplars_total",
+            "Exemplars refused as out of order.",
+            head.exemplars_out_of_order_total,
         ),
         (
             "gauntlet_head_duplicate_samples_total",

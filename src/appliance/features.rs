@@ -1,12 +1,13 @@
 //! What is switched on, for `/api/v1/features`: clients ask before they offer something.
 
+use crate::head::HeadSettings;
 use crate::promql::parse::{functions, keywords, operators};
 
 /// A category and its features.
 type Category = (String, Vec<(String, bool)>);
 
 /// Features by category, both sorted; what is not listed is not there.
-pub(crate) fn features(has_admin: bool) -> Vec<Category> {
+pub(crate) fn features(has_admin: bool, head: &HeadSettings) -> Vec<Category> {
     let mut api = vec![("admin".to_owned(), has_admin)];
     let on = |names: &[&str]| {
         names
@@ -44,15 +45,26 @@ pub(crate) fn features(has_admin: bool) -> Vec<Category> {
             "service_discovery_providers".to_owned(),
             on(&["file", "http", "static"]),
         ),
-        (
-            "tsdb".to_owned(),
-            vec![("native_histograms".to_owned(), false)],
-        ),
+        ("tsdb".to_owned(), storage(head)),
     ];
     for (_, features) in &mut categories {
         features.sort();
     }
     categories
+}
+
+fn storage(head: &HeadSettings) -> Vec<(String, bool)> {
+    [
+        ("exemplar_storage", 0 < head.exemplars_max),
+        ("histograms_st_encoding", head.keeps_start_times),
+        ("isolation", true),
+        ("metadata_wal_records", true),
+        ("native_histograms", true),
+        ("st_storage", head.keeps_start_times),
+        ("xor2_encoding", head.writes_xor2 || head.keeps_start_times),
+    ]
+    .map(|(name, is_on)| (name.to_owned(), is_on))
+    .to_vec()
 }
 
 /// The words of the grammar, and what the engine does beyond it.
@@ -79,7 +91,7 @@ mod tests {
 
     #[test]
     fn categories_and_features_are_sorted_and_unique() {
-        let categories = features(true);
+        let categories = features(true, &HeadSettings::default());
         assert!(categories.is_sorted_by(|left, right| left.0 < right.0));
         for (category, features) in &categories {
             assert!(
@@ -90,7 +102,7 @@ mod tests {
     }
 
     fn names(category: &str) -> Vec<String> {
-        let (_, features) = features(true)
+        let (_, features) = features(true, &HeadSettings::default())
             .into_iter()
             .find(|(name, _)| name == category)
             .unwrap();
@@ -117,5 +129,27 @@ mod tests {
                       group_left group_right ignoring negative_offset offset on per_query_lookback_delta \
                       per_step_stats smoothed subqueries type_and_unit_labels without";
         assert_eq!(names("promql").join(" "), expect);
+    }
+
+    #[test]
+    fn what_the_database_keeps_is_as_it_is_set() {
+        let of = |head: &HeadSettings| {
+            let features = features(true, head);
+            let (_, tsdb) = features
+                .into_iter()
+                .find(|(name, _)| name == "tsdb")
+                .unwrap();
+            let on = tsdb.into_iter().filter(|(_, is_on)| *is_on);
+            on.map(|(name, _)| name).collect::<Vec<_>>().join(" ")
+        };
+        let plain = "exemplar_storage isolation metadata_wal_records native_histograms";
+        assert_eq!(of(&HeadSettings::default()), plain);
+        let all = HeadSettings {
+            keeps_start_times: true,
+            exemplars_max: 0,
+            ..HeadSettings::default()
+        };
+        let expect = "histograms_st_encoding isolation metadata_wal_records native_histograms st_storage xor2_encoding";
+        assert_eq!(of(&all), expect);
     }
 }

@@ -118,7 +118,8 @@ impl StatusPort for Status {
     }
 
     fn features(&self) -> Vec<(String, Vec<(String, bool)>)> {
-        features(self.0.settings.http_settings.has_admin)
+        let settings = &self.0.settings;
+        features(settings.http_settings.has_admin, &settings.tsdb.head)
     }
 
     fn metrics(&self, accept: &str) -> (String, &'static str) {

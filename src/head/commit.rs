@@ -48,6 +48,7 @@ struct Applied {
     rules: ChunkRules,
     span: Option<Interval>,
     n_samples: u64,
+    n_histograms: u64,
     n_lost: u64,
     n_chunks: u64,
 }
@@ -119,6 +120,7 @@ impl Inner {
         }
         count(&c.commits, 1);
         count(&c.samples_appended, applied.n_samples);
+        count(&c.histograms_appended, applied.n_histograms);
         count(&c.lost_races, applied.n_lost);
         count(&c.chunks_created, applied.n_chunks);
     }
@@ -130,6 +132,7 @@ impl Inner {
             rules: self.settings.chunk_rules(),
             span: None,
             n_samples: 0,
+            n_histograms: 0,
             n_lost: 0,
             n_chunks: 0,
         };
@@ -200,7 +203,10 @@ impl Inner {
             committer.records.next_batch();
         }
         committer.records.value(series.series, at, value);
-        applied.n_samples += 1;
+        match value {
+            Value::Float(_) => applied.n_samples += 1,
+            Value::Histogram(..) => applied.n_histograms += 1,
+        }
         let span = applied.span.get_or_insert(Interval {
             min: at.t,
             max: at.t,

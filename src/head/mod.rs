@@ -22,6 +22,8 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod truncate;
+#[cfg(test)]
+mod values_tests;
 
 pub use append::HeadAppender;
 pub use core::{Head, HeadSettings};

@@ -66,6 +66,13 @@ impl Value<'_> {
         }
     }
 
+    pub(crate) fn is_custom(&self) -> bool {
+        match self {
+            Self::Float(_) => false,
+            Self::Histogram(_, histogram) => histogram.has_custom_buckets(),
+        }
+    }
+
     /// What ends a series of such values.
     pub(crate) fn stale(counts: Counts) -> Self {
         Self::Histogram(counts, &STALE)

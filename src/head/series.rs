@@ -92,6 +92,8 @@ pub(crate) struct SeriesState {
     tail: Tail,
     /// What its newest sample is.
     pub(crate) kind: ValueKind,
+    /// It is a histogram of custom buckets.
+    is_custom: bool,
     /// Its labels are in the log.
     pub(crate) is_logged: bool,
     /// Taken out of the head: whoever still holds it looks the series up again.
@@ -158,9 +160,10 @@ impl SeriesState {
         }
     }
 
-    /// Would this sample change the kind of the series within one commit?
+    /// Would this sample, within one commit, come into another record of the log than the one before?
     pub(crate) fn turns(&self, value: Value<'_>, point: CommitPoint) -> bool {
-        self.kind != value.kind() && self.tail.last().is_some_and(|(id, _)| *id == point.id)
+        let is_other = self.kind != value.kind() || self.is_custom != value.is_custom();
+        is_other && self.tail.last().is_some_and(|(id, _)| *id == point.id)
     }
 
     /// Appends where [`SeriesState::check`] allows it, cutting chunks where Prometheus does.
@@ -195,6 +198,7 @@ impl SeriesState {
             }
         }
         self.kind = value.kind();
+        self.is_custom = value.is_custom();
         self.note(at.t, point);
         Ok(pushed)
     }

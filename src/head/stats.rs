@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::head::core::Head;
+use crate::head::exemplars::ExemplarStats;
 use crate::model::{METRIC_NAME, TimestampMs};
 
 /// Counted as things happen.
@@ -16,6 +17,7 @@ pub(crate) struct Counters {
     pub(crate) chunk_file_failures: AtomicU64,
     pub(crate) chunk_file_corruptions: AtomicU64,
     pub(crate) samples_appended: AtomicU64,
+    pub(crate) histograms_appended: AtomicU64,
     pub(crate) exemplars_appended: AtomicU64,
     pub(crate) exemplars_out_of_order: AtomicU64,
     pub(crate) commits: AtomicU64,
@@ -67,10 +69,14 @@ pub struct HeadStats {
     pub chunk_file_failures_total: u64,
     /// Chunk files set aside at the start.
     pub chunk_file_corruptions_total: u64,
-    /// Samples committed.
+    /// Floats committed.
     pub samples_appended_total: u64,
+    /// Native histograms committed.
+    pub histograms_appended_total: u64,
     /// Exemplars committed.
     pub exemplars_appended_total: u64,
+    /// Exemplars kept, how many of them there may be, and of how many series they are.
+    pub exemplars: ExemplarStats,
     /// Exemplars refused: older than the newest of their series.
     pub exemplars_out_of_order_total: u64,
     /// Transactions committed.
@@ -162,7 +168,9 @@ impl Head {
             chunk_file_failures_total: get(&c.chunk_file_failures),
             chunk_file_corruptions_total: get(&c.chunk_file_corruptions),
             samples_appended_total: get(&c.samples_appended),
+            histograms_appended_total: get(&c.histograms_appended),
             exemplars_appended_total: get(&c.exemplars_appended),
+            exemplars: self.exemplar_stats(),
             exemplars_out_of_order_total: get(&c.exemplars_out_of_order),
             commits_total: get(&c.commits),
             rollbacks_total: get(&c.rollbacks),

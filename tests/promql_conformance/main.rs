@@ -1,7 +1,7 @@
 //! Runs PromQL scripts: the shared ones, those in `GAUNTLET_PROMQL_TESTDATA`, and our own under `tests/promql`.
 //!
-//! Each script also runs against a block, a bucket and, as far as a head keeps what it loads, a head; and once more for
-//! each kind of expectation with one of them changed, which has to be seen.
+//! Each script also runs against a block, a bucket, a head and a head out of its log; and once more for each kind of
+//! expectation with one of them changed, which has to be seen.
 //!
 //! Every question has to pass.
 
@@ -19,7 +19,7 @@ use gauntlet::promql::testing::{LoadedData, open_memory_store, run_script, scrip
 use gauntlet::storage::Queryable;
 
 use crate::mutate::check_mutations;
-use crate::stores::{open_block, open_gateway, open_head};
+use crate::stores::{open_block, open_gateway, open_head, open_replayed_head};
 
 /// What all files together came to.
 #[derive(Default)]
@@ -48,22 +48,17 @@ fn scripts(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Where scripts run besides memory, and whether a store can hold what a script loads.
+/// Where scripts run besides memory.
 type OtherStore = (
     &'static str,
     fn(&LoadedData) -> Result<Arc<dyn Queryable>, String>,
-    fn(&LoadedData) -> bool,
 );
 
-/// Keeps neither histograms nor start times: what loads them runs in memory instead.
-const HEAD: &str = "head";
-
-const OTHER_STORES: [OtherStore; 3] = [
-    ("block", open_block, |_| true),
-    ("gateway", open_gateway, |_| true),
-    (HEAD, open_head, |data| {
-        !data.has_histograms() && !data.has_start_times()
-    }),
+const OTHER_STORES: [OtherStore; 4] = [
+    ("block", open_block),
+    ("gateway", open_gateway),
+    ("head", open_head),
+    ("replayed head", open_replayed_head),
 ];
 
 fn run_file(path: &Path, engine: &Engine, tally: &mut Tally) {
@@ -123,18 +118,11 @@ fn run_file(path: &Path, engine: &Engine, tally: &mut Tally) {
 
 /// Runs a script against another store and returns how many cases failed there that pass in memory.
 fn run_elsewhere(
-    (name, open, can_hold): OtherStore,
+    (name, open): OtherStore,
     (file, text): (&str, &str),
     passing: &BTreeSet<usize>,
     (engine, tally): (&Engine, &mut Tally),
 ) -> usize {
-    let open = move |data: &LoadedData| {
-        if can_hold(data) {
-            open(data)
-        } else {
-            open_memory_store(data)
-        }
-    };
     let results = match run_script(text, engine, &open) {
         Ok(results) => results,
         Err(error) => {
@@ -147,10 +135,7 @@ fn run_elsewhere(
         if !passing.contains(&result.line) {
             continue;
         }
-        let is_plain = !result.has_histograms && !result.has_start_times;
-        if is_plain || name != HEAD {
-            *tally.elsewhere.entry(name).or_default() += 1;
-        }
+        *tally.elsewhere.entry(name).or_default() += 1;
         if let Err(why) = result.outcome {
             failed += 1;
             let (line, expr) = (result.line, result.expr);

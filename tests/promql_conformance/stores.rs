@@ -8,7 +8,10 @@ use gauntlet::bucket::{BucketKind, BucketSettings};
 use gauntlet::catalog::Catalog;
 use gauntlet::foundation::ManualClock;
 use gauntlet::gateway::{Gateway, GatewaySettings};
-use gauntlet::model::{BlockId, ExternalLabels, Interval, Labels, Matcher, TimeRange};
+use gauntlet::model::{
+    BlockId, Counts, ExternalLabels, Interval, Labels, Matcher, SampleTime, TimeRange,
+};
+use gauntlet::promql::PointValue;
 use gauntlet::promql::testing::{LoadedData, LoadedSeries, MemoryStore};
 use gauntlet::storage::{
     Appendable, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
@@ -167,25 +170,70 @@ pub(crate) fn open_gateway(data: &LoadedData) -> Result<Arc<dyn Queryable>, Stri
     }))
 }
 
-/// A head. It keeps floats without start times.
-pub(crate) fn open_head(data: &LoadedData) -> Result<Arc<dyn Queryable>, String> {
-    let dir = new_dir()?;
-    let clock = Arc::new(ManualClock::new(NOW_MS));
-    let database = Tsdb::open(dir.path(), TsdbSettings::default(), clock).map_err(text)?;
+/// A database that keeps all that scripts load.
+fn open_database(dir: &Path) -> Result<Tsdb, String> {
+    let mut settings = TsdbSettings::default();
+    settings.head.keeps_start_times = true;
+    Tsdb::open(dir, settings, Arc::new(ManualClock::new(NOW_MS))).map_err(text)
+}
+
+fn fill(database: &Tsdb, data: &LoadedData) -> Result<(), String> {
     // As time goes by, so that nothing comes too late.
     let mut samples = Vec::new();
     for (labels, series) in &data.series {
-        for sample in series.samples() {
-            let v = sample.value.as_float().ok_or("a head keeps floats")?;
-            samples.push((sample.t, labels, v));
-        }
+        // A series is of one kind: at a change its chunk would end, and with it what is known of resets.
+        let is_whole = series.samples().iter().all(|sample| match &sample.value {
+            PointValue::Float(_) => true,
+            PointValue::Histogram(h) => h.has_whole_counts() && h.check(Counts::Whole).is_ok(),
+        });
+        let counts = if is_whole {
+            Counts::Whole
+        } else {
+            Counts::Float
+        };
+        let series = series.samples().iter();
+        samples.extend(series.map(|sample| (sample, labels, counts)));
     }
-    samples.sort_by_key(|(t, ..)| *t);
+    samples.sort_by_key(|(sample, ..)| sample.t);
     let mut appender = database.head().appender();
-    for (t, labels, v) in samples {
-        appender.append_labels(labels, t, v).map_err(text)?;
+    for (sample, labels, counts) in samples {
+        let key = labels.key();
+        let series = appender.series(key, &mut || Ok(labels.clone()));
+        let series = series.map_err(text)?;
+        let at = SampleTime {
+            t: sample.t,
+            start_t: sample.st,
+        };
+        let appended = match &sample.value {
+            PointValue::Float(v) => appender.append_at(series, at, *v),
+            PointValue::Histogram(histogram) => {
+                appender.append_histogram(series, at, counts, histogram)
+            }
+        };
+        appended.map_err(|error| format!("{labels} at {}: {error}", sample.t))?;
     }
-    appender.commit().map_err(text)?;
+    appender.commit().map_err(text)
+}
+
+/// A head.
+pub(crate) fn open_head(data: &LoadedData) -> Result<Arc<dyn Queryable>, String> {
+    let dir = new_dir()?;
+    let database = open_database(dir.path())?;
+    fill(&database, data)?;
+    Ok(Arc::new(Held {
+        store: database.timeline(),
+        _database: Some(database),
+        _dir: dir,
+    }))
+}
+
+/// A head that comes out of its log.
+pub(crate) fn open_replayed_head(data: &LoadedData) -> Result<Arc<dyn Queryable>, String> {
+    let dir = new_dir()?;
+    let database = open_database(dir.path())?;
+    fill(&database, data)?;
+    drop(database);
+    let database = open_database(dir.path())?;
     Ok(Arc::new(Held {
         store: database.timeline(),
         _database: Some(database),
