@@ -27,7 +27,7 @@ use crate::promql::explain::Operator;
 use crate::promql::{ErrorKind, QueryError, QueryOptions, QueryOutput};
 use crate::remote::{WriteLimits, WriteReport, append_write_request};
 use crate::scrape::ScrapeManager;
-use crate::storage::{Appendable, LabelAnswer, Queryable};
+use crate::storage::{Appendable, LabelAnswer, Queryable, SeriesExemplars};
 use crate::tsdb::{ReplayProgress, SyncedTsdb, Tsdb};
 
 thread_local! {
@@ -272,6 +272,18 @@ impl QueryPort for Ports {
         request: LabelRequest,
     ) -> Answer<Result<LabelAnswer, ApiError>> {
         self.list(LabelQuestion::Values(name), request)
+    }
+
+    fn exemplars(
+        &self,
+        matcher_sets: Vec<Vec<Matcher>>,
+        interval: Interval,
+    ) -> Answer<Result<Vec<SeriesExemplars>, ApiError>> {
+        let found = match self.opened() {
+            Some(opened) => Ok(opened.tsdb.head().exemplars(&matcher_sets, interval)),
+            None => Err(ApiError::new(ErrorType::Internal, "TSDB not ready")),
+        };
+        Box::pin(std::future::ready(found))
     }
 }
 

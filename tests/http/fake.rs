@@ -21,7 +21,9 @@ use gauntlet::promql::explain::Operator;
 use gauntlet::promql::testing::MemoryStore;
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
 use gauntlet::remote::{WriteLimits, WriteReport, append_write_request};
-use gauntlet::storage::{AppendError, Appendable, Appender, LabelAnswer, SeriesRef};
+use gauntlet::storage::{
+    AppendError, Appendable, Appender, LabelAnswer, SeriesExemplars, SeriesRef,
+};
 use parking_lot::Mutex;
 
 /// Holds nothing and takes everything.
@@ -112,6 +114,14 @@ impl QueryPort for Empty {
         _request: LabelRequest,
     ) -> Answer<Result<LabelAnswer, ApiError>> {
         async { Ok(LabelAnswer::default()) }.boxed()
+    }
+
+    fn exemplars(
+        &self,
+        _matcher_sets: Vec<Vec<Matcher>>,
+        _interval: Interval,
+    ) -> Answer<Result<Vec<SeriesExemplars>, ApiError>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 }
 

@@ -8,6 +8,7 @@ mod call;
 mod columns;
 mod cost;
 mod error;
+mod exemplars;
 mod json;
 mod labels;
 mod manage;

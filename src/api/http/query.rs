@@ -1,14 +1,14 @@
-//! `/query`, `/query_range`, their `_explain`, `/query_exemplars`, `/format_query`, `/parse_query`.
+//! `/query`, `/query_range`, their `_explain`, `/format_query`, `/parse_query`.
 
 use crate::api::http::call::{Call, Outcome, Reply};
 use crate::api::http::cost::{push_operator, push_stats};
 use crate::api::http::error::{ApiError, ErrorType};
 use crate::api::http::json::{push_result, push_text};
-use crate::api::http::params::{Form, MAX_TIME, MIN_TIME, invalid, parse_duration_ns};
+use crate::api::http::params::{Form, invalid, parse_duration_ns};
 use crate::api::http::state::{ExplainQuery, InstantQuery, QueryParams, RangeQuery, StatsDetail};
 use crate::promql::QueryOutput;
 use crate::promql::explain::Operator;
-use crate::promql::parse::ast::{Expr, ExprKind};
+use crate::promql::parse::ast::Expr;
 use crate::promql::parse::{parse_expr, pretty, tree_json};
 
 const NANOS_PER_MS: i64 = 1_000_000;
@@ -204,37 +204,6 @@ fn resolution_ms(form: &Form) -> Result<Option<i64>, ApiError> {
             }
             Ok(Some(nanos / NANOS_PER_MS))
         }
-    }
-}
-
-/// Exemplars are not stored: the answer is the one of a Prometheus that has none.
-pub(super) async fn exemplars(call: Call) -> Result<Outcome, ApiError> {
-    let start = call.form.time("start", MIN_TIME)?;
-    let end = call.form.time("end", MAX_TIME)?;
-    if end < start {
-        return Err(ApiError::bad_data(
-            "end timestamp must not be before start timestamp",
-        ));
-    }
-    let expr = parse_expr(call.form.value("query"))
-        .map_err(|error| ApiError::bad_data(error.to_string()))?;
-    if !has_selector(&expr) {
-        return Ok(Outcome::Empty);
-    }
-    Ok(Reply::with(|out| out.extend_from_slice(b"[]")))
-}
-
-fn has_selector(expr: &Expr) -> bool {
-    match &expr.kind {
-        ExprKind::Vector(_) | ExprKind::Matrix(_) => true,
-        ExprKind::Number(_) | ExprKind::String(_) => false,
-        ExprKind::Paren(inner) | ExprKind::Unary(_, inner) => has_selector(inner),
-        ExprKind::Binary(binary) => has_selector(&binary.lhs) || has_selector(&binary.rhs),
-        ExprKind::Aggregate(aggregate) => {
-            has_selector(&aggregate.expr) || aggregate.param.as_ref().is_some_and(has_selector)
-        }
-        ExprKind::Call(call) => call.args.iter().any(has_selector),
-        ExprKind::Subquery(subquery) => has_selector(&subquery.expr),
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use crate::api::http::call::{Call, Outcome, answer, cors_headers, plain, plain_builder};
 use crate::api::http::error::ApiError;
 use crate::api::http::state::HttpState;
-use crate::api::http::{admin, labels, manage, query, status, targets, write};
+use crate::api::http::{admin, exemplars, labels, manage, query, status, targets, write};
 
 /// Serves on `listener` with `workers` threads until the server is stopped. Signals are the caller's business.
 ///
@@ -43,7 +43,7 @@ fn api() -> actix_web::Scope {
         .service(form("/query_range", query::range))
         .service(form("/query_explain", query::explain_instant))
         .service(form("/query_range_explain", query::explain_range))
-        .service(form("/query_exemplars", query::exemplars))
+        .service(form("/query_exemplars", exemplars::exemplars))
         .service(form("/format_query", query::format))
         .service(form("/parse_query", query::parse))
         .service(form("/labels", labels::names))

@@ -13,7 +13,7 @@ use crate::model::{Interval, Labels, Matcher, Metadata, TimestampMs};
 use crate::promql::QueryOutput;
 use crate::promql::explain::Operator;
 use crate::remote::{WriteError, WriteReport, WriteVersion};
-use crate::storage::LabelAnswer;
+use crate::storage::{LabelAnswer, SeriesExemplars};
 
 /// Everything a handler can reach; built by the appliance, shared by all workers.
 #[derive(Clone)]
@@ -103,6 +103,13 @@ pub trait QueryPort: Send + Sync {
         name: String,
         request: LabelRequest,
     ) -> Answer<Result<LabelAnswer, ApiError>>;
+
+    /// Exemplars in `interval` of series that match all matchers of any set, in label order.
+    fn exemplars(
+        &self,
+        matcher_sets: Vec<Vec<Matcher>>,
+        interval: Interval,
+    ) -> Answer<Result<Vec<SeriesExemplars>, ApiError>>;
 }
 
 /// How much a query is asked to say about its own cost.

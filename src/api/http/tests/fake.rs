@@ -13,13 +13,13 @@ use crate::api::http::{
     TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
 };
 use crate::foundation::ManualClock;
-use crate::model::{Interval, Labels, Matcher, Metadata, MetricType, Sample};
+use crate::model::{Exemplar, Interval, Labels, Matcher, Metadata, MetricType, Sample};
 use crate::promql::explain::Operator;
 use crate::promql::{
     Held, MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
 };
 use crate::remote::WriteReport;
-use crate::storage::LabelAnswer;
+use crate::storage::{LabelAnswer, SeriesExemplars};
 
 /// What every port shares.
 #[derive(Default)]
@@ -207,6 +207,32 @@ impl QueryPort for Fake {
             })
         }
         .boxed()
+    }
+
+    fn exemplars(
+        &self,
+        matcher_sets: Vec<Vec<Matcher>>,
+        interval: Interval,
+    ) -> Answer<Result<Vec<SeriesExemplars>, ApiError>> {
+        let names = matcher_sets.iter().flatten().map(|matcher| &*matcher.value);
+        let labels = Labels::new(&[
+            ("__name__", "<up>"),
+            ("asked", names.collect::<Vec<_>>().join(" ").as_str()),
+        ]);
+        let exemplar = |t, v, pairs: &[(&str, &str)]| Exemplar {
+            labels: Labels::new(pairs).unwrap(),
+            v,
+            t,
+            has_own_time: true,
+        };
+        let found = SeriesExemplars {
+            labels: labels.unwrap(),
+            exemplars: vec![
+                exemplar(interval.min, 0.5, &[("trace_id", "\"x")]),
+                exemplar(interval.max, f64::INFINITY, &[]),
+            ],
+        };
+        async move { Ok(vec![found]) }.boxed()
     }
 }
 

@@ -225,8 +225,16 @@ async fn expressions_are_laid_out_and_taken_apart() {
         );
     }
     assert_eq!(
-        said(&fake, "/api/v1/query_exemplars?query=up").await,
-        ok("[]")
+        said(
+            &fake,
+            "/api/v1/query_exemplars?query=rate(a[5m])%20%2B%20sum%20by%20(x)%20(b)&start=1.5&end=2"
+        )
+        .await,
+        ok(
+            "[{\"seriesLabels\":{\"__name__\":\"<up>\",\"asked\":\"a b\"},\"exemplars\":[\
+             {\"labels\":{\"trace_id\":\"\\\"x\"},\"value\":\"0.5\",\"timestamp\":1.500},\
+             {\"labels\":{},\"value\":\"+Inf\",\"timestamp\":2}]}]"
+        )
     );
     assert_eq!(
         said(&fake, "/api/v1/query_exemplars?query=1").await,
