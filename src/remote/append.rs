@@ -152,7 +152,7 @@ impl<'b> Writer<'_, 'b> {
                 let after = self.report.n_samples + self.report.n_histograms;
                 self.report.n_series += u64::from(before < after);
                 if extras.has_exemplars {
-                    self.write_exemplars(&reader, &series, &current, &mut exemplar_labels)?;
+                    self.write_exemplars(&reader, &series, &mut current, &mut exemplar_labels)?;
                 }
                 if let Some(reference) = current.reference {
                     self.note_metadata(reference, (&labels, extras.metadata))?;
@@ -164,7 +164,7 @@ impl<'b> Writer<'_, 'b> {
 
     /// Version 2 sends no series for its labels alone.
     fn lacks_samples(&self, extras: &SeriesExtras<'_>) -> Option<String> {
-        let is_bare = !extras.has_samples && !extras.has_histograms;
+        let is_bare = !extras.has_samples && !extras.has_histograms && !extras.has_exemplars;
         (is_bare && self.version == WriteVersion::V2)
             .then(|| "TimeSeries must contain at least one sample or histogram".to_owned())
     }
@@ -230,17 +230,14 @@ impl<'b> Writer<'_, 'b> {
         Ok(found)
     }
 
-    /// Exemplars of a series nothing of which was taken are left out with it.
+    /// Prometheus sends the exemplars of a series apart from its samples.
     fn write_exemplars(
         &mut self,
         reader: &RequestReader<'b>,
         series: &SeriesReader<'b>,
-        current: &Current<'_, 'b>,
+        current: &mut Current<'_, 'b>,
         labels: &mut Vec<Label<'b>>,
     ) -> Result<(), WriteError> {
-        let Some(reference) = current.reference else {
-            return Ok(());
-        };
         reader.exemplars(series, labels, |message| {
             let ExemplarMessage {
                 bad_label,
@@ -263,12 +260,9 @@ impl<'b> Writer<'_, 'b> {
                     return Ok(());
                 }
             };
-            let appended = if self.newest_t < t {
-                let newest = self.newest_t;
-                Err(AppendError::TooFarAhead { newest })
-            } else {
-                self.appender.exemplar(reference, &exemplar)
-            };
+            let appended = self
+                .series(t, current)
+                .and_then(|series| self.appender.exemplar(series, &exemplar));
             match appended {
                 Ok(()) => {
                     self.report.n_exemplars += 1;

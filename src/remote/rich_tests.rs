@@ -176,19 +176,20 @@ fn exemplars_follow_their_series_and_stale_ones_are_no_error_in_version_1() {
             .message(3, exemplar(7))
             .message(3, exemplar(minus_one))
             .message(3, exemplar(too_far)),
-        // Nothing of this series is there to hang an exemplar on.
-        series().label("a", "b").message(3, exemplar(8)),
+        // Apart from the samples of its series, as Prometheus sends them.
+        series().message(3, exemplar(8)),
     ]);
-    assert_eq!(report.n_exemplars, 1);
+    assert_eq!((report.n_series, report.n_exemplars), (1, 2));
     let lines = report.refusal_lines();
     assert!(
         matches!(lines.as_slice(), [line] if line.starts_with("out of bounds: timestamp is too far")),
         "{lines:?}"
     );
     let state = memory.state.lock();
-    let [(_, exemplar)] = state.exemplars.as_slice() else {
+    let [(first, exemplar), (second, _)] = state.exemplars.as_slice() else {
         panic!("{:?}", state.exemplars)
     };
+    assert_eq!(first, second);
     assert_eq!(exemplar.labels.to_string(), "{id=\"x\"}");
     assert_eq!(
         (exemplar.v, exemplar.t, exemplar.has_own_time),

@@ -14,6 +14,8 @@ mod compare;
 mod directories;
 mod histograms;
 mod kills;
+mod messages;
+mod protobuf;
 mod seams;
 mod target;
 mod writers;
