@@ -118,6 +118,10 @@ fn metric(t: i64, field: u64, content: &Message) -> Message {
         .varint(6, t.unsigned_abs())
 }
 
+fn float(n: i64) -> f64 {
+    f64::from(i32::try_from(n).unwrap())
+}
+
 /// Whole counts; buckets come with time, and halfway the counter starts again.
 fn whole(n: i64, t: i64) -> Message {
     let n = n % 7 + 1;
@@ -126,7 +130,7 @@ fn whole(n: i64, t: i64) -> Message {
     let positive: i64 = (0..n_buckets).map(|i| n + i).sum();
     message()
         .varint(1, (positive + n + 1).unsigned_abs())
-        .double(2, 1.5 * n as f64)
+        .double(2, 1.5 * float(n))
         .signed(5, 1)
         .double(6, 0.001)
         .varint(7, 1)
@@ -148,7 +152,7 @@ fn whole(n: i64, t: i64) -> Message {
 
 /// Counts of any kind.
 fn some(n: i64) -> Message {
-    let n = n as f64;
+    let n = float(n);
     message()
         .double(4, 1.25 * n + 0.5)
         .double(2, 0.25 * n)
@@ -160,7 +164,7 @@ fn some(n: i64) -> Message {
 }
 
 fn body(n: i64, t: i64) -> Vec<u8> {
-    let v = n as f64;
+    let v = float(n);
     let counter = message().double(1, 10.0 + v).message(2, &exemplar(v, t));
     let quantile = message().double(1, 0.5).double(2, v / 8.0);
     let summary = message()
@@ -247,12 +251,7 @@ fn a_protobuf_page_gives_us_what_it_gives_a_stock_prometheus_and_what_that_one_w
         assert_eq!(written, theirs, "written: {query}");
         n_histograms += theirs.matches("\"count\"").count();
     }
-    let path = format!("/api/v1/query_exemplars?query={}", encode("{path=\"/a\"}"));
-    let path = format!("{path}&start={}&end={}", start_ms / 1000, end / 1000);
-    let [theirs, ours, written] = everybody.map(|peer| peer.get(&path).body);
-    assert_eq!(theirs.matches("trace_id").count(), 36, "{theirs}");
-    assert_eq!(ours, theirs, "exemplars that were scraped");
-    assert_eq!(written, theirs, "exemplars that were written");
+    compare_exemplars(everybody, start_ms, end);
     assert_eq!(
         page.n_plain.load(Ordering::SeqCst),
         0,
@@ -262,4 +261,13 @@ fn a_protobuf_page_gives_us_what_it_gives_a_stock_prometheus_and_what_that_one_w
         "{n_histograms} histograms and 36 exemplars are the same to the byte in three databases"
     );
     assert!(36 <= n_histograms, "{n_histograms}");
+}
+
+fn compare_exemplars(everybody: [&Peer; 3], start: i64, end: i64) {
+    let path = format!("/api/v1/query_exemplars?query={}", encode("{path=\"/a\"}"));
+    let path = format!("{path}&start={}&end={}", start / 1000, end / 1000);
+    let [theirs, ours, written] = everybody.map(|peer| peer.get(&path).body);
+    assert_eq!(theirs.matches("trace_id").count(), 36, "{theirs}");
+    assert_eq!(ours, theirs, "exemplars that were scraped");
+    assert_eq!(written, theirs, "exemplars that were written");
 }
