@@ -44,6 +44,8 @@ impl SymbolMap {
 /// The next text of one source.
 struct Head<'a, I> {
     block: BlockId,
+    /// What errors call its index.
+    file: Arc<str>,
     rest: I,
     next: Option<(u32, &'a str)>,
     map: SymbolMap,
@@ -52,7 +54,21 @@ struct Head<'a, I> {
 impl<'a, I: Iterator<Item = Result<(u32, &'a str), IndexError>>> Head<'a, I> {
     fn advance(&mut self) -> Result<(), CompactError> {
         let next = self.rest.next().transpose();
-        self.next = next.map_err(|error| failed(self.block, error.into()))?;
+        let next = next.map_err(|error| failed(self.block, error.into()))?;
+        let last = self.next.map(|(_, text)| text);
+        if let (Some(last), Some((_, text))) = (last, next)
+            && text <= last
+        {
+            // Numbers would not rise as texts do, and series would be taken for others.
+            let problem = format!("symbol {text:?} comes after {last:?}");
+            let error = IndexError::Damaged {
+                file: Arc::clone(&self.file),
+                offset: 0,
+                problem,
+            };
+            return Err(failed(self.block, error.into()));
+        }
+        self.next = next;
         Ok(())
     }
 }
@@ -68,6 +84,7 @@ pub(crate) fn merge_symbols(
         map.numbers.reserve_exact(symbols.len());
         let mut head = Head {
             block: source.meta().ulid,
+            file: Arc::clone(source.index().source().file()),
             rest: symbols.references(),
             next: None,
             map,
@@ -93,4 +110,53 @@ pub(crate) fn merge_symbols(
     }
     let maps = heads.into_iter().map(|head| head.map).collect();
     Ok((merged, maps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_by_position_or_by_the_offsets_of_version_1() {
+        let (mut counted, mut offsets) = (SymbolMap::default(), SymbolMap::default());
+        for (position, number) in (0..).zip([0, 3, 4, 9]) {
+            counted.push(position, number);
+            offsets.push(13 + position * 5, number);
+        }
+        assert_eq!(
+            [0, 1, 3, 4].map(|r| counted.get(r)),
+            [Some(0), Some(3), Some(9), None]
+        );
+        assert_eq!(
+            [13, 18, 28, 1].map(|r| offsets.get(r)),
+            [Some(0), Some(3), Some(9), None]
+        );
+    }
+
+    fn head<'a>(
+        texts: &[&'a str],
+    ) -> Head<'a, std::vec::IntoIter<Result<(u32, &'a str), IndexError>>> {
+        let texts: Vec<_> = (0..).zip(texts).map(|(n, text)| Ok((n, *text))).collect();
+        Head {
+            block: BlockId::from_parts(1, 1),
+            file: Arc::from("index"),
+            rest: texts.into_iter(),
+            next: None,
+            map: SymbolMap::default(),
+        }
+    }
+
+    #[test]
+    fn symbols_that_do_not_rise_are_damage_of_their_block() {
+        let mut head = head(&["", "a", "c", "b"]);
+        for _ in 0..3 {
+            head.advance().unwrap();
+        }
+        let error = head.advance().unwrap_err();
+        assert_eq!(error.culprit(), Some(BlockId::from_parts(1, 1)));
+        assert!(
+            error.to_string().contains("symbol \"b\" comes after \"c\""),
+            "{error}"
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! The newest samples.
 //!
-//! Owns: the series map, append with its four refusals, isolation, chunk cutting, truncation, replay.
+//! Owns: the series map, append with its four refusals, isolation, chunk cutting, deletion, truncation, replay.
 //! Never: deletes a block or talks to a bucket.
 //! Tested by: model and crash tests beside the code.
 mod append;

@@ -1,8 +1,8 @@
 //! The local database and the timeline.
 //!
-//! Owns: head and local blocks under one directory lock; the one snapshot a query reads.
+//! Owns: head and local blocks under one directory lock; the one view a query reads; which of cut, compaction, deletion, snapshot and retention goes on.
 //! Never: speaks a protocol.
-//! Tested by: the seams: a sample is seen once while its block moves.
+//! Tested by: the seams (a sample is seen once while its block moves), and a model of everything that changes blocks.
 mod backfill;
 mod compact;
 mod cut;
