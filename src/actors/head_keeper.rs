@@ -148,6 +148,11 @@ impl HeadKeeper {
             state,
             self.settings.look_every.saturating_mul(4),
         );
+        self.report(
+            "take samples",
+            taking(&self.ports.tsdb),
+            self.settings.look_every.saturating_mul(4),
+        );
     }
 
     fn note_pass(&mut self, pass: Pass) -> DutyState {
@@ -229,6 +234,23 @@ impl HeadKeeper {
     }
 }
 
+/// Whether the head takes samples.
+fn taking(tsdb: &Tsdb) -> DutyState {
+    if let Some(reason) = tsdb.head().poisoned() {
+        return DutyState::Blocked {
+            reason,
+            what_to_do: "the log takes no more samples: repair the disk and restart".to_owned(),
+        };
+    }
+    if tsdb.head().is_full() {
+        return DutyState::Blocked {
+            reason: format!("the disk that holds {} is full", tsdb.dir().display()),
+            what_to_do: "make room; samples are taken again by themselves".to_owned(),
+        };
+    }
+    DutyState::Ok
+}
+
 /// Cuts everything that is due, then compacts until the next cut is, then deletes what retention allows.
 fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass {
     let mut pass = Pass {
@@ -260,9 +282,15 @@ fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass 
             Err(error) => pass.error = Some(error),
         }
     }
+    // Without a bucket every block is the only copy.
+    let made = released.map(|released| tsdb.make_room(&|meta| released.contains(meta.ulid)));
+    match made.unwrap_or_else(|| tsdb.make_room(&|_| false)) {
+        Ok(deleted) => pass.deleted = deleted,
+        Err(error) => pass.error = pass.error.or(Some(error)),
+    }
     let is_released = |id| released.is_none_or(|released| released.contains(id));
     match tsdb.apply_retention(&|meta| is_released(meta.ulid)) {
-        Ok(deleted) => pass.deleted = deleted,
+        Ok(deleted) => pass.deleted.extend(deleted),
         Err(error) => pass.error = pass.error.or(Some(error)),
     }
     pass

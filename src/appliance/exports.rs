@@ -210,6 +210,11 @@ fn read_upkeep(r: &mut Readings<'_, '_>, stats: &TsdbStats) {
 #[expect(clippy::too_many_lines, reason = "one table, and a line a metric")]
 fn read_head(r: &mut Readings<'_, '_>, head: &HeadStats) {
     r.gauge_of(
+        "gauntlet_disk_full",
+        "Was the disk full when it was last asked, so that samples are refused?",
+        u64::from(head.is_full),
+    );
+    r.gauge_of(
         "prometheus_tsdb_head_series",
         "Series in the head.",
         head.n_series,
@@ -382,6 +387,11 @@ fn read_log(r: &mut Readings<'_, '_>, head: &HeadStats) {
             "gauntlet_wal_failures_total",
             "Failed writes and syncs of the log.",
             head.wal_failures_total,
+        ),
+        (
+            "gauntlet_disk_full_refusals_total",
+            "Commits and deletions refused because the disk was full.",
+            head.refused_full_total,
         ),
         (
             "gauntlet_wal_written_bytes_total",

@@ -85,6 +85,8 @@ pub struct HeadAppender<'a> {
     floor: Option<TimestampMs>,
     /// The series asked for last: its sample is the next to come.
     last: Option<Arc<MemSeries>>,
+    /// A sample came that is there already, perhaps of a commit that is not in the log yet.
+    meets_known: bool,
     is_done: bool,
 }
 
@@ -104,6 +106,7 @@ impl Head {
             staging: head.staging.lock().pop().unwrap_or_default(),
             floor,
             last: None,
+            meets_known: false,
             is_done: false,
         }
     }
@@ -155,6 +158,7 @@ impl HeadAppender<'_> {
         }
         let is_new = state.check(t, state.settled(value))?;
         drop(state);
+        self.meets_known |= !is_new;
         Ok(is_new.then_some(found))
     }
 
@@ -226,6 +230,9 @@ impl HeadAppender<'_> {
     pub fn finish(&mut self) -> Result<(), AppendError> {
         self.is_done = true;
         if self.staging.is_empty() {
+            if self.meets_known {
+                self.head.await_log()?;
+            }
             count(&self.head.counters.commits, 1);
             return Ok(());
         }

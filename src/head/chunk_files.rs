@@ -167,10 +167,14 @@ impl ChunkFiles {
                 writer.flush()?;
                 self.next_file(&mut writer, len)?;
             }
-            let Some(active) = &writer.active else {
+            let Writer { active, buffer, .. } = &mut *writer;
+            let Some(active) = active else {
                 return Err(HeadError::ChunkFiles("no file is open".to_owned()));
             };
-            let offset = active.len + writer.buffer.len() as u64;
+            if active.len == 0 && buffer.is_empty() {
+                buffer.extend_from_slice(&encode_head_file_header());
+            }
+            let offset = active.len + buffer.len() as u64;
             let offset = u32::try_from(offset)
                 .map_err(|_too_far| HeadError::ChunkFiles(format!("offset {offset}")))?;
             places.push((active.number, offset));
@@ -188,7 +192,18 @@ impl ChunkFiles {
         Ok(places)
     }
 
+    /// The file before is safe before the next begins: were it lost and the next not, the chunks behind the hole would
+    /// hide the samples of the log that fill it.
     fn next_file(&self, writer: &mut Writer, entry_len: u64) -> Result<(), HeadError> {
+        if let Some(last) = writer.next_number.checked_sub(1).filter(|last| 0 < *last) {
+            let path = self.dir.join(file_name(last));
+            match DurableFile::open(&path).and_then(|file| file.sync_data()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(HeadError::io("sync", &path)(error));
+                }
+                Ok(()) | Err(_) => (),
+            }
+        }
         let number = writer.next_number;
         let path = self.dir.join(file_name(number));
         let file = DurableFile::create_new(&path).map_err(HeadError::io("create", &path))?;
@@ -198,7 +213,6 @@ impl ChunkFiles {
         let bytes = map_file_ahead(file.as_file(), len).map_err(HeadError::io("map", &path))?;
         self.mapped.write().push((number, bytes));
         writer.next_number = number.saturating_add(1);
-        writer.buffer.extend_from_slice(&encode_head_file_header());
         writer.active = Some(Active {
             number,
             path,
@@ -251,14 +265,17 @@ impl Writer {
             return Ok(());
         };
         let result = active.file.write_all(&self.buffer);
-        active.len += self.buffer.len() as u64;
+        let n_bytes = self.buffer.len() as u64;
         self.buffer.clear();
         if let Err(source) = result {
-            // What lies behind the last good entry is unknown: the next chunk goes to a new file.
             let path = active.path.clone();
-            self.active = None;
+            if active.file.set_len(active.len).is_err() {
+                // What lies behind the last good entry is unknown: the next chunk goes to a new file.
+                self.active = None;
+            }
             return Err(HeadError::io("write", &path)(source));
         }
+        active.len += n_bytes;
         Ok(())
     }
 }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-
 use crate::head::append::{Staged, StagedRare, Staging};
 use crate::head::core::Inner;
 use crate::head::open_chunk::{ChunkRules, Value};
@@ -17,8 +15,10 @@ use crate::wal::Wal;
 /// The log and what a commit needs beside it.
 pub(crate) struct Committer {
     pub(crate) wal: Wal,
-    next_id: CommitId,
-    records: CommitRecords,
+    pub(crate) next_id: CommitId,
+    pub(crate) records: CommitRecords,
+    /// A commit in memory that the log had no room for; its records are those above.
+    pub(crate) owed: Option<Owed>,
     closed: Vec<Arc<MemSeries>>,
 }
 
@@ -37,14 +37,15 @@ impl Committer {
             wal,
             next_id: 1,
             records: CommitRecords::default(),
+            owed: None,
             closed: Vec::new(),
         }
     }
 }
 
 /// What a commit did to memory.
-struct Applied {
-    point: CommitPoint,
+pub(crate) struct Applied {
+    pub(crate) point: CommitPoint,
     rules: ChunkRules,
     span: Option<Interval>,
     n_samples: u64,
@@ -60,14 +61,23 @@ struct Noted<'a> {
     exemplars: Vec<&'a (Arc<MemSeries>, Exemplar)>,
 }
 
+/// A commit that waits for room.
+pub(crate) struct Owed {
+    applied: Applied,
+    metadata: Vec<(String, Arc<Metadata>)>,
+    exemplars: Vec<(Arc<MemSeries>, Exemplar)>,
+}
+
 impl Inner {
     /// Memory first, unseen; then the log; then seen. A commit that the log refuses stays unseen for good, and since
-    /// the log is poisoned then, no later commit can uncover it.
+    /// the log is poisoned then, no later commit can uncover it. One that the log has no room for is refused as well and
+    /// stays unseen until there is room: no other comes before it.
     pub(crate) fn commit(&self, staging: &Staging) -> Result<(), AppendError> {
         let mut committer = self.committer.lock();
         if let Some(reason) = committer.wal.poisoned() {
             return Err(AppendError::Closed(reason.to_owned()));
         }
+        self.settle(&mut committer)?;
         let id = committer.next_id;
         let point = CommitPoint {
             id,
@@ -80,25 +90,27 @@ impl Inner {
         let noted = self.note(&mut committer, staging);
         let Committer { wal, records, .. } = &mut *committer;
         if let Err(error) = records.write(wal) {
-            count(&self.counters.wal_failures, 1);
-            wal.poison(error.clone());
-            return Err(AppendError::Wal(error));
+            if error.is_full() {
+                committer.owed = Some(Owed {
+                    applied,
+                    metadata: noted.metadata,
+                    exemplars: noted.exemplars.into_iter().cloned().collect(),
+                });
+            }
+            return Err(self.refuse(&mut committer.wal, &error));
         }
+        self.finish_commit(&mut committer, &applied, noted);
+        Ok(())
+    }
+
+    /// The log has it: from now on it is seen.
+    fn finish_commit(&self, committer: &mut Committer, applied: &Applied, noted: Noted<'_>) {
+        let id = applied.point.id;
         committer.next_id = id + 1;
         if let Some(span) = applied.span {
             self.bounds.extend(span);
         }
         self.views.publish(id);
-        self.finish_commit(committer, &applied, noted);
-        Ok(())
-    }
-
-    fn finish_commit(
-        &self,
-        mut committer: MutexGuard<'_, Committer>,
-        applied: &Applied,
-        noted: Noted<'_>,
-    ) {
         let c = &self.counters;
         c.wal_bytes.store(
             committer.wal.n_bytes_written(),
@@ -123,6 +135,15 @@ impl Inner {
         count(&c.histograms_appended, applied.n_histograms);
         count(&c.lost_races, applied.n_lost);
         count(&c.chunks_created, applied.n_chunks);
+    }
+
+    /// What [`Inner::settle`] has brought into the log is seen.
+    pub(crate) fn finish_owed(&self, committer: &mut Committer, owed: &Owed) {
+        let noted = Noted {
+            metadata: owed.metadata.clone(),
+            exemplars: owed.exemplars.iter().collect(),
+        };
+        self.finish_commit(committer, &owed.applied, noted);
     }
 
     /// In the order in which they were staged.

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::head::HeadError;
 use crate::head::append::Staging;
 use crate::head::chunk_files::{ChunkFiles, ChunkToWrite};
 use crate::head::commit::Committer;
@@ -16,10 +15,12 @@ use crate::head::exemplars::ExemplarStore;
 use crate::head::map::SeriesMap;
 use crate::head::open_chunk::ChunkRules;
 use crate::head::postings::Postings;
+use crate::head::room::Room;
 use crate::head::series::{CommitId, MemSeries};
 use crate::head::stats::{Counters, count};
+use crate::head::sync::GroupSync;
 use crate::model::{Interval, Labels, Metadata, SeriesKey, TimestampMs};
-use crate::wal::{SegmentNumber, WalError, WalSettings, list_segments};
+use crate::wal::{SegmentNumber, WalSettings, list_segments};
 
 /// How the head works.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,8 @@ pub struct HeadSettings {
     pub writes_xor2: bool,
     /// Keeps since when samples count, in chunks and log records that Prometheus reads since version 3.
     pub keeps_start_times: bool,
+    /// Held back on the disk, so that there is room for closing and deleting when it is full; none when zero.
+    pub reserve_bytes: u64,
     /// So many exemplars are kept; none when zero.
     pub exemplars_max: usize,
 }
@@ -56,6 +59,7 @@ impl Default for HeadSettings {
             chunk_file_bytes_max: crate::chunk::HEAD_FILE_BYTES_MAX,
             writes_xor2: false,
             keeps_start_times: false,
+            reserve_bytes: 0,
             exemplars_max: 100_000,
         }
     }
@@ -93,6 +97,10 @@ pub(crate) struct Inner {
     pub(crate) retired: Mutex<Retired>,
     /// The segment being written.
     pub(crate) wal_segment: AtomicU32,
+    /// Who waits for the disk waits together.
+    pub(crate) syncing: GroupSync,
+    /// Whether the disk has room.
+    pub(crate) room: Room,
 }
 
 /// Series numbers that only the log knows.
@@ -203,21 +211,6 @@ impl Head {
         self.inner.settings
     }
 
-    /// Makes every commit so far survive the end of the machine. A failure ends appending, not reading.
-    pub fn sync(&self) -> Result<(), HeadError> {
-        let files = self.inner.committer.lock().wal.unsynced();
-        for file in files {
-            if let Err(error) = file.sync_data() {
-                let mut committer = self.inner.committer.lock();
-                committer.wal.poison(format!("fsync: {error}"));
-                count(&self.inner.counters.wal_failures, 1);
-                return Err(WalError::io("sync", &self.inner.wal_dir)(error).into());
-            }
-        }
-        count(&self.inner.counters.wal_syncs, 1);
-        Ok(())
-    }
-
     /// Why no more samples are taken, if so.
     pub fn poisoned(&self) -> Option<String> {
         let committer = self.inner.committer.lock();
@@ -312,6 +305,7 @@ pub(crate) struct HeadDirs {
     pub(crate) wal: PathBuf,
     pub(crate) chunks: PathBuf,
     pub(crate) quarantine: PathBuf,
+    pub(crate) reserve: PathBuf,
 }
 
 impl HeadDirs {
@@ -320,6 +314,7 @@ impl HeadDirs {
             wal: data.join("wal"),
             chunks: data.join("chunks_head"),
             quarantine: data.join("quarantine"),
+            reserve: data.join("disk-reserve"),
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::block::Tombstones;
 use crate::chunk::without_intervals;
 use crate::head::HeadError;
 use crate::head::core::Head;
-use crate::head::stats::count;
 use crate::model::{Interval, Matcher, TimestampMs};
 use crate::storage::ChunkSlice;
 use crate::wal::{RefTombstone, encode_tombstones};
@@ -85,6 +84,7 @@ impl Head {
         let matching = self.view().matching(matchers);
         // No commit meanwhile: what was committed before this is deleted, what comes later is not.
         let mut committer = inner.committer.lock();
+        inner.settle_for_deletion(&mut committer)?;
         let mut tombstones = Vec::new();
         for series in matching {
             let state = series.lock();
@@ -105,7 +105,7 @@ impl Head {
         }
         for entries in tombstones.chunks(TOMBSTONES_PER_RECORD) {
             if let Err(error) = committer.wal.append(&[&encode_tombstones(entries)]) {
-                count(&inner.counters.wal_failures, 1);
+                inner.refuse(&mut committer.wal, &error);
                 return Err(error.into());
             }
         }

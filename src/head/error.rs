@@ -24,6 +24,9 @@ pub enum HeadError {
     /// The log.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// The log takes nothing now.
+    #[error("{0}")]
+    Refused(String),
     /// A chunk file came out wrong.
     #[error("head chunk files: {0}")]
     ChunkFiles(String),

@@ -1,6 +1,7 @@
 //! The newest samples.
 //!
-//! Owns: the series map, append with its four refusals, isolation, chunk cutting, deletion, truncation, replay.
+//! Owns: the series map, append with its four refusals, isolation, chunk cutting, deletion, truncation, replay, and what is
+//! done while the disk is full.
 //! Never: deletes a block or talks to a bucket.
 //! Tested by: model and crash tests beside the code.
 mod append;
@@ -16,9 +17,11 @@ mod postings;
 mod read;
 mod records;
 mod replay;
+mod room;
 mod series;
 mod stale;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod truncate;

@@ -6,7 +6,7 @@ use crate::head::open_chunk::Value;
 use crate::model::{Counts, Exemplar, Labels, Metadata, SampleTime};
 use crate::wal::{
     ExemplarsEncoder, HistogramsEncoder, MetadataEncoder, SamplesEncoder, SeriesEncoder,
-    StartedSamplesEncoder, Wal,
+    StartedSamplesEncoder, Wal, WalError,
 };
 
 /// The records of one commit; their buffers are reused.
@@ -132,7 +132,8 @@ impl CommitRecords {
         self.samples.clear();
     }
 
-    pub(crate) fn write(&self, wal: &mut Wal) -> Result<(), String> {
+    /// May be called again when there was no room.
+    pub(crate) fn write(&self, wal: &mut Wal) -> Result<(), WalError> {
         let mut records: SmallVec<[&[u8]; 4]> = SmallVec::new();
         records.extend(self.series.record());
         records.extend(self.metadata.record());
@@ -147,6 +148,6 @@ impl CommitRecords {
         if records.is_empty() {
             return Ok(());
         }
-        wal.append(&records).map_err(|error| error.to_string())
+        wal.append(&records)
     }
 }

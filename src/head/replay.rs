@@ -16,8 +16,10 @@ use crate::head::exemplars::ExemplarStore;
 use crate::head::map::SeriesMap;
 use crate::head::open_chunk::{Value, ValueKind};
 use crate::head::postings::Postings;
+use crate::head::room::{Room, free_reserve};
 use crate::head::series::{CommitPoint, MemSeries, Pushed};
 use crate::head::stats::{Counters, count};
+use crate::head::sync::GroupSync;
 use crate::head::truncate::retire;
 use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
@@ -99,6 +101,7 @@ impl Head {
         progress: &ReplayProgress,
     ) -> Result<(Self, ReplayReport), HeadError> {
         let dirs = HeadDirs::of(data);
+        free_reserve(&dirs.reserve);
         remove_unfinished(&dirs.wal)?;
         let (files, found) = ChunkFiles::open(
             &dirs.chunks,
@@ -129,6 +132,10 @@ impl Head {
     ) -> Result<(Self, ReplayReport), HeadError> {
         let segments = segments_of(&HeadDirs::of(data))?;
         let dirs = HeadDirs::of(scratch);
+        let settings = HeadSettings {
+            reserve_bytes: 0,
+            ..settings
+        };
         let n_bytes_max = settings.chunk_file_bytes_max;
         let files = ChunkFiles::open(&dirs.chunks, n_bytes_max, &dirs.quarantine)?;
         let wal = Wal::open(&dirs.wal, settings.wal)?;
@@ -186,6 +193,8 @@ impl Replay {
             staging: Mutex::default(),
             retired: Mutex::new(Retired::default()),
             wal_segment: AtomicU32::new(segment),
+            syncing: GroupSync::default(),
+            room: Room::open(dirs.reserve.clone(), settings.reserve_bytes),
         };
         Self {
             inner,
@@ -448,6 +457,10 @@ impl Replay {
         }
         if let Some(span) = span {
             inner.bounds.extend(span);
+        }
+        if let Err(error) = inner.room.regain() {
+            tracing::error!(%error, "there is no room to hold back: no sample is taken until there is");
+            inner.room.note_full();
         }
         (Head::from_inner(inner), report)
     }

@@ -33,6 +33,7 @@ pub(crate) struct Counters {
     pub(crate) wal_syncs: AtomicU64,
     pub(crate) wal_bytes: AtomicU64,
     pub(crate) wal_failures: AtomicU64,
+    pub(crate) refused_full: AtomicU64,
     pub(crate) wal_corruptions: AtomicU64,
     pub(crate) wal_unknown_refs: AtomicU64,
     pub(crate) wal_skipped_records: AtomicU64,
@@ -105,6 +106,10 @@ pub struct HeadStats {
     pub wal_bytes_total: u64,
     /// Failed writes and fsyncs of the log.
     pub wal_failures_total: u64,
+    /// Commits and deletions refused because the disk was full.
+    pub refused_full_total: u64,
+    /// Whether the disk was full when it was last asked.
+    pub is_full: bool,
     /// Damaged places found in the log.
     pub wal_corruptions_total: u64,
     /// Log entries whose series is not known.
@@ -185,6 +190,8 @@ impl Head {
             wal_syncs_total: get(&c.wal_syncs),
             wal_bytes_total: get(&c.wal_bytes),
             wal_failures_total: get(&c.wal_failures),
+            refused_full_total: get(&c.refused_full),
+            is_full: inner.room.is_short(),
             wal_corruptions_total: get(&c.wal_corruptions),
             wal_unknown_refs_total: get(&c.wal_unknown_refs),
             wal_skipped_records_total: get(&c.wal_skipped_records),

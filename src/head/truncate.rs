@@ -24,6 +24,13 @@ pub struct TruncateStats {
 }
 
 impl Head {
+    /// Goes on in a new segment, as after a segment that is full.
+    #[cfg(test)]
+    pub(crate) fn rotate_log(&self) {
+        let mut committer = self.inner().committer.lock();
+        committer.wal.next_segment().unwrap();
+    }
+
     /// From now on takes nothing older than `floor`, and waits until no commit that might is under way.
     ///
     /// What the head holds before `floor` is final after this.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::block::{Block, BlockMeta, NewBlock, write_block};
 use crate::foundation::durable::create_dirs;
-use crate::foundation::file_system::capacity_bytes;
+use crate::foundation::file_system::{capacity_bytes, free_bytes};
 use crate::foundation::{Cancel, Clock};
 use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
 use crate::model::{BlockId, Interval, TimeRange};
@@ -188,7 +188,7 @@ impl Tsdb {
         let Some(range) = self.cut_due() else {
             return Ok(None);
         };
-        let result = self.inner.cut(range);
+        let result = self.inner.with_room(|| self.inner.cut(range));
         let counter = match &result {
             Ok(_) => &self.inner.counters.cuts,
             Err(_) => &self.inner.counters.cuts_failed,
@@ -242,6 +242,37 @@ impl Tsdb {
         Ok(deleted)
     }
 
+    /// When the disk is full, or nearly, deletes blocks of which the bucket has a copy, oldest first, until there is
+    /// room; those deleted. Then looks whether samples can be taken again.
+    pub fn make_room(
+        &self,
+        is_in_bucket: &dyn Fn(&BlockMeta) -> bool,
+    ) -> Result<Vec<BlockId>, TsdbError> {
+        let head = &self.inner.head;
+        let wanted_bytes = head.reserve_bytes();
+        let mut deleted = Vec::new();
+        for block in self.blocks() {
+            let free = free_bytes(&self.inner.dir);
+            let free = free.map_err(TsdbError::io("inspect", &self.inner.dir))?;
+            let has_room = wanted_bytes <= free && !head.is_full();
+            if has_room || !is_in_bucket(block.meta()) {
+                continue;
+            }
+            let _one_at_a_time = self.inner.cutting.lock();
+            let lent = head.lend_room();
+            if self.delete_block(block.meta().ulid)? {
+                tracing::warn!(block = %block.meta().ulid, "the disk is full: a local block goes of which the bucket has a copy");
+                deleted.push(block.meta().ulid);
+            }
+            drop(lent);
+            head.resume();
+        }
+        if head.is_full() {
+            head.resume();
+        }
+        Ok(deleted)
+    }
+
     /// Takes a local block away. Queries that hold a timeline keep reading it.
     pub fn delete_block(&self, id: BlockId) -> Result<bool, TsdbError> {
         let mut gone = None;
@@ -277,6 +308,24 @@ impl Inner {
         let next = Arc::new(make(&now));
         now.replaced_by(&next);
         self.sources.store(next);
+    }
+
+    /// Runs what makes room. When it finds the disk full it runs once more, with what is held back for that.
+    pub(crate) fn with_room<T>(
+        &self,
+        run: impl Fn() -> Result<T, TsdbError>,
+    ) -> Result<T, TsdbError> {
+        let lent = self.head.lend_room();
+        let result = run();
+        drop(lent);
+        match result {
+            Err(error) if error.is_full() && !self.head.is_full() => {
+                self.head.note_full();
+                let _lent = self.head.lend_room();
+                run()
+            }
+            result => result,
+        }
     }
 
     fn cut(&self, range: TimeRange) -> Result<Option<BlockMeta>, TsdbError> {

@@ -1,16 +1,18 @@
 //! Why the database could not be opened or changed.
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
+use thiserror::Error as ThisError;
 
 use crate::block::BlockError;
 use crate::compact::CompactError;
+use crate::foundation::durable::is_full;
 use crate::head::HeadError;
 
 /// Everything that goes wrong in this room.
-#[derive(Debug, Error)]
+#[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum TsdbError {
     /// The file system refused.
@@ -41,6 +43,18 @@ pub enum TsdbError {
 }
 
 impl TsdbError {
+    /// Whether the disk had no room.
+    pub fn is_full(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if error.downcast_ref::<io::Error>().is_some_and(is_full) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {

@@ -5,6 +5,8 @@
 //! Tested by: the seams (a sample is seen once while its block moves), and a model of everything that changes blocks.
 mod backfill;
 mod compact;
+#[cfg(test)]
+mod crash_tests;
 mod cut;
 mod db;
 mod delete;

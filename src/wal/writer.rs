@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::foundation::durable::{DurableFile, create_dirs, sync_dir};
+use crate::foundation::durable::{DurableFile, create_dirs, remove_file, sync_dir};
 use crate::wal::page::{Compressor, PAGE_BYTES, PageCursor, RECORD_BYTES_MAX};
 use crate::wal::{Compression, SegmentNumber, WalError, list_segments, segment_name};
 
@@ -40,6 +40,8 @@ pub struct Wal {
     compressor: Compressor,
     /// Fragments of this append, written in one call.
     pending: Vec<u8>,
+    /// Segments this append has left, and how far they went before it.
+    left: Vec<(Arc<DurableFile>, PathBuf, PageCursor)>,
     /// Files that were written since they were last handed out for fsync.
     dirty: Vec<Arc<DurableFile>>,
     is_dirty: bool,
@@ -89,6 +91,7 @@ impl Wal {
             pages: PageCursor::default(),
             compressor: Compressor::new(settings.compression),
             pending: Vec::new(),
+            left: Vec::new(),
             dirty: Vec::new(),
             is_dirty: false,
             n_bytes_written: 0,
@@ -112,6 +115,9 @@ impl Wal {
     }
 
     /// Hands `records` to the operating system in order, in one write per segment touched.
+    ///
+    /// All of them or none: what was written of them when the disk is full is cut off again, and a later append may have
+    /// more luck. Any other failure is the last: nobody knows what is on disk then.
     pub fn append(&mut self, records: &[&[u8]]) -> Result<(), WalError> {
         if let Some(reason) = &self.poisoned {
             return Err(WalError::Poisoned(reason.clone()));
@@ -124,26 +130,56 @@ impl Wal {
                 });
             }
         }
-        let result = self.append_all(records);
+        let (pages, n_bytes_written) = (self.pages, self.n_bytes_written);
+        let result = self.append_all(records, pages);
         if self.pending.capacity() > BUFFER_BYTES_KEPT {
             self.pending = Vec::new();
         }
-        if let Err(error) = &result {
-            self.poisoned = Some(error.to_string());
-        }
+        let result = result.map_err(|error| self.undo(error, pages, n_bytes_written));
+        self.left.clear();
         result
     }
 
-    fn append_all(&mut self, records: &[&[u8]]) -> Result<(), WalError> {
+    /// Cuts off what an append has written that found the disk full.
+    fn undo(&mut self, error: WalError, pages: PageCursor, n_bytes_written: u64) -> WalError {
+        self.pending.clear();
+        if !error.is_full() {
+            self.poisoned = Some(error.to_string());
+            return error;
+        }
+        self.pages = match self.left.is_empty() {
+            true => pages,
+            false => PageCursor::default(),
+        };
+        self.n_bytes_written = n_bytes_written;
+        let touched = self
+            .left
+            .iter()
+            .map(|(file, path, pages)| (file, path, *pages));
+        for (file, path, pages) in touched.chain([(&self.file, &self.path, self.pages)]) {
+            if let Err(failed) = file.set_len(pages.n_bytes()) {
+                let failed = WalError::io("cut", path)(failed);
+                self.poisoned = Some(failed.to_string());
+                return failed;
+            }
+        }
+        WalError::full(&self.dir, error)
+    }
+
+    /// `start` is where the segment being written ended before this append.
+    fn append_all(&mut self, records: &[&[u8]], mut start: PageCursor) -> Result<(), WalError> {
         for record in records {
             let (stored, flag) = self.compressor.compress(record)?;
             if stored.len() as u64 > self.pages.room(self.n_pages_max) && self.pages.n_bytes() > 0 {
                 Self::write(&self.file, &self.path, &mut self.pending)?;
                 let (path, file) = create_segment(&self.dir, self.segment + 1)?;
                 self.segment += 1;
-                self.dirty.push(std::mem::replace(&mut self.file, file));
-                self.path = path;
+                let left = std::mem::replace(&mut self.file, file);
+                let left_path = std::mem::replace(&mut self.path, path);
+                self.dirty.push(Arc::clone(&left));
+                self.left.push((left, left_path, start));
                 self.pages = PageCursor::default();
+                start = self.pages;
             }
             let before = self.pending.len();
             self.pages.push(stored, flag, &mut self.pending);
@@ -165,7 +201,7 @@ impl Wal {
             return Err(WalError::Poisoned(reason.clone()));
         }
         let (path, file) = create_segment(&self.dir, self.segment + 1)
-            .inspect_err(|error| self.poisoned = Some(error.to_string()))?;
+            .map_err(|error| self.undo(error, self.pages, self.n_bytes_written))?;
         self.segment += 1;
         self.dirty.push(std::mem::replace(&mut self.file, file));
         self.path = path;
@@ -195,6 +231,10 @@ fn create_segment(
 ) -> Result<(PathBuf, Arc<DurableFile>), WalError> {
     let path = dir.join(segment_name(segment));
     let file = DurableFile::create_new(&path).map_err(WalError::io("create", &path))?;
-    sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    if let Err(error) = sync_dir(dir) {
+        // The next attempt takes the same name.
+        remove_file(&path).ok();
+        return Err(WalError::io("sync", dir)(error));
+    }
     Ok((path, Arc::new(file)))
 }

@@ -6,6 +6,8 @@ mod peer;
 #[cfg(test)]
 mod prometheus_reads_ours;
 #[cfg(test)]
+mod small_disk;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tools;

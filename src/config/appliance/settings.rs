@@ -293,6 +293,9 @@ fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
             writes_xor2: keys
                 .choice("head.float_chunks", &[("xor", false), ("xor2", true)])
                 .unwrap_or_default(),
+            reserve_bytes: keys
+                .size_or_none("head.disk_reserve")
+                .map_or(0, NonZeroU64::get),
             keeps_start_times: keys.flag("head.start_timestamps"),
             exemplars_max: keys
                 .count_or_none("head.exemplars_max")

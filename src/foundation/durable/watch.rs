@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::io::Errno;
 
 /// One thing that was asked of the file system.
@@ -56,6 +57,7 @@ struct Watched {
     /// Bytes that may still be written.
     room: AtomicI64,
     syncs_fail: AtomicBool,
+    sync_ms: AtomicU64,
 }
 
 static WATCHED: RwLock<Vec<Arc<Watched>>> = RwLock::new(Vec::new());
@@ -67,6 +69,7 @@ impl Watch {
             operations: Mutex::default(),
             room: AtomicI64::new(i64::MAX),
             syncs_fail: AtomicBool::new(false),
+            sync_ms: AtomicU64::new(0),
         });
         WATCHED.write().push(Arc::clone(&watched));
         Self(watched)
@@ -90,6 +93,11 @@ impl Watch {
     /// After so many more bytes the disk is full.
     pub(crate) fn set_room(&self, n_bytes: i64) {
         self.0.room.store(n_bytes, Ordering::SeqCst);
+    }
+
+    /// How long an fsync takes.
+    pub(crate) fn set_sync_ms(&self, ms: u64) {
+        self.0.sync_ms.store(ms, Ordering::SeqCst);
     }
 
     /// Whether fsync fails from now on.
@@ -131,6 +139,11 @@ pub(super) fn before(operation: &Operation) -> io::Result<bool> {
             return Err(Errno::IO.into());
         }
         _ => watched.operations.lock().push(operation.clone()),
+    }
+    let sync_ms = watched.sync_ms.load(Ordering::SeqCst);
+    if 0 < sync_ms && matches!(operation, Operation::Sync(_)) {
+        let (nobody, comes) = (Mutex::new(()), Condvar::new());
+        comes.wait_for(&mut nobody.lock(), Duration::from_millis(sync_ms));
     }
     Ok(true)
 }
