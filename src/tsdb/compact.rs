@@ -124,7 +124,11 @@ impl Inner {
         let replaced: Vec<BlockId> = sources.iter().map(|block| block.meta().ulid).collect();
         self.replace_blocks(&replaced, opened.as_slice());
         for source in sources {
-            delete_block_dir(source.dir())?;
+            let dir = source.dir();
+            // Somebody who needed room may have been faster.
+            if dir.try_exists().map_err(TsdbError::io("inspect", dir))? {
+                delete_block_dir(dir)?;
+            }
         }
         Ok(Compacted { block, replaced })
     }
