@@ -2,7 +2,7 @@
 
 /// A message in the making.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Message(Vec<u8>);
+pub(crate) struct Message(pub(crate) Vec<u8>);
 
 fn put(out: &mut Vec<u8>, mut value: u64) {
     while 0x80 <= value {
