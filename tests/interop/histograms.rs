@@ -15,15 +15,15 @@ use gauntlet::storage::{ChunkSeries, ChunkSlice, VecSeriesSet};
 use crate::peers::gauntlet::gauntlet;
 use crate::peers::{Peer, copy_tree, encode, prometheus};
 
-const START_MS: i64 = 1_700_006_400_000;
-const STEP_MS: i64 = 15_000;
+pub(crate) const START_MS: i64 = 1_700_006_400_000;
+pub(crate) const STEP_MS: i64 = 15_000;
 const IDLE: &str = "global: {scrape_interval: 1h}\n";
 
 /// Questions whose answers show every field of every histogram.
 const QUERIES: [&str; 3] = ["whole", "float", "gauge"];
 
 /// Buckets come, grow and, now and then, start again from nothing; markers of staleness end what follows nothing.
-fn histograms(scale: f64, hint: ResetHint) -> Vec<Arc<Histogram>> {
+pub(crate) fn histograms(scale: f64, hint: ResetHint) -> Vec<Arc<Histogram>> {
     (0..60u32)
         .map(|i| {
             if i == 43 {
@@ -114,7 +114,7 @@ fn a_stock_prometheus_reads_the_native_histograms_of_our_blocks() {
 }
 
 /// Asks both for every histogram at every step; how many there were.
-fn same_answers(left: &Peer, right: &Peer) -> usize {
+pub(crate) fn same_answers(left: &Peer, right: &Peer) -> usize {
     let mut n_histograms = 0;
     for query in QUERIES {
         for i in 0..100 {

@@ -18,4 +18,5 @@ mod messages;
 mod protobuf;
 mod seams;
 mod target;
+mod values;
 mod writers;
