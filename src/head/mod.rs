@@ -11,6 +11,8 @@ mod core;
 mod delete;
 mod error;
 mod exemplars;
+#[cfg(test)]
+mod kept_tests;
 mod map;
 mod open_chunk;
 mod postings;
