@@ -1,7 +1,6 @@
 //! The newest samples.
 //!
-//! Owns: the series map, append with its four refusals, isolation, chunk cutting, deletion, truncation, replay, and what is
-//! done while the disk is full.
+//! Owns: the series map, append and its refusals, isolation, chunk cutting, deletion, truncation, replay, full disks.
 //! Never: deletes a block or talks to a bucket.
 //! Tested by: model and crash tests beside the code.
 mod append;

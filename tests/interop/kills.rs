@@ -9,7 +9,7 @@ use crate::peers::gauntlet::gauntlet;
 use crate::peers::{Peer, encode};
 use crate::target::Target;
 
-/// Rounds in a test run.
+/// Rounds in a test run, where GAUNTLET_KILL_ROUNDS does not say otherwise.
 const ROUNDS: usize = 50;
 
 /// Series of the scripted target.
