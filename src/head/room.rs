@@ -46,7 +46,7 @@ pub(crate) fn free_reserve(path: &Path) {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => (),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "free the room that was held back")
+            tracing::warn!(path = %path.display(), %error, "free the room that was held back");
         }
     }
 }
@@ -237,6 +237,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::io::Write;
     use std::path::Path;
 
     use crate::foundation::durable::watch::Watch;
@@ -330,7 +331,7 @@ mod tests {
             drop(head);
             assert_eq!(times(&open(dir.path())), here, "{room}");
         }
-        println!("{n_refused} commits refused");
+        writeln!(std::io::stdout(), "{n_refused} commits refused").unwrap();
         assert!(n_refused > 500);
     }
 

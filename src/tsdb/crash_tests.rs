@@ -2,6 +2,7 @@
 //! deleted stays away, nothing is there that nobody sent, and nobody has to do anything about it.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use crate::foundation::durable::disk::{Crash, Dice, Disk};
@@ -186,18 +187,19 @@ impl Life {
 
 /// Half of a write is there.
 fn torn(operation: &Operation) -> Option<Operation> {
-    match operation {
-        Operation::Write {
-            path,
-            offset,
-            bytes,
-        } if 1 < bytes.len() => Some(Operation::Write {
-            path: path.clone(),
-            offset: *offset,
-            bytes: bytes[..bytes.len() / 2].to_vec(),
-        }),
-        _ => None,
-    }
+    let Operation::Write {
+        path,
+        offset,
+        bytes,
+    } = operation
+    else {
+        return None;
+    };
+    (1 < bytes.len()).then(|| Operation::Write {
+        path: path.clone(),
+        offset: *offset,
+        bytes: bytes[..bytes.len() / 2].to_vec(),
+    })
 }
 
 /// Opens what is left, twice: what the first start does must not harm the second. The samples it finds.
@@ -278,12 +280,14 @@ fn crash_everywhere(is_always: bool) {
         }
         disk.apply(operation);
     }
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{n_crashes} crashes at {} operations, {} samples, {} deletions",
         operations.len(),
         life.appended.len(),
         life.deleted.len()
-    );
+    )
+    .unwrap();
     assert!(operations.len() > 400 && n_crashes > 1000);
 }
 

@@ -95,6 +95,10 @@ impl Load {
     }
 }
 
+fn say(what: &str) {
+    writeln!(std::io::stdout(), "{what}").unwrap();
+}
+
 /// Takes every byte that is left.
 fn fill(path: &Path) {
     let mut file = File::create(path).unwrap();
@@ -154,7 +158,7 @@ fn load(mounted: &Path) {
     let (n_refused, t) = (load.n_refused, load.t);
     drop(db);
     load.check(&open(&data, settings()), "at the end");
-    println!("{t} commits, {n_refused} refused, 4 times full");
+    say(&format!("{t} commits, {n_refused} refused, 4 times full"));
 }
 
 #[test]
@@ -182,9 +186,9 @@ fn a_disk_filled_to_the_last_byte_loses_nothing_and_is_written_again_when_there_
         Err(_) => true,
     };
     if may_not {
-        println!(
+        say(&format!(
             "COULD NOT RUN: this machine lets nobody mount a small file system (unshare -Urm): {run:?}"
-        );
+        ));
         assert!(
             std::env::var_os("CI").is_none(),
             "it must run where it counts"
@@ -196,8 +200,5 @@ fn a_disk_filled_to_the_last_byte_loses_nothing_and_is_written_again_when_there_
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{complaint}");
     let last = said.lines().find(|line| line.contains("refused"));
-    println!(
-        "{}",
-        last.unwrap_or_else(|| panic!("it did not run: {said}"))
-    );
+    say(last.unwrap_or_else(|| panic!("it did not run: {said}")));
 }

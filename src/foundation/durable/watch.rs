@@ -131,17 +131,16 @@ pub(super) fn before(operation: &Operation) -> io::Result<bool> {
         return Ok(false);
     };
     let is_full = watched.room.load(Ordering::SeqCst) <= 0;
-    match operation {
-        Operation::Create(_) | Operation::CreateDir(_) if is_full => {
-            return Err(Errno::NOSPC.into());
-        }
-        Operation::Sync(_) if watched.syncs_fail.load(Ordering::SeqCst) => {
-            return Err(Errno::IO.into());
-        }
-        _ => watched.operations.lock().push(operation.clone()),
+    if is_full && matches!(operation, Operation::Create(_) | Operation::CreateDir(_)) {
+        return Err(Errno::NOSPC.into());
     }
+    let is_sync = matches!(operation, Operation::Sync(_));
+    if is_sync && watched.syncs_fail.load(Ordering::SeqCst) {
+        return Err(Errno::IO.into());
+    }
+    watched.operations.lock().push(operation.clone());
     let sync_ms = watched.sync_ms.load(Ordering::SeqCst);
-    if 0 < sync_ms && matches!(operation, Operation::Sync(_)) {
+    if 0 < sync_ms && is_sync {
         let (nobody, comes) = (Mutex::new(()), Condvar::new());
         comes.wait_for(&mut nobody.lock(), Duration::from_millis(sync_ms));
     }
