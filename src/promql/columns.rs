@@ -46,6 +46,11 @@ impl Columns {
         self.0.order.is_empty()
     }
 
+    /// May there be native histograms? False is certain.
+    pub fn has_histograms(&self) -> bool {
+        self.0.frame.has_histograms()
+    }
+
     /// How many steps the series share.
     pub fn n_steps(&self) -> usize {
         self.0.grid.n

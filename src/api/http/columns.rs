@@ -1,4 +1,5 @@
-//! The answer of a range query from columns to JSON, shared with idle threads when it is long.
+//! The floats of a range answer, mostly from columns, to JSON: shared with idle threads when it is long, and written while
+//! it is sent when it is very long.
 //!
 //! All series have their steps in common, so a time is made text once. The worker that answers the request writes parts
 //! of the series like everybody who helps, and never waits for a part that nobody has begun.
@@ -10,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::api::http::json::{push_histogram, push_labels, push_number, push_timestamp};
+use crate::api::http::json::{push_labels, push_number, push_timestamp};
 use crate::foundation::pool::Pool;
 use crate::model::number;
-use crate::promql::{ColumnSeries, Columns, Held, QueryError};
+use crate::promql::{ColumnSeries, Columns, Held, MatrixSeries, QueryError};
 
 /// Points written in one go, about: the worker looks after its other connections in between.
 const POINTS_PER_PART: usize = 2048;
@@ -38,11 +39,47 @@ struct Stamp {
     len: usize,
 }
 
+/// Series of floats.
+pub(super) enum Rows {
+    /// As they were computed.
+    Columns(Columns),
+    /// Point by point.
+    Lists(Vec<MatrixSeries>),
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy)]
+pub(super) struct Manner<'a> {
+    /// At most so many series; zero for all.
+    pub(super) limit: usize,
+    /// Whose idle threads help.
+    pub(super) helpers: Option<&'a Pool>,
+    /// An answer that may have more bytes is not put in memory as a whole.
+    pub(super) whole_bytes_max: usize,
+}
+
+/// An answer, or what writes it.
+pub(super) enum Written {
+    /// All of it.
+    Parts(Vec<Vec<u8>>),
+    /// One part after another, while it is sent.
+    Stream(PartStream),
+}
+
+/// Parts that are written when they are asked for.
+pub(super) struct PartStream {
+    source: Source,
+    n_parts: usize,
+    next: usize,
+}
+
 /// What every part of an answer is written from.
 struct Source {
-    columns: Columns,
+    rows: Rows,
     stamps: Vec<Stamp>,
     n_series: usize,
+    /// Points of a series, about.
+    points_each: usize,
     series_per_part: usize,
     held: Held,
 }
@@ -72,28 +109,42 @@ struct Part<'a> {
 /// Nobody takes parts any more once the worker has let go, as it does when the client is gone.
 struct Worker(Arc<Shared>);
 
-/// The parts of `[{"metric":…,"values":…},…]` of the first `limit` series, zero for all, and whether any were left out.
-pub(super) async fn columns_parts(
-    columns: &Columns,
-    limit: usize,
+/// `[{"metric":…,"values":…},…]` of the first series, and whether any were left out.
+pub(super) async fn write_rows(
+    rows: Rows,
     held: &Held,
-    pool: Option<&Pool>,
-) -> Result<(Vec<Vec<u8>>, bool), QueryError> {
-    let n_max = if limit == 0 { usize::MAX } else { limit };
-    let n_steps = columns.n_steps();
-    held.add(n_steps.saturating_mul(size_of::<Stamp>()))?;
+    manner: Manner<'_>,
+) -> Result<(Written, bool), QueryError> {
+    let n_max = match manner.limit {
+        0 => usize::MAX,
+        limit => limit,
+    };
+    let (n_series, is_cut) = (rows.len().min(n_max), n_max < rows.len());
+    let stamps = rows.stamps(held)?;
+    let points_each = rows.points_each();
     let source = Source {
-        columns: columns.clone(),
-        stamps: (0..n_steps).map(|step| stamp(columns.time(step))).collect(),
-        n_series: columns.len().min(n_max),
-        series_per_part: (POINTS_PER_PART / n_steps.max(1)).clamp(1, SERIES_PER_PART),
+        rows,
+        stamps,
+        n_series,
+        points_each,
+        series_per_part: (POINTS_PER_PART / points_each.max(1)).clamp(1, SERIES_PER_PART),
         held: held.clone(),
     };
-    let is_cut = n_max < columns.len();
-    let n_parts = source.n_series.div_ceil(source.series_per_part).max(1);
+    let n_parts = n_series.div_ceil(source.series_per_part).max(1);
+    if manner.whole_bytes_max < source.bytes_of(n_series) {
+        // One part is there at a time.
+        held.add(source.bytes_of(source.series_per_part))?;
+        let stream = PartStream {
+            source,
+            n_parts,
+            next: 0,
+        };
+        return Ok((Written::Stream(stream), is_cut));
+    }
     if n_parts < SHARED_PARTS_MIN {
         let parts = (0..n_parts).map(|number| source.part(number));
-        return Ok((parts.collect::<Result<_, _>>()?, is_cut));
+        let parts = parts.collect::<Result<_, _>>()?;
+        return Ok((Written::Parts(parts), is_cut));
     }
     let worker = Worker(Arc::new(Shared {
         source,
@@ -106,9 +157,9 @@ pub(super) async fn columns_parts(
         }),
         all_done: Notify::new(),
     }));
-    worker.call_for_help(pool);
+    worker.call_for_help(manner.helpers);
     let parts = worker.write().await?;
-    Ok((parts, is_cut))
+    Ok((Written::Parts(parts), is_cut))
 }
 
 impl Worker {
@@ -202,10 +253,21 @@ impl Drop for Part<'_> {
 impl Source {
     /// Some series, with what stands before the first and behind the last.
     fn part(&self, number: usize) -> Result<Vec<u8>, QueryError> {
+        let out = self.unbooked_part(number);
+        self.held.add(out.capacity())?;
+        Ok(out)
+    }
+
+    /// How many bytes series take, about.
+    fn bytes_of(&self, n_series: usize) -> usize {
+        let series_bytes = LABELS_BYTES + self.points_each * POINT_BYTES;
+        n_series.saturating_mul(series_bytes)
+    }
+
+    fn unbooked_part(&self, number: usize) -> Vec<u8> {
         let from = number * self.series_per_part;
         let to = (from + self.series_per_part).min(self.n_series);
-        let series_bytes = LABELS_BYTES + self.stamps.len() * POINT_BYTES;
-        let mut out = Vec::with_capacity((to - from) * series_bytes + LABELS_BYTES);
+        let mut out = Vec::with_capacity(self.bytes_of(to - from) + LABELS_BYTES);
         if from == 0 {
             out.push(b'[');
         }
@@ -213,33 +275,34 @@ impl Source {
         if to == self.n_series {
             out.push(b']');
         }
-        self.held.add(out.capacity())?;
-        Ok(out)
+        out
     }
 
     fn push_range(&self, out: &mut Vec<u8>, range: Range<usize>) {
-        let mut scratch = String::new();
         for position in range {
-            let Some(series) = self.columns.series(position) else {
-                break;
-            };
             if position > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(b"{\"metric\":");
-            push_labels(out, series.labels());
-            self.push_floats(out, series);
-            let mut opening = &b",\"histograms\":["[..];
-            for (step, histogram) in series.histograms() {
-                out.extend_from_slice(opening);
-                opening = b",";
-                out.push(b'[');
-                push_timestamp(out, self.columns.time(step));
-                out.push(b',');
-                push_histogram(out, histogram, &mut scratch);
-                out.push(b']');
+            match &self.rows {
+                Rows::Columns(columns) => {
+                    if let Some(series) = columns.series(position) {
+                        push_labels(out, series.labels());
+                        self.push_floats(out, series);
+                    }
+                }
+                Rows::Lists(lists) => {
+                    if let Some(series) = lists.get(position) {
+                        push_labels(out, &series.labels);
+                        let mut points = Points::new(out);
+                        for sample in &series.floats {
+                            points.push(&stamp(sample.t), sample.v);
+                        }
+                        points.finish();
+                    }
+                }
             }
-            out.extend_from_slice(if opening.len() == 1 { b"]}" } else { b"}" });
+            out.push(b'}');
         }
     }
 
@@ -260,6 +323,47 @@ impl Source {
             }
         }
         points.finish();
+    }
+}
+
+impl Rows {
+    fn len(&self) -> usize {
+        match self {
+            Self::Columns(columns) => columns.len(),
+            Self::Lists(lists) => lists.len(),
+        }
+    }
+
+    fn points_each(&self) -> usize {
+        match self {
+            Self::Columns(columns) => columns.n_steps(),
+            Self::Lists(lists) => {
+                let points = lists.iter().map(|series| series.floats.len());
+                points.sum::<usize>() / lists.len().max(1)
+            }
+        }
+    }
+
+    /// The times that series have in common, as text.
+    fn stamps(&self, held: &Held) -> Result<Vec<Stamp>, QueryError> {
+        let Self::Columns(columns) = self else {
+            return Ok(Vec::new());
+        };
+        let n_steps = columns.n_steps();
+        held.add(n_steps.saturating_mul(size_of::<Stamp>()))?;
+        Ok((0..n_steps).map(|step| stamp(columns.time(step))).collect())
+    }
+}
+
+impl Iterator for PartStream {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let number = self.next;
+        (number < self.n_parts).then(|| {
+            self.next += 1;
+            self.source.unbooked_part(number)
+        })
     }
 }
 

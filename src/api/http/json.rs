@@ -3,11 +3,10 @@
 //! Two ways of quoting, because there are two there: labels are written plainly, every other text has `<`, `>`, `&`
 //! and the two line separators escaped so that it can stand inside HTML.
 
-use crate::api::http::columns::columns_parts;
+use crate::api::http::columns::{Manner, Rows, Written, write_rows};
 use crate::api::http::pace::Pace;
 use crate::api::http::portions::Pieces;
 use crate::foundation::append::append_short;
-use crate::foundation::pool::Pool;
 use crate::model::{Histogram, Label, TimestampMs, number};
 use crate::promql::{Held, MatrixSeries, PointValue, QueryError, QueryValue, VectorSample};
 
@@ -167,7 +166,7 @@ fn push_quoted_number(out: &mut Vec<u8>, v: f64, scratch: &mut String) {
 
 /// Appends `{"count":…,"sum":…,"buckets":[[rule,lower,upper,count],…]}`; empty buckets are left out, and the key where
 /// there are no others.
-pub(super) fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut String) {
+fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut String) {
     out.extend_from_slice(b"{\"count\":");
     push_quoted_number(out, histogram.count, scratch);
     out.extend_from_slice(b",\"sum\":");
@@ -211,65 +210,95 @@ fn push_point(out: &mut Vec<u8>, t: TimestampMs, push: impl FnOnce(&mut Vec<u8>)
 /// Points written before it is asked whether a portion is full.
 const POINTS_BETWEEN_PORTIONS: usize = 1024;
 
-/// Appends `"resultType":…,"result":…`; of a vector or matrix at most `limit` series, zero for all. Tells whether
-/// any were left out.
+/// Appends `"resultType":…,"result":…`; of a vector or matrix at most as many series as are asked for. Tells whether any
+/// were left out.
 pub(super) async fn push_result(
     text: &mut Pieces,
-    (value, held): (&QueryValue, &Held),
-    limit: usize,
-    helpers: Option<&Pool>,
+    (value, held): (QueryValue, &Held),
+    manner: Manner<'_>,
 ) -> Result<bool, QueryError> {
     let out = &mut text.out;
     let mut pace = Pace::new(held);
     out.extend_from_slice(b"\"resultType\":\"");
     out.extend_from_slice(value.type_name().as_bytes());
     out.extend_from_slice(b"\",\"result\":");
-    let n_max = if limit == 0 { usize::MAX } else { limit };
+    let n_max = match manner.limit {
+        0 => usize::MAX,
+        limit => limit,
+    };
     let mut scratch = String::new();
     Ok(match value {
         QueryValue::Scalar { t, v } => {
             out.push(b'[');
-            push_float_timestamp(out, *t);
+            push_float_timestamp(out, t);
             out.extend_from_slice(b",\"");
-            number::push_f(&mut scratch, *v);
+            number::push_f(&mut scratch, v);
             out.extend_from_slice(scratch.as_bytes());
             out.extend_from_slice(b"\"]");
             false
         }
         QueryValue::String { t, text } => {
             out.push(b'[');
-            push_float_timestamp(out, *t);
+            push_float_timestamp(out, t);
             out.push(b',');
-            push_text(out, text);
+            push_text(out, &text);
             out.push(b']');
             false
         }
         QueryValue::Vector(samples) => {
             out.push(b'[');
-            push_samples(out, samples.get(..n_max).unwrap_or(samples), &mut pace).await?;
+            push_samples(out, samples.get(..n_max).unwrap_or(&samples), &mut pace).await?;
             out.push(b']');
             n_max < samples.len()
         }
+        QueryValue::Columns(columns) if columns.has_histograms() => {
+            push_lists(out, &columns.to_matrix(), n_max, &mut pace).await?;
+            n_max < columns.len()
+        }
         QueryValue::Columns(columns) => {
-            let (parts, is_cut) = columns_parts(columns, limit, held, helpers).await?;
-            text.extend(parts);
-            is_cut
+            push_rows(text, Rows::Columns(columns), (held, manner)).await?
         }
-        QueryValue::Matrix(series) => {
-            out.push(b'[');
-            for (position, one) in series.iter().take(n_max).enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(b"{\"metric\":");
-                push_labels(out, &one.labels);
-                push_points(out, one, &mut scratch, &mut pace).await?;
-                out.push(b'}');
-            }
-            out.push(b']');
-            n_max < series.len()
+        QueryValue::Matrix(lists) if lists.iter().any(|one| !one.histograms.is_empty()) => {
+            push_lists(out, &lists, n_max, &mut pace).await?;
+            n_max < lists.len()
         }
+        QueryValue::Matrix(lists) => push_rows(text, Rows::Lists(lists), (held, manner)).await?,
     })
+}
+
+async fn push_rows(
+    text: &mut Pieces,
+    rows: Rows,
+    (held, manner): (&Held, Manner<'_>),
+) -> Result<bool, QueryError> {
+    let (written, is_cut) = write_rows(rows, held, manner).await?;
+    match written {
+        Written::Parts(parts) => text.extend(parts),
+        Written::Stream(stream) => text.stream(stream),
+    }
+    Ok(is_cut)
+}
+
+/// Appends series among whose points there are histograms.
+async fn push_lists(
+    out: &mut Vec<u8>,
+    lists: &[MatrixSeries],
+    n_max: usize,
+    pace: &mut Pace<'_>,
+) -> Result<(), QueryError> {
+    let mut scratch = String::new();
+    out.push(b'[');
+    for (position, one) in lists.iter().take(n_max).enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"metric\":");
+        push_labels(out, &one.labels);
+        push_points(out, one, &mut scratch, pace).await?;
+        out.push(b'}');
+    }
+    out.push(b']');
+    Ok(())
 }
 
 /// Appends the series of an instant vector.
@@ -370,7 +399,13 @@ mod tests {
 
     fn result(value: &QueryValue) -> String {
         let mut text = Pieces::default();
-        block_on(push_result(&mut text, (value, &Held::default()), 0, None)).unwrap();
+        let manner = Manner {
+            limit: 0,
+            helpers: None,
+            whole_bytes_max: usize::MAX,
+        };
+        let value = (value.clone(), &Held::default());
+        block_on(push_result(&mut text, value, manner)).unwrap();
         text_of(text)
     }
 
@@ -451,7 +486,12 @@ mod tests {
         let matrix = QueryValue::Matrix(vec![series.clone(), series]);
         let mut text = Pieces::default();
         let held = Held::default();
-        assert!(block_on(push_result(&mut text, (&matrix, &held), 1, None)).unwrap());
+        let manner = Manner {
+            limit: 1,
+            helpers: None,
+            whole_bytes_max: usize::MAX,
+        };
+        assert!(block_on(push_result(&mut text, (matrix, &held), manner)).unwrap());
         assert_eq!(
             text_of(text),
             "\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},\

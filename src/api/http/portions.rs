@@ -1,4 +1,5 @@
-//! A body made of pieces: its length is told beforehand, and nobody has to put the pieces together.
+//! A body made of pieces that nobody has to put together. Its length is told beforehand, unless it is so long that it is
+//! written while it is sent.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,10 +8,14 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
+use crate::api::http::columns::PartStream;
+
 /// A text being written, in pieces.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Pieces {
     done: Vec<Bytes>,
+    /// What is written behind them while they are sent.
+    stream: Option<PartStream>,
     /// What is written now.
     pub(super) out: Vec<u8>,
 }
@@ -20,6 +25,7 @@ impl Pieces {
     pub(super) fn of(text: &[u8]) -> Self {
         Self {
             done: Vec::new(),
+            stream: None,
             out: text.to_vec(),
         }
     }
@@ -33,43 +39,59 @@ impl Pieces {
         self.done.extend(pieces.into_iter().map(Bytes::from));
     }
 
+    /// Puts what is still to be written behind what is there; only once.
+    pub(super) fn stream(&mut self, stream: PartStream) {
+        self.done.push(std::mem::take(&mut self.out).into());
+        self.stream = Some(stream);
+    }
+
     /// The whole as a body.
     pub(super) fn into_body(mut self) -> BoxBody {
         if self.done.is_empty() {
             return BoxBody::new(self.out);
         }
-        self.done.push(self.out.into());
-        BoxBody::new(Portions::new(self.done))
+        if self.stream.is_none() {
+            self.done.push(std::mem::take(&mut self.out).into());
+        }
+        let n_bytes = self.done.iter().map(|piece| piece.len() as u64).sum();
+        BoxBody::new(Portions {
+            size: match &self.stream {
+                None => BodySize::Sized(n_bytes),
+                Some(_) => BodySize::Stream,
+            },
+            done: self.done.into_iter(),
+            stream: self.stream,
+            end: self.out,
+        })
     }
 }
 
 /// Pieces that are sent one after another.
 struct Portions {
-    rest: std::vec::IntoIter<Bytes>,
-    n_bytes: u64,
-}
-
-impl Portions {
-    /// In this order.
-    fn new(pieces: Vec<Bytes>) -> Self {
-        Self {
-            n_bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
-            rest: pieces.into_iter(),
-        }
-    }
+    size: BodySize,
+    done: std::vec::IntoIter<Bytes>,
+    stream: Option<PartStream>,
+    end: Vec<u8>,
 }
 
 impl MessageBody for Portions {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
-        BodySize::Sized(self.n_bytes)
+        self.size
     }
 
     fn poll_next(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        Poll::Ready(self.rest.next().map(Ok))
+        if let Some(piece) = self.done.next() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        if let Some(part) = self.stream.as_mut().and_then(Iterator::next) {
+            return Poll::Ready(Some(Ok(part.into())));
+        }
+        let end = std::mem::take(&mut self.end);
+        Poll::Ready((!end.is_empty()).then(|| Ok(end.into())))
     }
 }

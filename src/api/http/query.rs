@@ -1,6 +1,7 @@
 //! `/query`, `/query_range`, their `_explain`, `/format_query`, `/parse_query`.
 
 use crate::api::http::call::{Call, Outcome, Reply};
+use crate::api::http::columns::Manner;
 use crate::api::http::cost::{push_operator, push_stats};
 use crate::api::http::error::{ApiError, ErrorType};
 use crate::api::http::json::{push_result, push_text};
@@ -15,6 +16,9 @@ const NANOS_PER_MS: i64 = 1_000_000;
 
 /// Points of one series a range query may ask for.
 const POINTS_MAX: i128 = 11_000;
+
+/// Answers that may be longer are sent while they are written, without saying how long they are.
+const WHOLE_BYTES_MAX: usize = 64 << 20;
 
 /// The warning of every answer that was cut.
 pub(super) const TRUNCATED: &str = "results truncated due to limit";
@@ -115,9 +119,13 @@ async fn respond(
     let output = output.map_err(name_the_query)?;
     let mut reply = Reply::new();
     reply.text.out.push(b'{');
-    let helpers = call.state.helpers.as_ref();
-    let (value, held) = (&output.value, &output.held);
-    let is_cut = push_result(&mut reply.text, (value, held), limit, helpers).await?;
+    let manner = Manner {
+        limit,
+        helpers: call.state.helpers.as_ref(),
+        whole_bytes_max: WHOLE_BYTES_MAX,
+    };
+    let (value, held) = (output.value, &output.held);
+    let is_cut = push_result(&mut reply.text, (value, held), manner).await?;
     if stats != StatsDetail::None {
         push_stats(&mut reply.text.out, &output.stats);
     }

@@ -1,18 +1,19 @@
 //! Answers of the engine in columns are written as the same answers in lists are.
 
-use actix_web::body::{MessageBody, to_bytes};
+use actix_web::body::{BodySize, MessageBody, to_bytes};
 use futures::executor::block_on;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use crate::api::http::json::push_result;
+use crate::api::http::columns::Manner;
+use crate::api::http::json::{push_array, push_labels, push_number, push_result, push_timestamp};
 use crate::api::http::portions::Pieces;
 use crate::foundation::Cancel;
 use crate::foundation::pool::Pool;
 use crate::model::{Labels, stale_nan};
 use crate::promql::testing::{LoadedData, SequenceValue, open_memory_store, parse_series};
 use crate::promql::{
-    Engine, EngineSettings, Held, QueryError, QueryOptions, QueryOutput, QueryValue,
+    Engine, EngineSettings, Held, MatrixSeries, QueryError, QueryOptions, QueryOutput, QueryValue,
 };
 
 const STEP_MS: i64 = 10_000;
@@ -68,15 +69,46 @@ fn answer(series: &[(String, Vec<SequenceValue>)], start_ms: i64) -> QueryOutput
         .unwrap()
 }
 
-async fn text(value: &QueryValue, limit: usize, helpers: Option<&Pool>) -> (String, bool) {
-    let mut pieces = Pieces::default();
+const WHOLE: Manner<'static> = Manner {
+    limit: 0,
+    helpers: None,
+    whole_bytes_max: usize::MAX,
+};
+
+/// What is written, whether anything was left out, and whether the length was told.
+async fn text(value: &QueryValue, manner: Manner<'_>) -> (String, bool, bool) {
+    let mut pieces = Pieces::of(b"{");
     let held = Held::default();
-    let is_cut = push_result(&mut pieces, (value, &held), limit, helpers).await;
+    let written = push_result(&mut pieces, (value.clone(), &held), manner).await;
+    pieces.out.push(b'}');
     let body = pieces.into_body();
     let size = body.size();
     let bytes = to_bytes(body).await.unwrap();
-    assert_eq!(size, actix_web::body::BodySize::Sized(bytes.len() as u64));
-    (String::from_utf8(bytes.to_vec()).unwrap(), is_cut.unwrap())
+    let is_told = size == BodySize::Sized(bytes.len() as u64);
+    assert!(is_told || size == BodySize::Stream);
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    (text, written.unwrap(), is_told)
+}
+
+/// The answer without histograms, point by point.
+fn expected(series: &[MatrixSeries], limit: usize) -> String {
+    let n_max = if limit == 0 { series.len() } else { limit };
+    let mut out = Vec::new();
+    push_array(&mut out, &series[..n_max.min(series.len())], |out, one| {
+        out.extend_from_slice(b"{\"metric\":");
+        push_labels(out, &one.labels);
+        out.extend_from_slice(b",\"values\":");
+        push_array(out, &one.floats, |out, sample| {
+            out.push(b'[');
+            push_timestamp(out, sample.t);
+            let mut value = String::new();
+            push_number(&mut value, sample.v);
+            out.extend_from_slice(format!(",\"{value}\"]").as_bytes());
+        });
+        out.push(b'}');
+    });
+    let series = String::from_utf8(out).unwrap();
+    format!("{{\"resultType\":\"matrix\",\"result\":{series}}}")
 }
 
 #[track_caller]
@@ -84,15 +116,30 @@ fn check(output: &QueryOutput, limit: usize, helpers: &Pool) {
     let QueryValue::Columns(columns) = &output.value else {
         panic!("a short range answers with columns");
     };
-    let lists = QueryValue::Matrix(columns.to_matrix());
-    let expected = block_on(text(&lists, limit, None));
-    assert_eq!(block_on(text(&output.value, limit, None)), expected);
-    assert_eq!(
-        block_on(text(&output.value, limit, Some(helpers))),
-        expected
-    );
-    let json = format!("{{{}}}", expected.0);
-    serde_json::from_str::<serde_json::Value>(&json).unwrap();
+    let matrix = columns.to_matrix();
+    let manner = Manner { limit, ..WHOLE };
+    let lists = QueryValue::Matrix(matrix.clone());
+    let whole = block_on(text(&lists, manner));
+    if !columns.has_histograms() {
+        assert_eq!(whole.0, expected(&matrix, limit));
+    }
+    serde_json::from_str::<serde_json::Value>(&whole.0).unwrap();
+    assert_eq!(block_on(text(&output.value, manner)), whole);
+    let helped = Manner {
+        helpers: Some(helpers),
+        ..manner
+    };
+    assert_eq!(block_on(text(&output.value, helped)), whole);
+    let streamed = Manner {
+        whole_bytes_max: 0,
+        ..manner
+    };
+    for value in [&output.value, &lists] {
+        let streamed = block_on(text(value, streamed));
+        assert_eq!((streamed.0, streamed.1), (whole.0.clone(), whole.1));
+        let is_long = !columns.is_empty() && !columns.has_histograms();
+        assert_eq!(streamed.2, !is_long);
+    }
 }
 
 proptest! {
@@ -173,7 +220,7 @@ fn a_written_answer_that_passes_the_memory_of_its_query_is_refused() {
         .range(store, "m", 0, 9_990_000, STEP_MS, &options)
         .unwrap();
     let mut pieces = Pieces::default();
-    let written = push_result(&mut pieces, (&output.value, &output.held), 0, None);
+    let written = push_result(&mut pieces, (output.value, &output.held), WHOLE);
     assert!(matches!(
         block_on(written),
         Err(QueryError::MemoryOfQuery(_))
