@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::chunk::{
-    ChunkError, Counts, EncodedChunk, decode_floats_with_starts, decode_histograms_with_starts,
-    encode_floats_with_starts, encode_histograms,
+    ChunkError, Counts, EncodedChunk, decode_floats, decode_floats_with_starts,
+    decode_histograms_with_starts, encode_floats, encode_floats_with_starts, encode_histograms,
 };
 use crate::model::{Encoding, Histogram, Interval, TimestampMs};
 use crate::storage::ChunkSlice;
@@ -62,6 +62,9 @@ fn close(
         out.append(group);
         return Ok(());
     }
+    if group.iter().all(|chunk| chunk.encoding == Encoding::Xor) {
+        return close_floats(group, wanted, out);
+    }
     let mut samples = Vec::new();
     for chunk in group.drain(..) {
         decode(&chunk, &mut samples)?;
@@ -73,6 +76,29 @@ fn close(
     for run in samples.chunk_by(|left, right| left.value.counts() == right.value.counts()) {
         out.extend(encode(run)?.into_iter().map(as_slice));
     }
+    Ok(())
+}
+
+/// As [`close`], for what nearly all overlaps consist of.
+fn close_floats(
+    group: &mut Vec<ChunkSlice>,
+    wanted: Interval,
+    out: &mut Vec<ChunkSlice>,
+) -> Result<(), ChunkError> {
+    let (mut times, mut values) = (Vec::new(), Vec::new());
+    for chunk in group.drain(..) {
+        decode_floats(chunk.encoding, &chunk.data, &mut times, &mut values)?;
+    }
+    let mut samples: Vec<(TimestampMs, f64)> = times.drain(..).zip(values.drain(..)).collect();
+    samples.retain(|(t, _)| wanted.contains(*t));
+    // Stable, as above, and quick over runs that rise.
+    samples.sort_by_key(|(t, _)| *t);
+    samples.dedup_by_key(|(t, _)| *t);
+    for (t, v) in samples {
+        times.push(t);
+        values.push(v);
+    }
+    out.extend(encode_floats(&times, &values)?.into_iter().map(as_slice));
     Ok(())
 }
 
@@ -167,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::chunk::{decode_floats, decode_histograms, encode_floats};
+    use crate::chunk::decode_histograms;
     use crate::model::ResetHint;
 
     fn chunk(samples: &[(i64, f64)]) -> ChunkSlice {
