@@ -282,9 +282,12 @@ async fn scrape_settings(
     own: SocketAddr,
 ) -> Result<scrape::Settings, StartError> {
     let Some(path) = &ports.settings.scrape_config else {
-        return Ok(scrape::default_settings(&own.to_string()));
+        let mut settings = scrape::default_settings(&own.to_string());
+        settings.set_start_times(ports.settings.start_times);
+        return Ok(settings);
     };
-    let loaded = read(path).await?;
+    let mut loaded = read(path).await?;
+    loaded.settings.set_start_times(ports.settings.start_times);
     ports.config_text.store(Arc::new(loaded.text));
     ports
         .last_config_ms

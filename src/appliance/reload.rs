@@ -40,7 +40,8 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
         // Without a file there is nothing to scrape that could have changed.
         return Ok(());
     };
-    let loaded = read(&path).await.map_err(|error| error.to_string())?;
+    let mut loaded = read(&path).await.map_err(|error| error.to_string())?;
+    loaded.settings.set_start_times(ports.settings.start_times);
     if ports.settings.external.0.is_empty() && is_renamed(&loaded, &opened.external) {
         tracing::warn!("external labels have changed, which needs a restart");
     }

@@ -17,6 +17,7 @@ use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
 use crate::model::{ExternalLabels, TimestampMs};
 use crate::promql::{EngineSettings, MemoryPool};
+use crate::scrape::StartTimes;
 use crate::tsdb::{RetentionSettings, TsdbSettings};
 
 /// Every room's settings, checked.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// A stock `prometheus.yml`; without one the appliance scrapes itself.
     pub scrape_config: Option<PathBuf>,
+    /// What becomes of start timestamps of targets.
+    pub start_times: StartTimes,
     /// The local database.
     pub tsdb: TsdbSettings,
     /// When blocks are cut and the log is synced.
@@ -119,6 +122,7 @@ impl Settings {
             grpc,
             data_dir,
             scrape_config_file,
+            start_times,
             labels,
             tsdb,
             wal_sync,
@@ -168,6 +172,7 @@ impl Settings {
             tsdb,
             data_dir,
             scrape_config: scrape_config_file,
+            start_times,
             external: labels,
             bucket,
             ship_every: bucket_keys.is_shipping.then_some(SHIP_EVERY),

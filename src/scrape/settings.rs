@@ -18,6 +18,15 @@ pub struct Settings {
     pub jobs: Vec<JobSettings>,
 }
 
+impl Settings {
+    /// Does with the start timestamps of all jobs what is said here.
+    pub fn set_start_times(&mut self, start_times: StartTimes) {
+        for job in &mut self.jobs {
+            job.ingest.start_times = start_times;
+        }
+    }
+}
+
 /// One job: where its targets come from and how they are scraped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSettings {

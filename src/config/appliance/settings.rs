@@ -12,6 +12,7 @@ use crate::config::appliance::keys::{Keys, duration};
 use crate::config::appliance::layers::{Given, merged, shipped_keys};
 use crate::head::HeadSettings;
 use crate::model::{ExternalLabels, Labels};
+use crate::scrape::StartTimes;
 use crate::tsdb::{RetentionSettings, TsdbSettings};
 use crate::wal::{Compression, WalSettings};
 
@@ -26,6 +27,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// `scrape.config_file`; `None` scrapes the appliance itself and a node exporter that answers.
     pub scrape_config_file: Option<PathBuf>,
+    /// `scrape.start_timestamps`.
+    pub start_times: StartTimes,
     /// `[labels]`; empty when none are set there.
     pub labels: ExternalLabels,
     /// `[head]` and `[retention]`
@@ -178,6 +181,7 @@ fn read(keys: &mut Keys) -> Settings {
             PathBuf::new()
         }),
         scrape_config_file: keys.path("scrape.config_file"),
+        start_times: read_start_times(keys),
         labels: read_labels(keys),
         tsdb: read_tsdb(keys),
         wal_sync: read_wal_sync(keys),
@@ -203,6 +207,16 @@ fn read(keys: &mut Keys) -> Settings {
         shutdown_deadline: keys.duration("shutdown.deadline"),
         flags: keys.all(),
     }
+}
+
+fn read_start_times(keys: &mut Keys) -> StartTimes {
+    let choices = [
+        ("ignore", StartTimes::Ignore),
+        ("store", StartTimes::Store),
+        ("zero", StartTimes::Zero),
+    ];
+    keys.choice("scrape.start_timestamps", &choices)
+        .unwrap_or_default()
 }
 
 fn read_http(keys: &mut Keys) -> HttpKeys {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::appliance::layers::shipped_keys;
 use crate::foundation::durable::replace_file;
+use crate::scrape::StartTimes;
 
 fn given(set: &[(&str, &str)]) -> Given {
     Given {
@@ -175,4 +176,23 @@ fn label_names_are_checked() {
     assert_eq!(refused(&given(&[("labels.9lives", "x")])).len(), 1);
     assert_eq!(refused(&given(&[("log.level", "loud")])).len(), 1);
     assert_eq!(refused(&given(&[("http.cors_origin", "(")])).len(), 1);
+}
+
+#[test]
+fn start_timestamps_are_ignored_until_somebody_wants_them() {
+    let read = |set: &[(&str, &str)]| load(&given(set)).unwrap().start_times;
+    assert_eq!(read(&[]), StartTimes::Ignore);
+    assert_eq!(
+        read(&[("scrape.start_timestamps", "store")]),
+        StartTimes::Store
+    );
+    assert_eq!(
+        read(&[("scrape.start_timestamps", "zero")]),
+        StartTimes::Zero
+    );
+    let refused = refused(&given(&[("scrape.start_timestamps", "yes")]));
+    assert!(
+        refused[0].ends_with("expected one of ignore, store, zero"),
+        "{refused:?}"
+    );
 }
