@@ -282,6 +282,12 @@ fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass 
             Err(error) => pass.error = Some(error),
         }
     }
+    if !pass.cut.is_empty() && pass.error.is_none() {
+        match tsdb.cut_out_of_order() {
+            Ok(late) => pass.cut.extend(late.iter().map(|meta| meta.ulid)),
+            Err(error) => pass.error = Some(error),
+        }
+    }
     // Without a bucket every block is the only copy.
     let made = released.map(|released| tsdb.make_room(&|meta| released.contains(meta.ulid)));
     match made.unwrap_or_else(|| tsdb.make_room(&|_| false)) {

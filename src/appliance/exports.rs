@@ -272,6 +272,21 @@ fn read_head(r: &mut Readings<'_, '_>, head: &HeadStats) {
     );
     for (name, help, value) in [
         (
+            "prometheus_tsdb_head_out_of_order_samples_appended_total",
+            "Samples committed out of order.",
+            head.out_of_order_appended_total,
+        ),
+        (
+            "prometheus_tsdb_too_old_samples_total",
+            "Samples refused as older than the out-of-order window.",
+            head.too_old_total,
+        ),
+        (
+            "prometheus_tsdb_wbl_replay_unknown_refs_total",
+            "Entries of the out-of-order log whose series is not known.",
+            head.wbl_unknown_refs_total,
+        ),
+        (
             "prometheus_tsdb_head_series_created_total",
             "Series made.",
             head.series_created_total,

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::actors::scrape_sidecar::ApplyConfig;
 use crate::appliance::error::StartError;
 use crate::appliance::ports::Ports;
+use crate::config::appliance::{OUT_OF_ORDER_WINDOW, out_of_order_window_ms};
 use crate::config::prometheus::{Loaded, load};
 use crate::model::Labels;
 use crate::shipper::default_external_labels;
@@ -31,12 +32,21 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
     let reread = ports.settings.reread.clone();
     let flags = tokio::task::spawn_blocking(move || reread.flags()).await;
     let flags = flags.map_err(|panic| panic.to_string())??;
-    let waiting = changed(&ports.settings.flags, &flags);
+    let mut waiting = changed(&ports.settings.flags, &flags);
+    waiting.retain(|key| key != OUT_OF_ORDER_WINDOW);
+    let window = flags.iter().find(|(key, _)| key == OUT_OF_ORDER_WINDOW);
+    let window = window.and_then(|(_, text)| out_of_order_window_ms(text));
     if !waiting.is_empty() {
         let keys = waiting.join(", ");
         tracing::warn!(keys, "settings have changed that need a restart");
     }
+    let apply_window = || {
+        if let Some(window) = window {
+            opened.tsdb.head().set_out_of_order_window(window);
+        }
+    };
     let Some(path) = ports.settings.scrape_config.clone() else {
+        apply_window();
         // Without a file there is nothing to scrape that could have changed.
         return Ok(());
     };
@@ -51,6 +61,7 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
         .send(ApplyConfig(Arc::new(loaded.settings)))
         .await;
     applied.map_err(|_lost| "scraping is being restarted: reload again".to_owned())?;
+    apply_window();
     ports.config_text.store(Arc::new(loaded.text));
     ports
         .last_config_ms

@@ -49,6 +49,32 @@ pub fn join_chunks(
     Ok(out)
 }
 
+/// The chunks sorted and never overlapping; of samples at one time the one in the earliest of `chunks`, which come in any
+/// order, is there. What does not decode stays as it is: whoever reads it gets the error.
+pub fn join_preferred(chunks: Vec<ChunkSlice>) -> Vec<ChunkSlice> {
+    let mut ranked: Vec<(usize, ChunkSlice)> = chunks.into_iter().enumerate().collect();
+    ranked.sort_by_key(|(_, chunk)| chunk.min_t);
+    let mut out = Vec::with_capacity(ranked.len());
+    let mut ranked = ranked.into_iter().peekable();
+    while let Some(first) = ranked.next() {
+        let mut max_t = first.1.max_t;
+        let mut group = vec![first];
+        while let Some(next) = ranked.next_if(|(_, next)| next.min_t <= max_t) {
+            max_t = max_t.max(next.1.max_t);
+            group.push(next);
+        }
+        let sorted: Vec<ChunkSlice> = group.iter().map(|(_, chunk)| chunk.clone()).collect();
+        group.sort_by_key(|(rank, _)| *rank);
+        let mut group = group.into_iter().map(|(_, chunk)| chunk).collect();
+        let before = out.len();
+        if close(&mut group, Interval::ALL, &mut out).is_err() {
+            out.truncate(before);
+            out.extend(sorted);
+        }
+    }
+    out
+}
+
 /// Empties a group of chunks that overlap one another.
 fn close(
     group: &mut Vec<ChunkSlice>,

@@ -29,7 +29,7 @@ pub const HEAD_CHUNK_OVERHEAD_BYTES_MAX: usize = FIXED_BYTES + 1 + 5 + 4;
 const FIXED_BYTES: usize = 3 * size_of::<u64>();
 
 /// Bit of the encoding byte: the chunk's samples came out of order.
-const OUT_OF_ORDER: u8 = 0x80;
+pub const HEAD_CHUNK_OUT_OF_ORDER: u8 = 0x80;
 
 /// The header of a file.
 pub fn encode_head_file_header() -> [u8; HEAD_FILE_HEADER_BYTES] {
@@ -74,7 +74,7 @@ impl HeadChunk {
         out.extend_from_slice(&self.min_t.to_be_bytes());
         out.extend_from_slice(&self.max_t.to_be_bytes());
         let flag = if self.is_out_of_order {
-            OUT_OF_ORDER
+            HEAD_CHUNK_OUT_OF_ORDER
         } else {
             0
         };
@@ -105,12 +105,12 @@ impl HeadChunk {
         if stored != computed {
             return Err(ChunkError::Checksum { stored, computed });
         }
-        let name = encoding & !OUT_OF_ORDER;
+        let name = encoding & !HEAD_CHUNK_OUT_OF_ORDER;
         let chunk = Self {
             series_ref,
             min_t,
             max_t,
-            is_out_of_order: encoding & OUT_OF_ORDER != 0,
+            is_out_of_order: encoding & HEAD_CHUNK_OUT_OF_ORDER != 0,
             encoding: Encoding::from_byte(name).ok_or(ChunkError::UnknownEncoding(name))?,
             data: file.slice_ref(data),
         };

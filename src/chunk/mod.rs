@@ -30,8 +30,8 @@ pub use edit::{
 };
 pub use error::ChunkError;
 pub use head_file::{
-    HEAD_CHUNK_OVERHEAD_BYTES_MAX, HEAD_FILE_BYTES_MAX, HEAD_FILE_HEADER_BYTES, HeadChunk,
-    check_head_file_header, encode_head_file_header,
+    HEAD_CHUNK_OUT_OF_ORDER, HEAD_CHUNK_OVERHEAD_BYTES_MAX, HEAD_FILE_BYTES_MAX,
+    HEAD_FILE_HEADER_BYTES, HeadChunk, check_head_file_header, encode_head_file_header,
 };
 pub use histogram::{HistogramAppender, ResetHeader};
 pub use segment::{

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::head::core::{Head, Inner};
+use crate::head::late::Limits;
 use crate::head::open_chunk::Value;
 use crate::head::series::MemSeries;
 use crate::head::stats::count;
@@ -81,8 +82,8 @@ impl Staging {
 pub struct HeadAppender<'a> {
     head: &'a Inner,
     staging: Staging,
-    /// Older samples are out of bounds; known with the first sample when the head has none.
-    floor: Option<TimestampMs>,
+    /// Which samples are taken; known with the first one when the head has none.
+    limits: Option<Limits>,
     /// The series asked for last: its sample is the next to come.
     last: Option<Arc<MemSeries>>,
     /// A sample came that is there already, perhaps of a commit that is not in the log yet.
@@ -100,11 +101,11 @@ impl Head {
     /// Begins a transaction.
     pub fn head_appender(&self) -> HeadAppender<'_> {
         let head = self.inner();
-        let floor = head.bounds.get().map(|bounds| head.floor_for(bounds.max));
+        let limits = head.bounds.get().map(|bounds| head.limits_at(bounds.max));
         HeadAppender {
             head,
             staging: head.staging.lock().pop().unwrap_or_default(),
-            floor,
+            limits,
             last: None,
             meets_known: false,
             is_done: false,
@@ -113,10 +114,13 @@ impl Head {
 }
 
 impl Inner {
-    /// From when on samples are taken while the newest is at `max_t`.
-    fn floor_for(&self, max_t: TimestampMs) -> TimestampMs {
+    /// Which samples are taken while the newest is at `max_t`.
+    fn limits_at(&self, max_t: TimestampMs) -> Limits {
         let half = self.settings.chunk_range_ms / 2;
-        max_t.saturating_sub(half).max(self.bounds.floor())
+        Limits {
+            floor: max_t.saturating_sub(half).max(self.bounds.floor()),
+            oldest: self.late.oldest(max_t),
+        }
     }
 }
 
@@ -145,10 +149,12 @@ impl HeadAppender<'_> {
         value: Value<'_>,
     ) -> Result<Option<Arc<MemSeries>>, AppendError> {
         let head = self.head;
-        let floor = *self.floor.get_or_insert_with(|| head.floor_for(t));
+        let limits = *self.limits.get_or_insert_with(|| head.limits_at(t));
         let mut found = Arc::clone(self.find(series)?);
-        if t < floor {
-            return Err(AppendError::OutOfBounds { oldest: floor });
+        if t < limits.floor && limits.oldest.is_none() {
+            return Err(AppendError::OutOfBounds {
+                oldest: limits.floor,
+            });
         }
         let mut state = found.lock();
         if state.is_dead {
@@ -156,7 +162,7 @@ impl HeadAppender<'_> {
             found = head.get_or_create(found.key, &found.labels);
             state = found.lock();
         }
-        let is_new = state.check(t, state.settled(value))?;
+        let is_new = state.admit(t, state.settled(value), limits)?;
         drop(state);
         self.meets_known |= !is_new;
         Ok(is_new.then_some(found))
@@ -214,8 +220,8 @@ impl HeadAppender<'_> {
             AppendError::OutOfBounds { .. } => count(&counters.out_of_bounds, 1),
             AppendError::Duplicate => count(&counters.duplicate, 1),
             AppendError::OutOfOrderExemplar { .. } => count(&counters.exemplars_out_of_order, 1),
-            AppendError::TooOld { .. }
-            | AppendError::TooFarAhead { .. }
+            AppendError::TooOld { .. } => count(&counters.too_old, 1),
+            AppendError::TooFarAhead { .. }
             | AppendError::Histogram(_)
             | AppendError::ExemplarLabels { .. }
             | AppendError::UnknownSeries
@@ -236,7 +242,9 @@ impl HeadAppender<'_> {
             count(&self.head.counters.commits, 1);
             return Ok(());
         }
-        let result = self.head.commit(&self.staging);
+        let head = self.head;
+        let limits = self.limits.unwrap_or_else(|| head.limits_at(i64::MIN));
+        let result = head.commit(&self.staging, limits);
         self.head.map_closed_chunks();
         result
     }

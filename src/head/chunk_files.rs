@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use crate::chunk::{
-    HEAD_CHUNK_OVERHEAD_BYTES_MAX, HEAD_FILE_HEADER_BYTES, HeadChunk, check_head_file_header,
-    encode_head_file_header,
+    HEAD_CHUNK_OUT_OF_ORDER, HEAD_CHUNK_OVERHEAD_BYTES_MAX, HEAD_FILE_HEADER_BYTES, HeadChunk,
+    check_head_file_header, encode_head_file_header,
 };
 use crate::foundation::Cursor;
 use crate::foundation::durable::{DurableFile, create_dirs, remove_file, rename_durably, sync_dir};
@@ -49,8 +49,9 @@ pub(crate) struct FoundChunks {
     pub(crate) chunks: HashMap<u64, Vec<MappedChunk>, foldhash::fast::RandomState>,
     /// All that were readable.
     pub(crate) n_chunks: u64,
-    /// Chunks whose samples came out of order: this head keeps none.
-    pub(crate) n_out_of_order: u64,
+    /// Chunks whose samples came out of order and their series, by file and offset.
+    pub(crate) out_of_order:
+        HashMap<(u32, u32), (u64, MappedChunk, Encoding), foldhash::fast::RandomState>,
     /// Files that were cut or set aside.
     pub(crate) n_corruptions: u64,
     /// The largest series number seen.
@@ -62,6 +63,7 @@ pub(crate) struct ChunkToWrite {
     pub(crate) series: u64,
     pub(crate) min_t: TimestampMs,
     pub(crate) max_t: TimestampMs,
+    pub(crate) is_out_of_order: bool,
     pub(crate) encoding: Encoding,
     pub(crate) data: Bytes,
 }
@@ -148,7 +150,7 @@ impl ChunkFiles {
         let (_, bytes) = mapped.get(at)?;
         // Checked when the file was opened or written: reference, times, encoding, length, data.
         let mut cursor = Cursor::new(bytes.get(usize::try_from(offset).ok()? + 24..)?);
-        let encoding = Encoding::from_byte(cursor.u8("encoding").ok()?)?;
+        let encoding = Encoding::from_byte(cursor.u8("encoding").ok()? & !HEAD_CHUNK_OUT_OF_ORDER)?;
         let data = cursor.uvarint_bytes("chunk data").ok()?;
         Some((encoding, bytes.slice_ref(data)))
     }
@@ -182,7 +184,7 @@ impl ChunkFiles {
                 series_ref: chunk.series,
                 min_t: chunk.min_t,
                 max_t: chunk.max_t,
-                is_out_of_order: false,
+                is_out_of_order: chunk.is_out_of_order,
                 encoding: chunk.encoding,
                 data: chunk.data.clone(),
             };
@@ -300,25 +302,25 @@ impl FoundChunks {
     fn add(&mut self, chunk: &HeadChunk, file: u32, offset: u32) {
         self.n_chunks += 1;
         self.series_max = self.series_max.max(chunk.series_ref);
+        let place = MappedChunk {
+            min_t: chunk.min_t,
+            max_t: chunk.max_t,
+            file,
+            offset,
+        };
         if chunk.is_out_of_order {
-            self.n_out_of_order += 1;
+            self.out_of_order
+                .insert((file, offset), (chunk.series_ref, place, chunk.encoding));
             return;
         }
-        self.chunks
-            .entry(chunk.series_ref)
-            .or_default()
-            .push(MappedChunk {
-                min_t: chunk.min_t,
-                max_t: chunk.max_t,
-                file,
-                offset,
-            });
+        self.chunks.entry(chunk.series_ref).or_default().push(place);
     }
 
     fn forget(&mut self, file: u32) {
         self.chunks
             .values_mut()
             .for_each(|chunks| chunks.retain(|chunk| chunk.file != file));
+        self.out_of_order.retain(|(lies_in, _), _| *lies_in != file);
     }
 }
 

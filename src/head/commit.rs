@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 
+use crate::foundation::durable::DurableFile;
 use crate::head::append::{Staged, StagedRare, Staging};
 use crate::head::core::Inner;
+use crate::head::late::Limits;
 use crate::head::open_chunk::{ChunkRules, Value};
 use crate::head::records::CommitRecords;
 use crate::head::series::{CommitId, CommitPoint, MemSeries, Pushed};
 use crate::head::stats::count;
+use crate::head::wbl::OutOfOrderLog;
 use crate::model::{Exemplar, Interval, Metadata, SampleTime};
 use crate::storage::AppendError;
-use crate::wal::Wal;
+use crate::wal::{Wal, WalError};
 
 /// The log and what a commit needs beside it.
 pub(crate) struct Committer {
     pub(crate) wal: Wal,
     pub(crate) next_id: CommitId,
     pub(crate) records: CommitRecords,
-    /// A commit in memory that the log had no room for; its records are those above.
+    /// The log of what came out of order.
+    pub(crate) late: OutOfOrderLog,
+    /// A commit in memory that the logs had no room for; its records are those above.
     pub(crate) owed: Option<Owed>,
     closed: Vec<Arc<MemSeries>>,
 }
@@ -32,14 +37,34 @@ impl std::fmt::Debug for Committer {
 }
 
 impl Committer {
-    pub(crate) fn new(wal: Wal) -> Self {
+    pub(crate) fn new(wal: Wal, late: OutOfOrderLog) -> Self {
         Self {
             wal,
             next_id: 1,
             records: CommitRecords::default(),
+            late,
             owed: None,
             closed: Vec::new(),
         }
+    }
+
+    /// Writes the records of the commit under way. May be called again when there was no room: what the log has twice
+    /// counts once.
+    pub(crate) fn log(&mut self) -> Result<(), WalError> {
+        self.records.write(&mut self.wal)?;
+        self.late.write()
+    }
+
+    /// Bytes written to both logs since the start.
+    pub(crate) fn n_bytes_written(&self) -> u64 {
+        self.wal.n_bytes_written() + self.late.n_bytes_written()
+    }
+
+    /// The files whose fsync makes every commit so far durable.
+    pub(crate) fn unsynced(&mut self) -> Vec<Arc<DurableFile>> {
+        let mut files = self.wal.unsynced();
+        files.extend(self.late.unsynced());
+        files
     }
 }
 
@@ -47,11 +72,30 @@ impl Committer {
 pub(crate) struct Applied {
     pub(crate) point: CommitPoint,
     rules: ChunkRules,
+    limits: Limits,
     span: Option<Interval>,
-    n_samples: u64,
-    n_histograms: u64,
-    n_lost: u64,
-    n_chunks: u64,
+    pub(crate) n_samples: u64,
+    /// How many of them came out of order.
+    pub(crate) n_late: u64,
+    pub(crate) n_histograms: u64,
+    pub(crate) n_lost: u64,
+    pub(crate) n_chunks: u64,
+}
+
+impl Applied {
+    fn new(point: CommitPoint, rules: ChunkRules, limits: Limits) -> Self {
+        Self {
+            point,
+            rules,
+            limits,
+            span: None,
+            n_samples: 0,
+            n_late: 0,
+            n_histograms: 0,
+            n_lost: 0,
+            n_chunks: 0,
+        }
+    }
 }
 
 /// What becomes known when the log has it.
@@ -72,7 +116,7 @@ impl Inner {
     /// Memory first, unseen; then the log; then seen. A commit that the log refuses stays unseen for good, and since
     /// the log is poisoned then, no later commit can uncover it. One that the log has no room for is refused as well and
     /// stays unseen until there is room: no other comes before it.
-    pub(crate) fn commit(&self, staging: &Staging) -> Result<(), AppendError> {
+    pub(crate) fn commit(&self, staging: &Staging, limits: Limits) -> Result<(), AppendError> {
         let mut committer = self.committer.lock();
         if let Some(reason) = committer.wal.poisoned() {
             return Err(AppendError::Closed(reason.to_owned()));
@@ -86,10 +130,15 @@ impl Inner {
         let has_starts =
             self.settings.keeps_start_times && staging.rare.iter().any(|rare| rare.at.start_t != 0);
         committer.records.begin(has_starts);
-        let applied = self.apply(&mut committer, staging, point);
+        committer.late.begin(has_starts);
+        let mut applied = Applied::new(
+            point,
+            self.settings.chunk_rules(),
+            limits.within(&self.bounds),
+        );
+        self.apply(&mut committer, staging, &mut applied);
         let noted = self.note(&mut committer, staging);
-        let Committer { wal, records, .. } = &mut *committer;
-        if let Err(error) = records.write(wal) {
+        if let Err(error) = committer.log() {
             if error.is_full() {
                 committer.owed = Some(Owed {
                     applied,
@@ -113,7 +162,7 @@ impl Inner {
         self.views.publish(id);
         let c = &self.counters;
         c.wal_bytes.store(
-            committer.wal.n_bytes_written(),
+            committer.n_bytes_written(),
             std::sync::atomic::Ordering::Relaxed,
         );
         self.wal_segment.store(
@@ -133,6 +182,7 @@ impl Inner {
         count(&c.commits, 1);
         count(&c.samples_appended, applied.n_samples);
         count(&c.histograms_appended, applied.n_histograms);
+        count(&c.late_appended, applied.n_late);
         count(&c.lost_races, applied.n_lost);
         count(&c.chunks_created, applied.n_chunks);
     }
@@ -147,29 +197,19 @@ impl Inner {
     }
 
     /// In the order in which they were staged.
-    fn apply(&self, committer: &mut Committer, staging: &Staging, point: CommitPoint) -> Applied {
-        let mut applied = Applied {
-            point,
-            rules: self.settings.chunk_rules(),
-            span: None,
-            n_samples: 0,
-            n_histograms: 0,
-            n_lost: 0,
-            n_chunks: 0,
-        };
+    fn apply(&self, committer: &mut Committer, staging: &Staging, applied: &mut Applied) {
         let mut n_done = 0;
         for rare in &staging.rare {
             let before = staging.samples.get(n_done..rare.after);
-            self.apply_floats(committer, before.unwrap_or_default(), &mut applied);
+            self.apply_floats(committer, before.unwrap_or_default(), applied);
             n_done = rare.after;
             let StagedRare {
                 series, at, value, ..
             } = rare;
-            self.apply_one(committer, (series, *at, value.as_value()), &mut applied);
+            self.apply_one(committer, (series, *at, value.as_value()), applied);
         }
         let rest = staging.samples.get(n_done..).unwrap_or_default();
-        self.apply_floats(committer, rest, &mut applied);
-        applied
+        self.apply_floats(committer, rest, applied);
     }
 
     fn apply_floats(&self, committer: &mut Committer, floats: &[Staged], applied: &mut Applied) {
@@ -186,25 +226,40 @@ impl Inner {
         (series, at, value): (&Arc<MemSeries>, SampleTime, Value<'_>),
         applied: &mut Applied,
     ) {
-        if at.t < self.bounds.floor() {
+        let limits = applied.limits;
+        if at.t < limits.floor && limits.oldest.is_none() {
             applied.n_lost += 1;
             return;
         }
-        let mut reborn = None;
+        let reborn;
+        let mut series = series;
         let mut state = series.lock();
         if state.is_dead {
             drop(state);
-            let series = reborn.insert(self.get_or_create(series.key, &series.labels));
+            reborn = self.get_or_create(series.key, &series.labels);
+            series = &reborn;
             state = series.lock();
         }
         let value = state.settled(value);
         let turns = state.turns(value, applied.point);
         let had_chunk = state.has_open();
-        let pushed = state.push(at, value, applied.point, applied.rules);
+        let pushed = if at.t < limits.floor {
+            Err(AppendError::OutOfBounds {
+                oldest: limits.floor,
+            })
+        } else {
+            state.push(at, value, applied.point, applied.rules)
+        };
+        if let Err(refusal) = &pushed
+            && limits.oldest.is_some()
+            && limits.judge(at.t, refusal.clone()).is_ok()
+        {
+            self.apply_late(committer, (series, state), (at, value), applied);
+            return;
+        }
         let is_logged = state.is_logged;
         state.is_logged |= pushed.is_ok();
         drop(state);
-        let series = reborn.as_ref().unwrap_or(series);
         match pushed {
             Ok(Pushed::Same) => return,
             Ok(Pushed::Appended) => applied.n_chunks += u64::from(!had_chunk),

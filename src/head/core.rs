@@ -12,6 +12,7 @@ use crate::head::chunk_files::{ChunkFiles, ChunkToWrite};
 use crate::head::commit::Committer;
 use crate::head::delete::Deleted;
 use crate::head::exemplars::ExemplarStore;
+use crate::head::late::Late;
 use crate::head::map::SeriesMap;
 use crate::head::open_chunk::ChunkRules;
 use crate::head::postings::Postings;
@@ -39,6 +40,8 @@ pub struct HeadSettings {
     pub reserve_bytes: u64,
     /// So many exemplars are kept; none when zero.
     pub exemplars_max: usize,
+    /// Samples as much older than the newest one are taken out of order; none when zero.
+    pub out_of_order_window_ms: i64,
 }
 
 impl HeadSettings {
@@ -61,6 +64,7 @@ impl Default for HeadSettings {
             keeps_start_times: false,
             reserve_bytes: 0,
             exemplars_max: 100_000,
+            out_of_order_window_ms: 0,
         }
     }
 }
@@ -86,6 +90,8 @@ pub(crate) struct Inner {
     /// What is hidden from readers.
     pub(crate) deleted: Deleted,
     pub(crate) exemplars: ExemplarStore,
+    /// What came out of order.
+    pub(crate) late: Late,
     pub(crate) counters: Counters,
     /// One commit at a time: the order of the log is the order in memory.
     pub(crate) committer: Mutex<Committer>,
@@ -227,12 +233,13 @@ impl Head {
             .collect()
     }
 
-    /// Bytes of the log on disk.
+    /// Bytes of the log on disk, out-of-order samples included.
     pub fn wal_bytes(&self) -> u64 {
         let mut dirs = vec![self.inner.wal_dir.clone()];
         if let Ok(Some(checkpoint)) = crate::wal::last_checkpoint(&self.inner.wal_dir) {
             dirs.push(checkpoint.path);
         }
+        dirs.push(self.inner.late.dir.clone());
         let segments = dirs.iter().filter_map(|dir| list_segments(dir).ok());
         segments.flatten().map(|segment| segment.n_bytes).sum()
     }
@@ -275,6 +282,7 @@ impl Inner {
                 series: series.series,
                 min_t: chunk.min_t,
                 max_t: chunk.max_t,
+                is_out_of_order: false,
                 encoding: chunk.encoding,
                 data: chunk.data.clone(),
             }));
@@ -303,6 +311,7 @@ impl Inner {
 #[derive(Debug)]
 pub(crate) struct HeadDirs {
     pub(crate) wal: PathBuf,
+    pub(crate) wbl: PathBuf,
     pub(crate) chunks: PathBuf,
     pub(crate) quarantine: PathBuf,
     pub(crate) reserve: PathBuf,
@@ -312,6 +321,7 @@ impl HeadDirs {
     pub(crate) fn of(data: &Path) -> Self {
         Self {
             wal: data.join("wal"),
+            wbl: data.join("wbl"),
             chunks: data.join("chunks_head"),
             quarantine: data.join("quarantine"),
             reserve: data.join("disk-reserve"),

@@ -14,7 +14,7 @@ use crate::storage::ChunkSlice;
 use crate::wal::{RefTombstone, encode_tombstones};
 
 /// Entries of one record in the log.
-const TOMBSTONES_PER_RECORD: usize = 4096;
+pub(crate) const TOMBSTONES_PER_RECORD: usize = 4096;
 
 /// Deleted intervals by number of the living series.
 #[derive(Debug, Default)]
@@ -65,6 +65,17 @@ impl Deleted {
         });
     }
 
+    /// What ended before `mint` and is not forgotten: it hides samples that came out of order.
+    pub(crate) fn before(&self, mint: TimestampMs) -> Vec<RefTombstone> {
+        let tombstones = self.tombstones.read();
+        let all = tombstones.iter().flat_map(|(series, intervals)| {
+            let of_series = intervals.iter();
+            of_series.map(move |&interval| RefTombstone { series, interval })
+        });
+        all.filter(|tombstone| tombstone.interval.max < mint)
+            .collect()
+    }
+
     /// Forgets what ended before `mint`, as its samples have.
     pub(crate) fn truncate_before(&self, mint: TimestampMs) {
         if !self.is_any.load(Ordering::SeqCst) {
@@ -88,13 +99,13 @@ impl Head {
         let mut tombstones = Vec::new();
         for series in matching {
             let state = series.lock();
-            let (Some(min_t), Some(max_t)) = (state.min_t(), state.max_t()) else {
+            let Some(span) = state.span() else {
                 continue;
             };
             // Only times that the series has: the interval may be all of time.
             let interval = Interval {
-                min: interval.min.max(min_t),
-                max: interval.max.min(max_t),
+                min: interval.min.max(span.min),
+                max: interval.max.min(span.max),
             };
             if interval.min <= interval.max {
                 tombstones.push(RefTombstone {

@@ -1,6 +1,7 @@
 //! The newest samples.
 //!
-//! Owns: the series map, append and its refusals, isolation, chunk cutting, deletion, truncation, replay, full disks.
+//! Owns: the series map, append and its refusals, out-of-order samples, isolation, chunk cutting, deletion, truncation,
+//! replay, full disks.
 //! Never: deletes a block or talks to a bucket.
 //! Tested by: model and crash tests beside the code.
 mod append;
@@ -12,12 +13,15 @@ mod error;
 mod exemplars;
 #[cfg(test)]
 mod kept_tests;
+mod late;
 mod map;
 mod open_chunk;
+mod out_of_order;
 mod postings;
 mod read;
 mod records;
 mod replay;
+mod replay_late;
 mod room;
 mod series;
 mod stale;
@@ -28,11 +32,13 @@ mod tests;
 mod truncate;
 #[cfg(test)]
 mod values_tests;
+mod wbl;
 
 pub use append::HeadAppender;
 pub use core::{Head, HeadSettings};
 pub use error::HeadError;
 pub use exemplars::ExemplarStats;
+pub use late::FrozenSamples;
 pub use read::HeadView;
 pub use replay::{ReplayProgress, ReplayReport};
 pub use stale::StaleSeries;

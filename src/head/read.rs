@@ -56,23 +56,51 @@ const SERIES_PER_CANCEL_CHECK: usize = 256;
 const SERIES_PER_PART: usize = 192;
 
 impl HeadView {
-    fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Inner {
         self.open.head.inner()
     }
 
-    /// The head's span at this moment.
+    /// The head's span at this moment, samples that came out of order included.
     pub fn span(&self) -> Option<Interval> {
-        self.inner().bounds.get()
+        let (in_order, late) = (self.inner().bounds.get(), self.inner().late.span());
+        let spans = in_order.into_iter().chain(late);
+        spans.reduce(|left, right| Interval {
+            min: left.min.min(right.min),
+            max: left.max.max(right.max),
+        })
     }
 
-    /// Every series with samples in `interval`, in label order, one at a time. Chunks that touch the interval are whole.
-    pub fn series_in(&self, interval: Interval) -> impl Iterator<Item = ChunkSeries> + '_ {
+    /// The commit it sees last.
+    pub(crate) fn commit(&self) -> CommitId {
+        self.open.view
+    }
+
+    /// As [`HeadView::series_in`], without samples that came out of order.
+    pub fn series_in_order_in(&self, interval: Interval) -> impl Iterator<Item = ChunkSeries> + '_ {
+        let inner = self.inner();
+        self.sorted_series().into_iter().filter_map(move |series| {
+            let view = self.commit();
+            let mut chunks = series.lock().slices_in_order(interval, view, &inner.files);
+            inner.deleted.hide(series.series, &mut chunks);
+            (!chunks.is_empty()).then(|| ChunkSeries {
+                labels: series.labels.clone(),
+                chunks,
+            })
+        })
+    }
+
+    fn sorted_series(&self) -> Vec<Arc<MemSeries>> {
         let mut all = Vec::new();
         self.inner()
             .series
             .for_each(|series| all.push(Arc::clone(series)));
         all.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
-        all.into_iter().filter_map(move |series| {
+        all
+    }
+
+    /// Every series with samples in `interval`, in label order, one at a time. Chunks that touch the interval are whole.
+    pub fn series_in(&self, interval: Interval) -> impl Iterator<Item = ChunkSeries> + '_ {
+        self.sorted_series().into_iter().filter_map(move |series| {
             let series = self.chunks_of(&series, interval);
             (!series.chunks.is_empty()).then_some(series)
         })

@@ -132,6 +132,19 @@ impl CommitRecords {
         self.samples.clear();
     }
 
+    /// Moves the records of values to `out`, in an order in which they can be read.
+    pub(crate) fn take_values(&mut self, out: &mut Vec<Vec<u8>>) {
+        if let Some(rare) = &mut self.rare {
+            out.append(&mut rare.finished);
+        }
+        out.extend(self.samples.record().map(<[u8]>::to_vec));
+        self.samples.clear();
+        if let Some(rare) = &mut self.rare {
+            out.extend(rare.values().map(<[u8]>::to_vec));
+            rare.clear_values();
+        }
+    }
+
     /// May be called again when there was no room.
     pub(crate) fn write(&self, wal: &mut Wal) -> Result<(), WalError> {
         let mut records: SmallVec<[&[u8]; 4]> = SmallVec::new();

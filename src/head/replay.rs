@@ -13,6 +13,7 @@ use crate::head::commit::Committer;
 use crate::head::core::{Bounds, Head, HeadDirs, HeadSettings, Inner, Retired, Views};
 use crate::head::delete::Deleted;
 use crate::head::exemplars::ExemplarStore;
+use crate::head::late::Late;
 use crate::head::map::SeriesMap;
 use crate::head::open_chunk::{Value, ValueKind};
 use crate::head::postings::Postings;
@@ -21,6 +22,7 @@ use crate::head::series::{CommitPoint, MemSeries, Pushed};
 use crate::head::stats::{Counters, count};
 use crate::head::sync::GroupSync;
 use crate::head::truncate::retire;
+use crate::head::wbl::OutOfOrderLog;
 use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
     RecordKind, RefExemplar, RefSample, RefTombstone, RepairOutcome, SegmentFile, SegmentReader,
@@ -61,14 +63,14 @@ pub struct ReplayReport {
     pub n_unknown_refs: u64,
     /// Records of kinds nobody knows.
     pub n_records_skipped: u64,
-    /// Chunks with out-of-order samples, which this head does not keep.
+    /// Of the mapped chunks those with out-of-order samples.
     pub n_out_of_order_chunks: u64,
     /// Damaged places.
     pub n_damages: u64,
 }
 
 /// Replay makes no commits: all of it is visible.
-const AT_START: CommitPoint = CommitPoint {
+pub(crate) const AT_START: CommitPoint = CommitPoint {
     id: 0,
     oldest_view: 0,
 };
@@ -76,18 +78,19 @@ const AT_START: CommitPoint = CommitPoint {
 /// Closed chunks wait for so many series before they go to files.
 const CLOSED_SERIES_MAX: usize = 4096;
 
-struct Replay {
-    inner: Inner,
-    found: FoundChunks,
+/// A head on its way into memory.
+pub(crate) struct Replay {
+    pub(crate) inner: Inner,
+    pub(crate) found: FoundChunks,
     floor: TimestampMs,
-    by_ref: HashMap<u64, Arc<MemSeries>, foldhash::fast::RandomState>,
+    pub(crate) by_ref: HashMap<u64, Arc<MemSeries>, foldhash::fast::RandomState>,
     samples: Vec<RefSample>,
-    report: ReplayReport,
+    pub(crate) report: ReplayReport,
     span: Option<Interval>,
     /// Series that left the head early, and may have come back.
     left: Vec<Arc<MemSeries>>,
     /// Segments to be repaired once everything is read.
-    damaged: Vec<PathBuf>,
+    pub(crate) damaged: Vec<PathBuf>,
 }
 
 impl Head {
@@ -112,11 +115,13 @@ impl Head {
         let n_total = u32::try_from(segments.len()).unwrap_or(u32::MAX);
         progress.n_total.store(n_total, Ordering::Relaxed);
         let wal = Wal::open(&dirs.wal, settings.wal)?;
-        let mut replay = Replay::new(settings, &dirs, (files, found), (wal, floor));
+        let wbl = OutOfOrderLog::open(&dirs.wbl, settings.wal)?;
+        let mut replay = Replay::new(settings, &dirs, (files, found), (wal, wbl, floor));
         for segment in segments {
             replay.segment(&segment.path)?;
             progress.n_done.fetch_add(1, Ordering::Relaxed);
         }
+        replay.out_of_order(&dirs.wbl)?;
         replay.repair(&dirs.quarantine)?;
         Ok(replay.finish())
     }
@@ -130,7 +135,8 @@ impl Head {
         settings: HeadSettings,
         floor: TimestampMs,
     ) -> Result<(Self, ReplayReport), HeadError> {
-        let segments = segments_of(&HeadDirs::of(data))?;
+        let theirs = HeadDirs::of(data);
+        let segments = segments_of(&theirs)?;
         let dirs = HeadDirs::of(scratch);
         let settings = HeadSettings {
             reserve_bytes: 0,
@@ -139,10 +145,12 @@ impl Head {
         let n_bytes_max = settings.chunk_file_bytes_max;
         let files = ChunkFiles::open(&dirs.chunks, n_bytes_max, &dirs.quarantine)?;
         let wal = Wal::open(&dirs.wal, settings.wal)?;
-        let mut replay = Replay::new(settings, &dirs, files, (wal, floor));
+        let wbl = OutOfOrderLog::open(&dirs.wbl, settings.wal)?;
+        let mut replay = Replay::new(settings, &dirs, files, (wal, wbl, floor));
         for segment in segments {
             replay.segment(&segment.path)?;
         }
+        replay.out_of_order(&theirs.wbl)?;
         Ok(replay.finish())
     }
 }
@@ -168,13 +176,9 @@ impl Replay {
         settings: HeadSettings,
         dirs: &HeadDirs,
         (files, found): (ChunkFiles, FoundChunks),
-        (wal, floor): (Wal, TimestampMs),
+        (wal, wbl, floor): (Wal, OutOfOrderLog, TimestampMs),
     ) -> Self {
         let segment = wal.segment();
-        let report = ReplayReport {
-            n_out_of_order_chunks: found.n_out_of_order,
-            ..ReplayReport::default()
-        };
         let inner = Inner {
             settings,
             wal_dir: dirs.wal.clone(),
@@ -187,8 +191,9 @@ impl Replay {
             views: Views::default(),
             deleted: Deleted::default(),
             exemplars: ExemplarStore::new(settings.exemplars_max),
+            late: Late::new(&dirs.wbl, settings.out_of_order_window_ms),
             counters: Counters::default(),
-            committer: Mutex::new(Committer::new(wal)),
+            committer: Mutex::new(Committer::new(wal, wbl)),
             mapping: Mutex::default(),
             staging: Mutex::default(),
             retired: Mutex::new(Retired::default()),
@@ -202,7 +207,7 @@ impl Replay {
             floor,
             by_ref: HashMap::default(),
             samples: Vec::new(),
-            report,
+            report: ReplayReport::default(),
             span: None,
             left: Vec::new(),
             damaged: Vec::new(),
@@ -350,9 +355,7 @@ impl Replay {
 
     fn tombstone(&mut self, tombstone: RefTombstone) {
         let RefTombstone { series, interval } = tombstone;
-        if interval.max < self.floor {
-            return;
-        }
+        // Older than the floor it may still hide samples that came out of order.
         match self.by_ref.get(&series) {
             // So Prometheus notes a series that left the head early; what comes later was appended later.
             Some(series) if interval == Interval::ALL => {
@@ -360,6 +363,7 @@ impl Replay {
                 self.left.push(Arc::clone(series));
             }
             Some(series) => self.inner.deleted.add(series.series, interval),
+            None if interval.max < self.floor => (),
             None => self.report.n_unknown_refs += 1,
         }
     }

@@ -188,9 +188,8 @@ impl Inner {
             return Err(self.refuse(&mut committer.wal, &error));
         }
         if let Some(owed) = committer.owed.take() {
-            let Committer { wal, records, .. } = &mut *committer;
-            if let Err(error) = records.write(wal) {
-                let refused = self.refuse(wal, &error);
+            if let Err(error) = committer.log() {
+                let refused = self.refuse(&mut committer.wal, &error);
                 committer.owed = error.is_full().then_some(owed);
                 return Err(refused);
             }

@@ -4,9 +4,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+use crate::block::join_preferred;
 use crate::chunk::{decode_times, with_n_samples};
 use crate::head::chunk_files::ChunkFiles;
 use crate::head::open_chunk::{ChunkRules, OpenChunk, Value, ValueKind};
+use crate::head::out_of_order::{OutOfOrder, Wanted};
 use crate::model::{Encoding, Interval, Labels, SampleTime, SeriesKey, TimestampMs, is_stale};
 use crate::storage::{AppendError, ChunkSlice};
 
@@ -90,6 +92,8 @@ pub(crate) struct SeriesState {
     closed: Vec<ClosedChunk>,
     open: Option<OpenChunk>,
     tail: Tail,
+    /// Samples that came out of order.
+    pub(crate) late: Option<Box<OutOfOrder>>,
     /// What its newest sample is.
     pub(crate) kind: ValueKind,
     /// It is a histogram of custom buckets.
@@ -126,9 +130,22 @@ impl SeriesState {
             .or_else(|| self.open.as_ref().map(|open| open.min_t))
     }
 
+    /// From the oldest to the newest sample, in order or not.
+    pub(crate) fn span(&self) -> Option<Interval> {
+        let in_order = self.min_t().zip(self.max_t());
+        let in_order = in_order.map(|(min, max)| Interval { min, max });
+        let late = self.late.as_ref().and_then(|late| late.span());
+        let spans = in_order.into_iter().chain(late);
+        spans.reduce(|left, right| Interval {
+            min: left.min.min(right.min),
+            max: left.max.max(right.max),
+        })
+    }
+
     /// The first file a chunk of this series lies in.
     pub(crate) fn first_file(&self) -> Option<u32> {
-        self.mapped.iter().map(|chunk| chunk.file).min()
+        let late = self.late.as_ref().and_then(|late| late.first_file());
+        self.mapped.iter().map(|chunk| chunk.file).chain(late).min()
     }
 
     pub(crate) fn has_open(&self) -> bool {
@@ -136,7 +153,8 @@ impl SeriesState {
     }
 
     pub(crate) fn n_chunks(&self) -> usize {
-        self.mapped.len() + self.closed.len() + usize::from(self.open.is_some())
+        let late = self.late.as_ref().map_or(0, |late| late.n_chunks());
+        self.mapped.len() + self.closed.len() + usize::from(self.open.is_some()) + late
     }
 
     /// May a sample follow? `Ok(false)` when the very same sample is there.
@@ -286,8 +304,36 @@ impl SeriesState {
         before - after
     }
 
-    /// The chunks that touch `interval`, without samples of commits after `view`.
+    /// The chunks that touch `interval`, without samples of commits after `view`. They do not overlap: of two samples at
+    /// one time, the one that came in order is there.
     pub(crate) fn slices(
+        &self,
+        interval: Interval,
+        view: CommitId,
+        files: &ChunkFiles,
+    ) -> Vec<ChunkSlice> {
+        let mut slices = self.slices_in_order(interval, view, files);
+        if let Some(late) = &self.late {
+            let before = slices.len();
+            let only_frozen = false;
+            late.slices(
+                Wanted {
+                    interval,
+                    view,
+                    files,
+                    only_frozen,
+                },
+                &mut slices,
+            );
+            if before < slices.len() {
+                return join_preferred(slices);
+            }
+        }
+        slices
+    }
+
+    /// The same, of samples that came in order only.
+    pub(crate) fn slices_in_order(
         &self,
         interval: Interval,
         view: CommitId,

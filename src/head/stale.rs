@@ -43,7 +43,10 @@ impl Head {
         let view = self.view();
         let mut quiet = Vec::new();
         inner.series.for_each(|series| {
-            let newest = series.lock().max_t();
+            let state = series.lock();
+            // What came out of order is not in a block by then.
+            let newest = state.max_t().filter(|_| state.late.is_none());
+            drop(state);
             if let Some(newest) = newest.filter(|newest| *newest <= upto) {
                 quiet.push((Arc::clone(series), newest));
             }
@@ -104,7 +107,7 @@ impl Inner {
         let mapping = self.mapping.lock();
         let unchanged = stale.series.iter().filter(|(series, newest)| {
             let state = series.lock();
-            !state.is_dead && state.max_t() == Some(*newest)
+            !state.is_dead && state.late.is_none() && state.max_t() == Some(*newest)
         });
         let going: Vec<Arc<MemSeries>> = unchanged.map(|(series, _)| Arc::clone(series)).collect();
         let tombstones: Vec<RefTombstone> = going

@@ -24,6 +24,9 @@ pub(crate) struct Counters {
     pub(crate) rollbacks: AtomicU64,
     pub(crate) out_of_order: AtomicU64,
     pub(crate) out_of_bounds: AtomicU64,
+    pub(crate) too_old: AtomicU64,
+    pub(crate) late_appended: AtomicU64,
+    pub(crate) wbl_unknown_refs: AtomicU64,
     pub(crate) duplicate: AtomicU64,
     pub(crate) lost_races: AtomicU64,
     pub(crate) truncations: AtomicU64,
@@ -88,6 +91,16 @@ pub struct HeadStats {
     pub out_of_order_total: u64,
     /// Refused: older than anything the head takes.
     pub out_of_bounds_total: u64,
+    /// Refused: older than the out-of-order window.
+    pub too_old_total: u64,
+    /// Samples committed out of order.
+    pub out_of_order_appended_total: u64,
+    /// Entries of the out-of-order log whose series is not known.
+    pub wbl_unknown_refs_total: u64,
+    /// Oldest sample that came out of order, while it is here.
+    pub out_of_order_min_t: Option<TimestampMs>,
+    /// Newest sample that came out of order, while it is here.
+    pub out_of_order_max_t: Option<TimestampMs>,
     /// Refused: another value at the time of the newest sample.
     pub duplicate_total: u64,
     /// Staged, and overtaken by another transaction before the commit.
@@ -159,6 +172,7 @@ impl Head {
         let c = &inner.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let bounds = inner.bounds.get();
+        let late = inner.late.span();
         HeadStats {
             n_series: get(&c.series_created).saturating_sub(get(&c.series_removed)),
             n_chunks: get(&c.chunks_created).saturating_sub(get(&c.chunks_removed)),
@@ -181,6 +195,11 @@ impl Head {
             rollbacks_total: get(&c.rollbacks),
             out_of_order_total: get(&c.out_of_order),
             out_of_bounds_total: get(&c.out_of_bounds),
+            too_old_total: get(&c.too_old),
+            out_of_order_appended_total: get(&c.late_appended),
+            wbl_unknown_refs_total: get(&c.wbl_unknown_refs),
+            out_of_order_min_t: late.map(|late| late.min),
+            out_of_order_max_t: late.map(|late| late.max),
             duplicate_total: get(&c.duplicate),
             lost_races_total: get(&c.lost_races),
             truncations_total: get(&c.truncations),

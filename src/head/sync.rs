@@ -27,7 +27,7 @@ impl Head {
     /// Whoever comes while a sync runs waits for the next one, together with all others who came meanwhile.
     pub fn sync(&self) -> Result<(), HeadError> {
         let inner = self.inner();
-        let wanted = inner.committer.lock().wal.n_bytes_written();
+        let wanted = inner.committer.lock().n_bytes_written();
         let mut state = inner.syncing.state.lock();
         while state.is_running && state.n_bytes_safe < wanted {
             inner.syncing.done.wait(&mut state);
@@ -56,8 +56,8 @@ impl Head {
         if let Some(reason) = committer.wal.poisoned() {
             return Err(WalError::Poisoned(reason.to_owned()).into());
         }
-        let n_bytes = committer.wal.n_bytes_written();
-        let files = committer.wal.unsynced();
+        let n_bytes = committer.n_bytes_written();
+        let files = committer.unsynced();
         drop(committer);
         for file in files {
             if let Err(error) = file.sync_data() {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::head::HeadError;
 use crate::head::core::{Head, Inner};
+use crate::head::delete::TOMBSTONES_PER_RECORD;
 use crate::head::series::MemSeries;
 use crate::head::stats::count;
 use crate::model::{Labels, METRIC_NAME, TimestampMs};
 use crate::wal::{
-    CheckpointStats, SegmentNumber, checkpoint_range, list_segments, remove_before,
-    write_checkpoint,
+    CheckpointStats, SegmentNumber, checkpoint_range, encode_tombstones, list_segments,
+    remove_before, write_checkpoint,
 };
 
 /// What a truncation dropped.
@@ -83,7 +84,8 @@ impl Inner {
     fn truncate(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
         let mut stats = TruncateStats::default();
         let first_file = self.collect_garbage(mint, &mut stats);
-        self.deleted.truncate_before(mint);
+        let oldest_late = self.late.span().map_or(mint, |late| late.min);
+        self.deleted.truncate_before(mint.min(oldest_late));
         self.files.remove_before(first_file)?;
         stats.checkpoint = self.shorten_log(mint)?;
         Ok(stats)
@@ -130,6 +132,10 @@ impl Inner {
             committer.wal.segment(),
             std::sync::atomic::Ordering::Relaxed,
         );
+        // The checkpoint has none that ended before `mint`.
+        for entries in self.deleted.before(mint).chunks(TOMBSTONES_PER_RECORD) {
+            committer.wal.append(&[&encode_tombstones(entries)])?;
+        }
         drop(committer);
         let Some(upto) = checkpoint_range(first, active) else {
             return Ok(None);

@@ -336,7 +336,7 @@ impl Inner {
             min: range.min,
             max: range.max.saturating_sub(1),
         };
-        let mut series = HeadSeries(view.series_in(wanted));
+        let mut series = HeadSeries(view.series_in_order_in(wanted));
         let written = write_block(&self.dir, NewBlock::new(id, range), &mut series)?;
         drop(series);
         drop(view);

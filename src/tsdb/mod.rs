@@ -8,12 +8,15 @@ mod compact;
 #[cfg(test)]
 mod crash_tests;
 mod cut;
+mod cut_late;
 mod db;
 mod delete;
 mod error;
 mod floor;
 mod load;
 mod lock;
+#[cfg(test)]
+mod model_tests;
 mod read_only;
 mod retention;
 mod snapshot;

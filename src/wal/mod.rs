@@ -9,6 +9,7 @@ mod checkpoint;
 mod error;
 mod exemplars;
 mod histograms;
+mod markers;
 mod page;
 mod reader;
 mod record;
@@ -24,6 +25,7 @@ pub use checkpoint::{
 pub use error::WalError;
 pub use exemplars::{ExemplarsEncoder, RefExemplar, decode_exemplars};
 pub use histograms::{HistogramsEncoder, RefHistogram, decode_histograms};
+pub use markers::{MarkersEncoder, RefMarker, decode_markers};
 pub use page::Compression;
 pub use reader::{Damage, SegmentReader};
 pub use record::{

@@ -91,12 +91,13 @@ fn salvage(path: &Path, quarantine: &Path) -> Result<RepairOutcome, WalError> {
     }
     let name = path.file_name().unwrap_or_default();
     let dir = path.parent().unwrap_or(Path::new("."));
+    let log = if dir.ends_with("wbl") { "wbl" } else { "wal" };
     let mut repaired_name = name.to_owned();
     repaired_name.push(".repair");
     let repaired = dir.join(repaired_name);
     write_new(&repaired, &content)?;
     create_dirs(quarantine).map_err(WalError::io("create", quarantine))?;
-    let mut aside = quarantine.join(format!("wal-{}", name.to_string_lossy()));
+    let mut aside = quarantine.join(format!("{log}-{}", name.to_string_lossy()));
     for attempt in 1.. {
         if !aside
             .try_exists()
@@ -104,7 +105,7 @@ fn salvage(path: &Path, quarantine: &Path) -> Result<RepairOutcome, WalError> {
         {
             break;
         }
-        aside = quarantine.join(format!("wal-{}.{attempt}", name.to_string_lossy()));
+        aside = quarantine.join(format!("{log}-{}.{attempt}", name.to_string_lossy()));
     }
     hard_link(path, &aside)
         .or_else(|_no_links_here| fs::copy(path, &aside).map(|_| ()))

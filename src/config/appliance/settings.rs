@@ -286,6 +286,17 @@ fn read_labels(keys: &mut Keys) -> ExternalLabels {
     }
 }
 
+/// The key of the window for out-of-order samples, which a reload applies.
+pub const OUT_OF_ORDER_WINDOW: &str = "head.out_of_order_window";
+
+/// What [`OUT_OF_ORDER_WINDOW`] means when it is `text`; `None` when it is no duration.
+pub fn out_of_order_window_ms(text: &str) -> Option<i64> {
+    if text == "0" {
+        return Some(0);
+    }
+    duration(text).map(millis)
+}
+
 fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
     let compressions = [
         ("snappy", Compression::Snappy),
@@ -314,6 +325,7 @@ fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
             exemplars_max: keys
                 .count_or_none("head.exemplars_max")
                 .map_or(0, |n| usize::try_from(n.get()).unwrap_or(usize::MAX)),
+            out_of_order_window_ms: keys.duration_or_none(OUT_OF_ORDER_WINDOW).map_or(0, millis),
         },
         retention: RetentionSettings {
             time_ms: keys.duration_or_none("retention.time").map(millis),
