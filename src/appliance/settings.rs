@@ -149,10 +149,8 @@ impl Settings {
             timeout_ms: millis(query.timeout),
             ..EngineSettings::default()
         };
-        let query_threads = pools
-            .query_threads
-            .and_then(|n| usize::try_from(n.get()).ok())
-            .unwrap_or(cores);
+        let query_threads = pools.query_threads.map(|n| usize::try_from(n.get()).ok());
+        let query_threads = query_threads.flatten().unwrap_or(cores);
         Self {
             http: http.address,
             grpc: grpc_settings(&grpc),
