@@ -14,6 +14,8 @@ mod exemplars;
 #[cfg(test)]
 mod kept_tests;
 mod late;
+#[cfg(test)]
+mod late_tests;
 mod map;
 mod open_chunk;
 mod out_of_order;
