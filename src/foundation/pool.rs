@@ -14,6 +14,10 @@ use tokio::sync::oneshot;
 const NORMAL: i32 = 0;
 const LOW: i32 = 10;
 
+/// Stack of every thread: a query is as deep as its expression, and what evaluates it calls itself level by level. Only
+/// what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
+
 type Job = Box<dyn FnOnce() + Send + 'static>;
 
 /// The pool's queue is full or the pool has stopped; the work was not taken.
@@ -77,6 +81,7 @@ impl Pool {
             let (queue, running, panics) =
                 (queue.clone(), Arc::clone(&running), Arc::clone(&panics));
             let thread = thread::Builder::new().name(format!("{name}-{number}"));
+            let thread = thread.stack_size(STACK_BYTES);
             handles.push(thread.spawn(move || {
                 lower_priority(niceness);
                 work(&queue, &running, &panics);

@@ -337,6 +337,32 @@ fn long_ranges_over_many_series_are_computed_in_slices_without_seams() {
 }
 
 #[test]
+fn the_highest_tree_that_is_parsed_is_evaluated_on_a_thread_of_a_pool() {
+    let pool = crate::foundation::Pool::new("query", 1, 8).unwrap();
+    let store: Arc<dyn Queryable> = Arc::new(MemoryStore::from_series(vec![series(
+        &[("__name__", "m")],
+        &[1.0, 2.0, 3.0],
+    )]));
+    let n = crate::promql::parse::EXPR_HEIGHT_MAX - 1;
+    let queries = [
+        format!("m{}", " or m".repeat(n)),
+        format!("m{}", " + m".repeat(n)),
+        format!("{}m{}", "abs(".repeat(140), ")".repeat(140)),
+    ];
+    for query in queries {
+        let store = Arc::clone(&store);
+        let done = pool.run(move || {
+            let options = QueryOptions::default();
+            engine()
+                .range(store, &query, 0, 30_000, 15_000, &options)
+                .map(|_| ())
+        });
+        assert_eq!(futures::executor::block_on(done.unwrap()), Ok(Ok(())));
+    }
+    pool.stop();
+}
+
+#[test]
 fn rewrites_change_no_bit_of_an_answer() {
     let many: Vec<ChunkSeries> = (0..300u32)
         .map(|i| {
