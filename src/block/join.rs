@@ -303,6 +303,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn every_time_inside_is_kept_once_from_the_chunk_that_comes_first(
             spans in prop::collection::vec((0i64..300, 1i64..40), 0..12),

@@ -57,13 +57,13 @@ impl RefusalKind {
 fn limit_of(error: &AppendError) -> Option<String> {
     Some(match error {
         AppendError::OutOfOrder { newest } => format!(
-            "the newest sample of the series is at {newest} (no out-of-order window is set)"
+            "the newest sample of the series is at {newest} (head.out_of_order_window is 0)"
         ),
         AppendError::OutOfBounds { oldest } => {
             format!("the oldest time taken is {oldest} (half of head.block_range back)")
         }
         AppendError::TooOld { oldest } => {
-            format!("the oldest time taken is {oldest} (the out-of-order window)")
+            format!("the oldest time taken is {oldest} (head.out_of_order_window)")
         }
         AppendError::TooFarAhead { newest } => {
             format!("the newest time taken is {newest} (http.write_ahead_max)")

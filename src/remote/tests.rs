@@ -266,12 +266,12 @@ fn refusals_name_series_time_limit_and_setting_and_the_rest_is_kept() {
     assert_eq!(
         report.refusal_lines(),
         [
-            r#"out of order sample: series {__name__="a"}, timestamp -1, the newest sample of the series is at 5 (no out-of-order window is set) (and 1 more of it)"#,
+            r#"out of order sample: series {__name__="a"}, timestamp -1, the newest sample of the series is at 5 (head.out_of_order_window is 0) (and 1 more of it)"#,
             r#"out of bounds: series {__name__="a"}, timestamp -2, the oldest time taken is 6 (half of head.block_range back)"#,
-            r#"too old sample: series {__name__="a"}, timestamp -3, the oldest time taken is 7 (the out-of-order window)"#,
+            r#"too old sample: series {__name__="a"}, timestamp -3, the oldest time taken is 7 (head.out_of_order_window)"#,
             r#"duplicate sample for timestamp: series {__name__="a"}, timestamp -4"#,
             r#"out of bounds: timestamp is too far in the future: series {__name__="a"}, timestamp 1600001, the newest time taken is 1600000 (http.write_ahead_max)"#,
-            r#"out of order sample: series {__name__="b"}, timestamp -1, the newest sample of the series is at 5 (no out-of-order window is set)"#,
+            r#"out of order sample: series {__name__="b"}, timestamp -1, the newest sample of the series is at 5 (head.out_of_order_window is 0)"#,
         ]
     );
     assert_eq!((report.n_series, report.n_samples), (2, 3));

@@ -1,6 +1,6 @@
 //! Files that survive: everything that is written, synced, renamed or removed below a data directory goes through here.
 //!
-//! In unit tests a directory can be watched ([`watch`]): each operation is noted, and faults can be asked for. Outside
+//! In unit tests a directory can be watched (`watch`): each operation is noted, and faults can be asked for. Outside
 //! of them this is the file system and nothing else.
 
 use std::fs::{self, File, OpenOptions};
