@@ -2,12 +2,17 @@
 
 use crate::head::HeadSettings;
 use crate::promql::parse::{functions, keywords, operators};
+use crate::scrape::StartTimes;
 
 /// A category and its features.
 type Category = (String, Vec<(String, bool)>);
 
 /// Features by category, both sorted; what is not listed is not there.
-pub(crate) fn features(has_admin: bool, head: &HeadSettings) -> Vec<Category> {
+pub(crate) fn features(
+    has_admin: bool,
+    start_times: StartTimes,
+    head: &HeadSettings,
+) -> Vec<Category> {
     let mut api = vec![("admin".to_owned(), has_admin)];
     let on = |names: &[&str]| {
         names
@@ -40,7 +45,7 @@ pub(crate) fn features(has_admin: bool, head: &HeadSettings) -> Vec<Category> {
             "promql_operators".to_owned(),
             operators().map(|name| (name.to_owned(), true)).collect(),
         ),
-        ("scrape".to_owned(), on(&["extra_scrape_metrics"])),
+        ("scrape".to_owned(), scraping(start_times)),
         (
             "service_discovery_providers".to_owned(),
             on(&["file", "http", "static"]),
@@ -51,6 +56,17 @@ pub(crate) fn features(has_admin: bool, head: &HeadSettings) -> Vec<Category> {
         features.sort();
     }
     categories
+}
+
+fn scraping(start_times: StartTimes) -> Vec<(String, bool)> {
+    let makes_zeros = start_times == StartTimes::Zero;
+    [
+        ("extra_scrape_metrics", true),
+        ("start_timestamp_zero_ingestion", makes_zeros),
+        ("type_and_unit_labels", false),
+    ]
+    .map(|(name, is_on)| (name.to_owned(), is_on))
+    .to_vec()
 }
 
 fn storage(head: &HeadSettings) -> Vec<(String, bool)> {
@@ -91,7 +107,7 @@ mod tests {
 
     #[test]
     fn categories_and_features_are_sorted_and_unique() {
-        let categories = features(true, &HeadSettings::default());
+        let categories = features(true, StartTimes::Ignore, &HeadSettings::default());
         assert!(categories.is_sorted_by(|left, right| left.0 < right.0));
         for (category, features) in &categories {
             assert!(
@@ -102,7 +118,7 @@ mod tests {
     }
 
     fn names(category: &str) -> Vec<String> {
-        let (_, features) = features(true, &HeadSettings::default())
+        let (_, features) = features(true, StartTimes::Ignore, &HeadSettings::default())
             .into_iter()
             .find(|(name, _)| name == category)
             .unwrap();
@@ -132,9 +148,26 @@ mod tests {
     }
 
     #[test]
+    fn what_scraping_does_is_as_it_is_set() {
+        let of = |start_times| {
+            let features = features(true, start_times, &HeadSettings::default());
+            let (_, scrape) = features
+                .into_iter()
+                .find(|(name, _)| name == "scrape")
+                .unwrap();
+            let on = scrape.into_iter().filter(|(_, is_on)| *is_on);
+            on.map(|(name, _)| name).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(StartTimes::Ignore), "extra_scrape_metrics");
+        assert_eq!(of(StartTimes::Store), "extra_scrape_metrics");
+        let expect = "extra_scrape_metrics start_timestamp_zero_ingestion";
+        assert_eq!(of(StartTimes::Zero), expect);
+    }
+
+    #[test]
     fn what_the_database_keeps_is_as_it_is_set() {
         let of = |head: &HeadSettings| {
-            let features = features(true, head);
+            let features = features(true, StartTimes::Ignore, head);
             let (_, tsdb) = features
                 .into_iter()
                 .find(|(name, _)| name == "tsdb")

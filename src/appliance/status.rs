@@ -11,7 +11,7 @@ use crate::api::http::{
 use crate::appliance::features::features;
 use crate::appliance::ports::Ports;
 use crate::appliance::reload::reload;
-use crate::foundation::metrics::Form;
+use crate::foundation::metrics::Accepted;
 use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
 
@@ -119,12 +119,19 @@ impl StatusPort for Status {
 
     fn features(&self) -> Vec<(String, Vec<(String, bool)>)> {
         let settings = &self.0.settings;
-        features(settings.http_settings.has_admin, &settings.tsdb.head)
+        features(
+            settings.http_settings.has_admin,
+            settings.start_times,
+            &settings.tsdb.head,
+        )
     }
 
-    fn metrics(&self, accept: &str) -> (String, &'static str) {
-        let form = Form::accepted(accept);
-        (self.0.metrics.exposition(form), form.content_type())
+    fn metrics(&self, accept: &str) -> (String, String) {
+        let accepted = Accepted::of(accept);
+        (
+            self.0.metrics.exposition(accepted.form),
+            accepted.content_type(),
+        )
     }
 
     fn reload(&self) -> Answer<Result<(), String>> {

@@ -41,23 +41,64 @@ pub enum Form {
     OpenMetrics,
 }
 
-impl Form {
-    /// The form an `Accept` header asks for.
-    pub fn accepted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") {
-            Self::OpenMetrics
-        } else {
-            Self::Text
+/// What an `Accept` header comes down to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The text to answer with.
+    pub form: Form,
+    /// How names outside the old alphabet are to be written. Ours lie inside it, so every way is the same and it is
+    /// only repeated.
+    escaping: &'static str,
+}
+
+/// What readers may ask for; the first is meant where nothing is said.
+const ESCAPINGS: [&str; 4] = ["underscores", "allow-utf-8", "dots", "values"];
+
+impl Accepted {
+    /// The first clause by weight that names a text decides; every clause up to it may say how names are escaped.
+    pub fn of(accept: &str) -> Self {
+        let mut escaping = ESCAPINGS[0];
+        let mut clauses: Vec<&str> = accept.split(',').collect();
+        clauses.sort_by(|left, right| weight(right).total_cmp(&weight(left)));
+        for clause in clauses {
+            let asked = parameter(clause, "escaping");
+            if let Some(known) = ESCAPINGS.into_iter().find(|known| asked == Some(*known)) {
+                escaping = known;
+            }
+            let media_type = clause.split(';').next().unwrap_or_default().trim();
+            let form = match (media_type, parameter(clause, "version")) {
+                ("application/openmetrics-text", None | Some("0.0.1" | "1.0.0")) => {
+                    Form::OpenMetrics
+                }
+                ("text/plain", None | Some("0.0.4")) => Form::Text,
+                _ => continue,
+            };
+            return Self { form, escaping };
         }
+        let form = Form::Text;
+        Self { form, escaping }
     }
 
     /// The `Content-Type` to answer with.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
+    pub fn content_type(self) -> String {
+        let form = match self.form {
+            Form::Text => "text/plain; version=0.0.4",
+            Form::OpenMetrics => "application/openmetrics-text; version=1.0.0",
+        };
+        format!("{form}; charset=utf-8; escaping={}", self.escaping)
     }
+}
+
+/// What a clause of an `Accept` header says about `name`.
+fn parameter<'a>(clause: &'a str, name: &str) -> Option<&'a str> {
+    let mut parameters = clause.split(';').skip(1);
+    let value = parameters.find_map(|text| text.trim().strip_prefix(name)?.strip_prefix('='))?;
+    Some(value.trim_matches('"'))
+}
+
+fn weight(clause: &&str) -> f64 {
+    let weight = parameter(clause, "q").and_then(|text| text.parse().ok());
+    weight.unwrap_or(1.0)
 }
 
 /// All metrics of the process; clones are the same registry.
@@ -320,9 +361,44 @@ gauntlet_duty_state{duty=\"ship\"} 1.0
     }
 
     #[test]
-    fn the_accept_header_chooses_the_form() {
-        let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2";
-        assert_eq!(Form::accepted(accept), Form::OpenMetrics);
-        assert_eq!(Form::accepted("text/plain"), Form::Text);
+    fn the_accept_header_chooses_the_form_and_the_escaping() {
+        const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=";
+        const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=";
+        for (accept, form, escaping) in [
+            ("", TEXT, "underscores"),
+            ("*/*", TEXT, "underscores"),
+            ("text/html;escaping=dots, */*", TEXT, "dots"),
+            ("text/plain;escaping=nonsense", TEXT, "underscores"),
+            (
+                "text/plain; version=\"0.0.4\"; escaping=values",
+                TEXT,
+                "values",
+            ),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2",
+                OPEN,
+                "underscores",
+            ),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.2,text/plain;q=0.5",
+                TEXT,
+                "underscores",
+            ),
+            (
+                "application/openmetrics-text;version=2.0.0,text/plain;q=0.5",
+                TEXT,
+                "underscores",
+            ),
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                 application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+                 text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                OPEN,
+                "allow-utf-8",
+            ),
+        ] {
+            let content_type = Accepted::of(accept).content_type();
+            assert_eq!(content_type, format!("{form}{escaping}"), "{accept}");
+        }
     }
 }

@@ -88,6 +88,9 @@ fn is_cut(n: usize, limit: usize) -> bool {
     limit > 0 && limit < n
 }
 
+/// Most hexadecimal digits of an escaped character that Prometheus unescapes: those beyond `U+FFFFF` are out of its reach.
+const HEX_DIGITS_MAX: usize = 5;
+
 /// Names that do not fit a path may come as `U__`, then `_` as `__` and other characters as `_<hex>_`. What is not
 /// written so stands for itself.
 fn unescaped_name(name: &str) -> String {
@@ -107,7 +110,7 @@ fn unescaped(text: &str) -> Option<String> {
             continue;
         }
         let (digits, after) = after.split_once('_')?;
-        if digits.len() > 6 {
+        if HEX_DIGITS_MAX < digits.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return None;
         }
         let code = u32::from_str_radix(digits, 16).ok()?;
@@ -132,6 +135,12 @@ mod tests {
             ("U__bad_zz_", "U__bad_zz_"),
             ("U__open_2e", "U__open_2e"),
             ("U__", ""),
+            ("U___1F600___", "\u{1f600}_"),
+            ("U___0fffff_", "U___0fffff_"),
+            ("U___10ffff_", "U___10ffff_"),
+            ("U___d800_", "U___d800_"),
+            ("U___+2e_", "U___+2e_"),
+            ("U__a_", "U__a_"),
         ] {
             assert_eq!(unescaped_name(name), expect, "{name}");
         }

@@ -387,7 +387,7 @@ pub trait StatusPort: Send + Sync {
     fn features(&self) -> Vec<(String, Vec<(String, bool)>)>;
 
     /// Own metrics as an exposition the `Accept` header asks for, and its content type.
-    fn metrics(&self, accept: &str) -> (String, &'static str);
+    fn metrics(&self, accept: &str) -> (String, String);
 
     /// Reads the configuration again, all or nothing; the error says what is wrong.
     fn reload(&self) -> Answer<Result<(), String>>;

@@ -8,7 +8,7 @@ use crate::api::http::json::{
     push_array, push_float, push_int, push_labels, push_text, push_texts,
 };
 use crate::api::http::params::{invalid, parse_int};
-use crate::api::http::state::{ActiveTarget, DroppedTarget};
+use crate::api::http::state::{ActiveTarget, DroppedTarget, TargetMetadata};
 use crate::api::http::status::push_time;
 use crate::model::Metadata;
 use crate::promql::parse::parse_selector_matchers;
@@ -116,7 +116,7 @@ pub(super) async fn target_metadata(call: Call) -> Result<Outcome, ApiError> {
                 .iter()
                 .all(|matcher| matcher.matches(entry.target.value(&matcher.name)))
     });
-    found.truncate(limit);
+    truncate_to_targets(&mut found, limit);
     Ok(Reply::with(|out| {
         push_array(out, &found, |out, entry| {
             out.extend_from_slice(b"{\"target\":");
@@ -129,6 +129,18 @@ pub(super) async fn target_metadata(call: Call) -> Result<Outcome, ApiError> {
             out.push(b'}');
         });
     }))
+}
+
+/// The limit says when no further target is looked at: the last one comes with all it has, as in Prometheus.
+fn truncate_to_targets(found: &mut Vec<TargetMetadata>, limit: usize) {
+    let mut n_kept = 0;
+    for of_target in found.chunk_by(|left, right| left.target == right.target) {
+        if limit <= n_kept {
+            break;
+        }
+        n_kept += of_target.len();
+    }
+    found.truncate(n_kept);
 }
 
 /// `"type":…,"help":…,"unit":…`

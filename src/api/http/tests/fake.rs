@@ -282,7 +282,7 @@ impl TargetsPort for Fake {
                 unit: String::new(),
             },
         };
-        let all = vec![entry("h:1", "up"), entry("h:2", "up"), entry("h:1", "down")];
+        let all = vec![entry("h:1", "down"), entry("h:1", "up"), entry("h:2", "up")];
         async move { all }.boxed()
     }
 }
@@ -350,10 +350,10 @@ impl StatusPort for Fake {
         vec![("api".to_owned(), vec![("admin".to_owned(), false)])]
     }
 
-    fn metrics(&self, _: &str) -> (String, &'static str) {
+    fn metrics(&self, _: &str) -> (String, String) {
         (
             "up 1\n".to_owned(),
-            "text/plain; version=0.0.4; charset=utf-8",
+            "text/plain; version=0.0.4; charset=utf-8".to_owned(),
         )
     }
 

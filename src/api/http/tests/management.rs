@@ -67,12 +67,30 @@ async fn metadata_is_listed_by_metric_and_by_target() {
             "[{\"target\":{\"instance\":\"h:2\"},\"type\":\"gauge\",\"help\":\"About up.\",\"unit\":\"\"}]"
         )
     );
-    assert_eq!(
-        said(&fake, "/api/v1/targets/metadata?limit=1").await,
-        ok(
-            "[{\"target\":{\"instance\":\"h:1\"},\"metric\":\"up\",\"type\":\"gauge\",\"help\":\"About up.\",\"unit\":\"\"}]"
+    let of = |instance: &str, metric: &str| {
+        format!(
+            "{{\"target\":{{\"instance\":\"{instance}\"}},\"metric\":\"{metric}\",\
+             \"type\":\"gauge\",\"help\":\"About {metric}.\",\"unit\":\"\"}}"
         )
-    );
+    };
+    let first = format!("{},{}", of("h:1", "down"), of("h:1", "up"));
+    let all = format!("{first},{}", of("h:2", "up"));
+    for (limit, expect) in [
+        ("", &all),
+        ("-1", &all),
+        ("3", &all),
+        ("2", &first),
+        ("1", &first),
+    ] {
+        let path = format!("/api/v1/targets/metadata?limit={limit}");
+        assert_eq!(
+            said(&fake, &path).await,
+            ok(&format!("[{expect}]")),
+            "{limit}"
+        );
+    }
+    let none = said(&fake, "/api/v1/targets/metadata?limit=0").await;
+    assert_eq!(none, ok("[]"));
 }
 
 #[actix_web::test]
