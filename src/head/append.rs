@@ -36,7 +36,7 @@ pub(crate) struct Staged {
     pub(crate) v: f64,
 }
 
-/// A histogram, or a float that says since when it counts.
+/// A histogram, or a float that says since when it counts or must not come out of order.
 #[derive(Debug)]
 pub(crate) struct StagedRare {
     /// So many of [`Staging::samples`] come before it.
@@ -44,6 +44,8 @@ pub(crate) struct StagedRare {
     pub(crate) series: Arc<MemSeries>,
     pub(crate) at: SampleTime,
     pub(crate) value: RareValue,
+    /// It comes in order or not at all.
+    pub(crate) is_in_order: bool,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,8 @@ pub struct HeadAppender<'a> {
     limits: Option<Limits>,
     /// The series asked for last: its sample is the next to come.
     last: Option<Arc<MemSeries>>,
+    /// Samples come in order or not at all.
+    discards_late: bool,
     /// A sample came that is there already, perhaps of a commit that is not in the log yet.
     meets_known: bool,
     is_done: bool,
@@ -107,6 +111,7 @@ impl Head {
             staging: head.staging.lock().pop().unwrap_or_default(),
             limits,
             last: None,
+            discards_late: false,
             meets_known: false,
             is_done: false,
         }
@@ -150,6 +155,7 @@ impl HeadAppender<'_> {
     ) -> Result<Option<Arc<MemSeries>>, AppendError> {
         let head = self.head;
         let limits = *self.limits.get_or_insert_with(|| head.limits_at(t));
+        let limits = limits.for_order(self.discards_late);
         let mut found = Arc::clone(self.find(series)?);
         if t < limits.floor && limits.oldest.is_none() {
             return Err(AppendError::OutOfBounds {
@@ -172,7 +178,8 @@ impl HeadAppender<'_> {
         let Some(series) = self.admit(series, at.t, Value::Float(v))? else {
             return Ok(());
         };
-        if at.start_t != 0 && self.head.settings.keeps_start_times {
+        let has_start = at.start_t != 0 && self.head.settings.keeps_start_times;
+        if has_start || self.discards_late {
             let value = RareValue::Float(v);
             self.stage_rare(series, at, value);
         } else {
@@ -210,10 +217,14 @@ impl HeadAppender<'_> {
             series,
             at,
             value,
+            is_in_order: self.discards_late,
         });
     }
 
     fn count_refusal(&self, error: &AppendError) {
+        if self.discards_late {
+            return;
+        }
         let counters = &self.head.counters;
         match error {
             AppendError::OutOfOrder { .. } => count(&counters.out_of_order, 1),
@@ -285,6 +296,10 @@ impl Appender for HeadAppender<'_> {
     ) -> Result<(), AppendError> {
         self.stage_histogram(series, at, counts, histogram)
             .inspect_err(|error| self.count_refusal(error))
+    }
+
+    fn discard_out_of_order(&mut self, discards: bool) {
+        self.discards_late = discards;
     }
 
     fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::foundation::durable::DurableFile;
-use crate::head::append::{Staged, StagedRare, Staging};
+use crate::head::append::{Staged, Staging};
 use crate::head::core::Inner;
 use crate::head::late::Limits;
 use crate::head::open_chunk::{ChunkRules, Value};
@@ -203,10 +203,11 @@ impl Inner {
             let before = staging.samples.get(n_done..rare.after);
             self.apply_floats(committer, before.unwrap_or_default(), applied);
             n_done = rare.after;
-            let StagedRare {
-                series, at, value, ..
-            } = rare;
-            self.apply_one(committer, (series, *at, value.as_value()), applied);
+            let limits = applied.limits;
+            applied.limits = limits.for_order(rare.is_in_order);
+            let sample = (&rare.series, rare.at, rare.value.as_value());
+            self.apply_one(committer, sample, applied);
+            applied.limits = limits;
         }
         let rest = staging.samples.get(n_done..).unwrap_or_default();
         self.apply_floats(committer, rest, applied);

@@ -78,6 +78,14 @@ impl Limits {
         }
     }
 
+    /// The same; nothing out of order when `only_in_order`.
+    pub(crate) fn for_order(self, only_in_order: bool) -> Self {
+        Self {
+            oldest: self.oldest.filter(|_| !only_in_order),
+            ..self
+        }
+    }
+
     /// What is said of a sample at `t` that cannot come in order, because of `refusal`.
     pub(crate) fn judge(&self, t: TimestampMs, refusal: AppendError) -> Result<(), AppendError> {
         match (self.oldest, refusal) {

@@ -129,3 +129,37 @@ fn what_is_frozen_is_read_until_it_is_dropped_and_its_log_goes() {
     drop(head);
     assert_eq!(times(&open(dir.path()).0), [7000, 10_000]);
 }
+
+#[test]
+fn what_is_to_come_in_order_or_not_at_all_never_comes_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let (head, _) = open(dir.path());
+    append(&head, [8000, 10_000]);
+    let labels = Labels::new(&[("n", "a")]).unwrap();
+    let mut appender = head.appender();
+    let series = appender.append_labels(&labels, 9000, 1.0).unwrap();
+    appender.discard_out_of_order(true);
+    let newest = 10_000;
+    let refused = Err(AppendError::OutOfOrder { newest });
+    assert_eq!(appender.append(series, 9600, 2.0), refused);
+    let oldest = 9500;
+    let refused = Err(AppendError::OutOfBounds { oldest });
+    assert_eq!(appender.append(series, 7000, 2.0), refused);
+    appender.append(series, 11_000, 3.0).unwrap();
+    appender.discard_out_of_order(false);
+    appender.append(series, 9200, 4.0).unwrap();
+    // Before the commit somebody is faster.
+    append(&head, [12_000]);
+    appender.commit().unwrap();
+    assert_eq!(times(&head), [8000, 9000, 9200, 10_000, 12_000]);
+    let stats = head.stats();
+    assert_eq!(
+        (stats.out_of_order_total, stats.out_of_bounds_total),
+        (0, 0)
+    );
+    drop(head);
+    assert_eq!(
+        times(&open(dir.path()).0),
+        [8000, 9000, 9200, 10_000, 12_000]
+    );
+}

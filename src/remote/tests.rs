@@ -102,6 +102,8 @@ impl Appender for Transaction<'_> {
         Ok(())
     }
 
+    fn discard_out_of_order(&mut self, _: bool) {}
+
     fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
         if exemplar.t < 0 {
             return Err(AppendError::OutOfOrderExemplar { newest: 9 });

@@ -126,6 +126,7 @@ impl Ingest {
         let mut appender = appendable.appender();
         let (stale, _) = self.cache.abandon();
         self.append_markers(appender.as_mut(), &stale, t);
+        appender.discard_out_of_order(true);
         self.reports
             .append(appender.as_mut(), target, &Report::ended(), t);
         if let Err(error) = appender.commit() {
@@ -322,12 +323,14 @@ impl Ingest {
     }
 
     fn append_markers(&self, appender: &mut dyn Appender, stale: &[SeriesRef], t: TimestampMs) {
+        // A series that was dropped or written by a newer scrape needs no marker.
+        appender.discard_out_of_order(true);
         for series in stale {
-            // A series that was dropped or written by a newer scrape needs no marker.
             if appender.append(*series, t, stale_nan()).is_ok() {
                 self.counters.stale_markers.increment();
             }
         }
+        appender.discard_out_of_order(false);
     }
 
     fn count(&self, ingested: &Ingested) {

@@ -75,6 +75,7 @@ impl Sample {
             return Ok(());
         }
         let at = SampleTime::from(self.start_t);
+        appender.discard_out_of_order(true);
         let appended = match &self.value {
             Value::Float(_) => appender.append_at(series, at, 0.0),
             Value::Histogram(counts, histogram) => {
@@ -87,6 +88,7 @@ impl Sample {
                 appender.append_histogram(series, at, *counts, &Arc::new(zero))
             }
         };
+        appender.discard_out_of_order(false);
         match appended {
             Err(AppendError::UnknownSeries) => Err(AppendError::UnknownSeries),
             Ok(()) | Err(_) => Ok(()),

@@ -75,6 +75,7 @@ struct Inner {
     n_label_lookups: usize,
     n_commits: usize,
     fails: Option<AppendError>,
+    takes_late: bool,
     panics: bool,
 }
 
@@ -119,6 +120,11 @@ impl MemoryDb {
     /// Every sample is refused with this from now on.
     pub(super) fn fail(&self, error: Option<AppendError>) {
         self.inner.lock().fails = error;
+    }
+
+    /// Samples that come after newer ones are taken from now on.
+    pub(super) fn take_out_of_order(&self) {
+        self.inner.lock().takes_late = true;
     }
 
     /// The next sample panics.
@@ -167,6 +173,7 @@ fn shown(sample: &Stored) -> (TimestampMs, String) {
 struct MemoryAppender<'a> {
     db: &'a MemoryDb,
     staged: Vec<(SeriesRef, Stored)>,
+    discards_late: bool,
     exemplars: Vec<(SeriesRef, Exemplar)>,
 }
 
@@ -175,6 +182,7 @@ impl Appendable for MemoryDb {
         Box::new(MemoryAppender {
             db: self,
             staged: Vec::new(),
+            discards_late: false,
             exemplars: Vec::new(),
         })
     }
@@ -195,8 +203,10 @@ impl MemoryAppender<'_> {
         if inner.forgotten.contains(&series) {
             return Err(AppendError::UnknownSeries);
         }
+        let takes_late = inner.takes_late && !self.discards_late;
         let (_, samples) = &inner.series[usize::try_from(series.0).unwrap()];
         match samples.last() {
+            Some(last) if at.t < last.at.t && takes_late => (),
             Some(last) if at.t < last.at.t => {
                 return Err(AppendError::OutOfOrder { newest: last.at.t });
             }
@@ -244,6 +254,10 @@ impl Appender for MemoryAppender<'_> {
         self.stage(series, at, Value::Histogram(counts, Arc::clone(histogram)))
     }
 
+    fn discard_out_of_order(&mut self, discards: bool) {
+        self.discards_late = discards;
+    }
+
     fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
         self.exemplars.push((series, exemplar.clone()));
         Ok(())
@@ -255,10 +269,13 @@ impl Appender for MemoryAppender<'_> {
 
     fn commit(self: Box<Self>) -> Result<(), AppendError> {
         let mut inner = self.db.inner.lock();
+        let takes_late = inner.takes_late;
         for (series, sample) in self.staged {
             let (_, samples) = &mut inner.series[usize::try_from(series.0).unwrap()];
-            if samples.last().is_none_or(|last| last.at.t < sample.at.t) {
-                samples.push(sample);
+            let at = samples.partition_point(|here| here.at.t < sample.at.t);
+            let is_known = samples.get(at).is_some_and(|here| here.at.t == sample.at.t);
+            if !is_known && (at == samples.len() || takes_late) {
+                samples.insert(at, sample);
             }
         }
         for (series, exemplar) in self.exemplars {

@@ -104,6 +104,10 @@ pub trait Appender: Send {
         histogram: &Arc<Histogram>,
     ) -> Result<(), AppendError>;
 
+    /// From now on a sample that would come out of order is refused even where the database takes those, and is not
+    /// counted as refused: what marks the end or the beginning of a series is worth nothing behind newer samples.
+    fn discard_out_of_order(&mut self, discards: bool);
+
     /// Notes an observation behind a sample of `series`. One that is known already is taken silently.
     fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError>;
 

@@ -56,6 +56,10 @@ impl Appender for SyncedAppender<'_> {
         self.inner.append_histogram(series, at, counts, histogram)
     }
 
+    fn discard_out_of_order(&mut self, discards: bool) {
+        self.inner.discard_out_of_order(discards);
+    }
+
     fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
         self.inner.exemplar(series, exemplar)
     }
@@ -72,5 +76,45 @@ impl Appender for SyncedAppender<'_> {
 
     fn rollback(self: Box<Self>) {
         self.inner.rollback();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::SyncedTsdb;
+    use crate::foundation::ManualClock;
+    use crate::head::HeadSettings;
+    use crate::model::Labels;
+    use crate::storage::{AppendError, Appendable};
+    use crate::tsdb::tests::scratch;
+    use crate::tsdb::{Tsdb, TsdbSettings};
+
+    #[test]
+    fn what_the_database_is_told_of_the_order_of_samples_reaches_it() {
+        let dir = scratch();
+        let settings = TsdbSettings {
+            head: HeadSettings {
+                out_of_order_window_ms: 5000,
+                ..HeadSettings::default()
+            },
+            ..TsdbSettings::default()
+        };
+        let clock = Arc::new(ManualClock::new(20_000));
+        let db = SyncedTsdb::new(Tsdb::open(dir.path(), settings, clock).unwrap());
+        let mut appender = db.appender();
+        let labels = Labels::new(&[("n", "a")]).unwrap();
+        let series = appender.append_labels(&labels, 10_000, 1.0).unwrap();
+        appender.commit().unwrap();
+        let mut appender = db.appender();
+        appender.append(series, 9000, 1.0).unwrap();
+        appender.discard_out_of_order(true);
+        let newest = 10_000;
+        assert_eq!(
+            appender.append(series, 9500, 1.0),
+            Err(AppendError::OutOfOrder { newest })
+        );
+        appender.commit().unwrap();
     }
 }

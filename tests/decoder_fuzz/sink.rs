@@ -72,6 +72,8 @@ impl Appender for Transaction<'_> {
         Ok(histogram.check(counts)?)
     }
 
+    fn discard_out_of_order(&mut self, _: bool) {}
+
     fn exemplar(&mut self, _: SeriesRef, exemplar: &Exemplar) -> Result<(), AppendError> {
         self.0.take(text_bytes(&exemplar.labels));
         Ok(())

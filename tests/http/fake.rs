@@ -162,6 +162,8 @@ impl Appender for Nowhere {
         Ok(())
     }
 
+    fn discard_out_of_order(&mut self, _discards: bool) {}
+
     fn exemplar(&mut self, _series: SeriesRef, _exemplar: &Exemplar) -> Result<(), AppendError> {
         Ok(())
     }

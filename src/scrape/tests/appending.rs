@@ -191,6 +191,38 @@ fn a_series_that_disappears_gets_one_marker() {
 }
 
 #[test]
+fn markers_and_zeros_are_not_put_behind_newer_samples_of_somebody_else() {
+    let mut bench = Bench::new(&[("job", "j")]);
+    bench.db.take_out_of_order();
+    bench.scrape("a 1\nb 1\n");
+    for name in ["a", "b", "up"] {
+        let mut appender = bench.db.appender();
+        let labels = Labels::new(&[("__name__", name), ("job", "j")]).unwrap();
+        appender.append_labels(&labels, 9000, 9.0).unwrap();
+        appender.commit().unwrap();
+    }
+    bench.settings.start_times = crate::scrape::settings::StartTimes::Zero;
+    for created in ["0.5", "1.5"] {
+        let page = format!("# TYPE b counter\nb_total 3\nb_created {created}\na 2\n# EOF\n");
+        bench.scrape_body(Ok((page.as_bytes(), MediaType::OpenMetrics)));
+    }
+    bench.ingest.end(&bench.target, 4000);
+    assert_eq!(
+        bench.series(),
+        [
+            "{__name__=\"a\", job=\"j\"} 1@1000 2@2000 2@3000 9@9000",
+            "{__name__=\"b\", job=\"j\"} 1@1000 9@9000",
+            "{__name__=\"b_total\", job=\"j\"} 0@500 3@2000 3@3000 stale@4000",
+        ]
+    );
+    assert_eq!(
+        bench.db.values("{__name__=\"up\", job=\"j\"}"),
+        ["1", "1", "1", "9"]
+    );
+    assert_eq!(bench.counters.stale_markers.get(), 1);
+}
+
+#[test]
 fn a_failed_scrape_ends_every_series_and_the_next_one_revives_them() {
     let mut bench = Bench::new(&[]);
     bench.scrape("a 1\nb 1\n");
