@@ -17,6 +17,7 @@ use crate::head::late::Late;
 use crate::head::map::SeriesMap;
 use crate::head::open_chunk::{Value, ValueKind};
 use crate::head::postings::Postings;
+use crate::head::progress::ReplayProgress;
 use crate::head::room::{Room, free_reserve};
 use crate::head::series::{CommitPoint, MemSeries, Pushed};
 use crate::head::stats::{Counters, count};
@@ -30,21 +31,6 @@ use crate::wal::{
     decode_series, decode_tombstones, last_checkpoint, list_segments, remove_unfinished,
     repair_segment,
 };
-
-/// How far a replay is, for `/api/v1/status/walreplay`.
-#[derive(Debug, Default)]
-pub struct ReplayProgress {
-    n_done: AtomicU32,
-    n_total: AtomicU32,
-}
-
-impl ReplayProgress {
-    /// Segments read so far, and segments to read.
-    pub fn get(&self) -> (u32, u32) {
-        let n_total = self.n_total.load(Ordering::Relaxed);
-        (self.n_done.load(Ordering::Relaxed).min(n_total), n_total)
-    }
-}
 
 /// What a replay found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,16 +98,17 @@ impl Head {
             &dirs.quarantine,
         )?;
         let segments = segments_of(&dirs)?;
-        let n_total = u32::try_from(segments.len()).unwrap_or(u32::MAX);
-        progress.n_total.store(n_total, Ordering::Relaxed);
+        begin(progress, &dirs, &segments)?;
         let wal = Wal::open(&dirs.wal, settings.wal)?;
         let wbl = OutOfOrderLog::open(&dirs.wbl, settings.wal)?;
         let mut replay = Replay::new(settings, &dirs, (files, found), (wal, wbl, floor));
         for segment in segments {
             replay.segment(&segment.path)?;
-            progress.n_done.fetch_add(1, Ordering::Relaxed);
+            let is_of_log = segment.path.parent() == Some(&dirs.wal);
+            progress.segment_done(is_of_log.then_some(segment.number), segment.n_bytes);
+            progress.samples(replay.report.n_samples);
         }
-        replay.out_of_order(&dirs.wbl)?;
+        replay.out_of_order(&dirs.wbl, progress)?;
         replay.repair(&dirs.quarantine)?;
         Ok(replay.finish())
     }
@@ -150,9 +137,25 @@ impl Head {
         for segment in segments {
             replay.segment(&segment.path)?;
         }
-        replay.out_of_order(&theirs.wbl)?;
+        replay.out_of_order(&theirs.wbl, &ReplayProgress::default())?;
         Ok(replay.finish())
     }
+}
+
+fn begin(
+    progress: &ReplayProgress,
+    dirs: &HeadDirs,
+    segments: &[SegmentFile],
+) -> Result<(), HeadError> {
+    let late = list_segments(&dirs.wbl)?;
+    let numbers = segments
+        .iter()
+        .filter(|segment| segment.path.parent() == Some(&dirs.wal))
+        .map(|segment| segment.number);
+    let numbers = numbers.clone().min().zip(numbers.max());
+    let n_bytes = segments.iter().chain(&late).map(|s| s.n_bytes).sum();
+    progress.begin(segments.len() + late.len(), n_bytes, numbers);
+    Ok(())
 }
 
 /// The segments to be read: those of the newest checkpoint, then those behind it.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::head::HeadError;
 use crate::head::open_chunk::Value;
 use crate::head::out_of_order::Inserted;
+use crate::head::progress::ReplayProgress;
 use crate::head::replay::{AT_START, Replay};
 use crate::head::series::MemSeries;
 use crate::head::stats::count;
@@ -21,7 +22,11 @@ impl Replay {
     ///
     /// A chunk is taken over when a marker names it: without one its samples are in the log, or in a block. Where there
     /// is no log at all, nothing says so, and all chunks are taken.
-    pub(crate) fn out_of_order(&mut self, wbl: &Path) -> Result<(), HeadError> {
+    pub(crate) fn out_of_order(
+        &mut self,
+        wbl: &Path,
+        progress: &ReplayProgress,
+    ) -> Result<(), HeadError> {
         let segments = if wbl.is_dir() {
             list_segments(wbl)?
         } else {
@@ -51,9 +56,11 @@ impl Replay {
                 }
             }
             if is_damaged {
-                self.damaged.push(segment.path);
+                self.damaged.push(segment.path.clone());
             }
             self.report.n_segments += 1;
+            progress.segment_done(None, segment.n_bytes);
+            progress.samples(self.report.n_samples);
         }
         if !has_log {
             let mut chunks: Vec<_> = self.found.out_of_order.keys().copied().collect();

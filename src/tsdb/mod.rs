@@ -44,4 +44,5 @@ pub use timeline::Timeline;
 
 pub use crate::head::{
     Head, HeadSettings, HeadStats, HeadStatus, NamedCount, ReplayProgress, ReplayReport,
+    ReplaySegments,
 };
