@@ -14,6 +14,7 @@ mod compare;
 mod directories;
 mod histograms;
 mod kills;
+mod late;
 mod messages;
 mod protobuf;
 mod seams;

@@ -279,7 +279,8 @@ fn request(i: usize) -> Vec<u8> {
     out
 }
 
-fn post(addr: &str, body: &[u8]) {
+/// Writes remotely; it must be taken.
+pub(crate) fn post(addr: &str, body: &[u8]) {
     let mut stream = TcpStream::connect(addr).unwrap();
     let head = format!(
         "POST /api/v1/write HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Encoding: snappy\r\n\
