@@ -99,7 +99,7 @@ impl StoreGateway {
     fn serve(&mut self) {
         let snapshot = self.ports.gateway.snapshot();
         // First every timeline reads the bucket, then the local copies may go: in this order no query has a gap.
-        self.ports.tsdb.set_other_sources(vec![snapshot.own()]);
+        self.ports.tsdb.set_bucket(Arc::clone(&snapshot));
         let own = snapshot.blocks().iter().filter(|block| block.is_own);
         self.ports.released.set(own.map(|block| block.id).collect());
         self.state.n_served = snapshot.blocks().len();

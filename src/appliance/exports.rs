@@ -159,6 +159,11 @@ fn read_tsdb(r: &mut Readings<'_, '_>, tsdb: &Tsdb) {
             "Blocks set aside because they do not open.",
             stats.n_quarantined,
         ),
+        (
+            "gauntlet_tsdb_damaged_blocks",
+            "Local blocks with damaged bytes, as far as queries met them.",
+            stats.n_damaged,
+        ),
     ] {
         r.gauge_of(name, help, value);
     }
@@ -201,6 +206,11 @@ fn read_upkeep(r: &mut Readings<'_, '_>, stats: &TsdbStats) {
             "gauntlet_tsdb_retentions_held_back_total",
             "Blocks beyond the retention that are not in the bucket yet.",
             stats.retentions_held_back_total,
+        ),
+        (
+            "gauntlet_tsdb_damages_met_total",
+            "Times that an answer lacked something because of damage in a local block.",
+            stats.damages_met_total,
         ),
     ] {
         r.counter(name, help, value);

@@ -14,7 +14,7 @@ use crate::index::{ChunkMeta, IndexError, IndexReader, SeriesEntry};
 use crate::model::{Interval, Labels, Matcher};
 use crate::storage::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
-    StorageError,
+    StorageError, lost_samples,
 };
 
 /// Directory of the segments within a block.
@@ -177,6 +177,7 @@ impl Queryable for Block {
             },
             cancel: hints.cancel.clone(),
             last: None,
+            rest: None,
         }))
     }
 
@@ -219,6 +220,9 @@ impl Block {
     }
 }
 
+/// Why chunks of a series are missing, and what they span.
+type Lost = (StorageError, Interval);
+
 /// Reads one series after the other.
 struct BlockSeriesSet {
     block: Arc<Inner>,
@@ -229,10 +233,37 @@ struct BlockSeriesSet {
     n_left: usize,
     cancel: Cancel,
     last: Option<Labels>,
+    /// What is left of a series of which a chunk is damaged: it comes behind the error.
+    rest: Option<ChunkSeries>,
 }
 
 impl BlockSeriesSet {
+    /// The chunks of a series as the entry lists them, and what is wrong with those that are missing.
+    fn chunks(&self, id: u32) -> Result<(Vec<ChunkSlice>, Option<Lost>), StorageError> {
+        let mut chunks = Vec::new();
+        let mut lost: Option<Lost> = None;
+        chunks.reserve_exact(self.entry.chunks.len());
+        for meta in &self.entry.chunks {
+            match self.block.chunk(id, meta) {
+                Ok(chunk) => chunks.extend(chunk),
+                Err(error) => {
+                    let flaw = chunk_failed(&self.block.dir, &error);
+                    if !matches!(flaw, StorageError::Corrupt(_)) {
+                        return Err(flaw);
+                    }
+                    let (_, span) = lost.get_or_insert((flaw, meta.interval()));
+                    *span = span.joined(meta.interval());
+                }
+            }
+        }
+        Ok((chunks, lost))
+    }
+
     fn advance(&mut self) -> Result<Option<ChunkSeries>, StorageError> {
+        if let Some(rest) = self.rest.take() {
+            self.n_left -= 1;
+            return Ok(Some(rest));
+        }
         while 0 < self.n_left
             && let Some(id) = self.ids.next()
         {
@@ -241,16 +272,13 @@ impl BlockSeriesSet {
             let Some(labels) = read.map_err(index_failed)? else {
                 continue;
             };
-            let mut chunks = Vec::new();
-            if !self.skip_chunks {
-                chunks.reserve_exact(self.entry.chunks.len());
-                for meta in &self.entry.chunks {
-                    let chunk = self.block.chunk(id, meta);
-                    chunks.extend(chunk.map_err(|error| chunk_failed(&self.block.dir, &error))?);
-                }
-                if chunks.is_empty() {
-                    continue;
-                }
+            let (chunks, lost) = if self.skip_chunks {
+                (Vec::new(), None)
+            } else {
+                self.chunks(id)?
+            };
+            if chunks.is_empty() && lost.is_none() && !self.skip_chunks {
+                continue;
             }
             // Whoever merges relies on label order; an index that was not written in it would lose series.
             if self.last.as_ref().is_some_and(|last| labels <= *last) {
@@ -260,6 +288,11 @@ impl BlockSeriesSet {
                 )));
             }
             self.last = Some(labels.clone());
+            if let Some((flaw, span)) = lost {
+                let flaw = lost_samples(flaw, &labels, span);
+                self.rest = (!chunks.is_empty()).then_some(ChunkSeries { labels, chunks });
+                return Err(flaw);
+            }
             self.n_left -= 1;
             return Ok(Some(ChunkSeries { labels, chunks }));
         }
@@ -270,7 +303,8 @@ impl BlockSeriesSet {
 impl SeriesSet for BlockSeriesSet {
     fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
         let item = self.advance().transpose();
-        // A damaged series is an error in its place; those after it still come, for whoever goes on.
+        // A damaged series is an error in its place, and a damaged chunk one before what is left of its series; those
+        // after it still come, for whoever goes on.
         if matches!(item, Some(Err(StorageError::Canceled))) {
             self.n_left = 0;
         }

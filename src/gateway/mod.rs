@@ -12,7 +12,6 @@
 //! under their external labels. Downsampled blocks are listed and not served.
 mod error;
 mod fetch;
-mod guard;
 mod mark;
 mod pages;
 mod plan;

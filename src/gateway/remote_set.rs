@@ -9,7 +9,7 @@ use crate::foundation::Cancel;
 use crate::gateway::remote::{Entry, Inner, corrupt};
 use crate::index::{ChunkMeta, SeriesEntry, Source};
 use crate::model::{Interval, Labels};
-use crate::storage::{ChunkSeries, ChunkSlice, SelectHints, SeriesSet, StorageError};
+use crate::storage::{ChunkSeries, ChunkSlice, SelectHints, SeriesSet, StorageError, lost_samples};
 
 /// Series whose entries and chunks are read together.
 const SERIES_PER_BATCH: usize = 256;
@@ -19,7 +19,8 @@ const CHUNK_BYTES_GUESS: u64 = 1_024;
 /// Checksum behind an entry.
 const CHECKSUM_BYTES: u64 = 4;
 
-/// Reads series a batch at a time. A damaged series is an error in its place; those after it still come.
+/// Reads series a batch at a time. A damaged series is an error in its place, and one with a damaged chunk an error
+/// before what is left of it; those after it still come.
 pub(crate) struct RemoteSet {
     block: Arc<Inner>,
     ids: std::vec::IntoIter<u32>,
@@ -38,6 +39,8 @@ struct Found {
     chunks: Vec<ChunkMeta>,
     slices: Vec<ChunkSlice>,
     flaw: Option<StorageError>,
+    /// What the chunks span that could not be read.
+    lost: Option<Interval>,
 }
 
 impl RemoteSet {
@@ -73,6 +76,7 @@ impl RemoteSet {
                     chunks: Vec::new(),
                     slices: Vec::new(),
                     flaw: Some(StorageError::Corrupt(flaw)),
+                    lost: None,
                 }),
                 Err(error) => return Err(error),
             }
@@ -81,13 +85,19 @@ impl RemoteSet {
             self.read_chunks(&mut found)?;
         }
         for series in found {
-            match series.flaw {
-                Some(flaw) => self.ready.push_back(Err(flaw)),
-                None if series.slices.is_empty() && !self.skip_chunks => (),
-                None => self.ready.push_back(Ok(ChunkSeries {
+            let is_known = series.flaw.is_none() || series.lost.is_some();
+            if let Some(flaw) = series.flaw {
+                let flaw = match series.lost {
+                    Some(lost) => lost_samples(flaw, &series.labels, lost),
+                    None => flaw,
+                };
+                self.ready.push_back(Err(flaw));
+            }
+            if is_known && (self.skip_chunks || !series.slices.is_empty()) {
+                self.ready.push_back(Ok(ChunkSeries {
                     labels: series.labels,
                     chunks: series.slices,
-                })),
+                }));
             }
         }
         Ok(())
@@ -142,6 +152,7 @@ impl RemoteSet {
             chunks: entry.chunks,
             slices: Vec::new(),
             flaw: None,
+            lost: None,
         }))
     }
 
@@ -179,7 +190,11 @@ impl RemoteSet {
                 };
                 match bytes.and_then(|bytes| self.block.slice(series.id, chunk, &bytes)) {
                     Ok(slice) => series.slices.extend(slice),
-                    Err(flaw) => series.flaw = Some(flaw),
+                    Err(flaw) => {
+                        series.flaw.get_or_insert(flaw);
+                        let span = chunk.interval();
+                        series.lost = Some(series.lost.map_or(span, |lost| lost.joined(span)));
+                    }
                 }
             }
         }

@@ -17,6 +17,9 @@ pub struct BlockInfo {
     pub id: BlockId,
     /// The times it covers.
     pub range: TimeRange,
+    /// The blocks of level 1 that it was made of, itself perhaps, when it holds what they held and nothing else; none
+    /// when that is not known.
+    pub sources: Vec<BlockId>,
     /// External labels of its producer.
     pub external: Labels,
     /// Is the producer this appliance?

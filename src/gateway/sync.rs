@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::block::{Block, BlockMeta};
@@ -15,13 +16,12 @@ use crate::catalog::Catalog;
 use crate::foundation::{Clock, Verdict};
 use crate::gateway::error::GatewayError;
 use crate::gateway::fetch::{Partial, fetch};
-use crate::gateway::guard::{Flaws, Guarded};
 use crate::gateway::pages::PageCache;
 use crate::gateway::plan::{ExcludeReason, plan_loading};
 use crate::gateway::remote::{RemoteBlock, RemoteError, size_flaws};
 use crate::gateway::snapshot::{BlockInfo, Snapshot};
 use crate::model::{BlockId, ExternalLabels, Labels};
-use crate::storage::Queryable;
+use crate::storage::{Flaws, Guarded, Queryable};
 
 /// Blocks opened at once.
 const OPEN_CONCURRENCY: usize = 8;
@@ -259,10 +259,25 @@ impl Gateway {
         BlockInfo {
             id: meta.ulid,
             range: meta.range(),
+            sources: known_sources(meta),
             is_own: external.is_empty() || external == self.settings.external.0,
             external,
         }
     }
+}
+
+/// The blocks of level 1 whose samples it holds, each as it was made, and nothing else; none where it was rewritten.
+fn known_sources(meta: &BlockMeta) -> Vec<BlockId> {
+    let rewrites = meta.thanos.as_ref().and_then(|t| t.other.get("rewrites"));
+    let is_rewritten = rewrites.is_some_and(|rewrites| match rewrites {
+        Value::Null => false,
+        Value::Array(each) => !each.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => true,
+    });
+    if is_rewritten {
+        return Vec::new();
+    }
+    meta.compaction.sources.clone()
 }
 
 /// The second result names what is not as meta.json says; the block answers for the rest.

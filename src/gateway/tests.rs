@@ -14,7 +14,7 @@ use crate::bucket::faulty::{Fault, FaultyBucket};
 use crate::bucket::s3_server::S3Server;
 use crate::bucket::{Bucket, MeteredBucket, Operation, StoreBucket, keys};
 use crate::catalog::Catalog;
-use crate::chunk::{decode_floats, encode_floats};
+use crate::chunk::{SAMPLES_PER_CHUNK, decode_floats, encode_floats};
 use crate::foundation::ManualClock;
 use crate::gateway::{ExcludeReason, Gateway, GatewaySettings, PartialReason, Snapshot};
 use crate::model::{
@@ -439,7 +439,7 @@ async fn deleted_samples_are_gone_near_and_far() {
 }
 
 /// Flips one bit of a file of block 1 and asks for everything: block 2 answers, and what block 1 lacks is explained by
-/// words that name the block, the file and the offset.
+/// words that name the block, the file and the offset. How many samples it lacks.
 async fn check_damage(bucket: &Arc<dyn Bucket>, name: &str, content: &[u8], at: usize) -> usize {
     let mut damaged = content.to_vec();
     damaged[at] ^= 0x10;
@@ -477,7 +477,13 @@ async fn check_damage(bucket: &Arc<dyn Bucket>, name: &str, content: &[u8], at: 
             "{name} at {at}: {status:?}"
         );
     }
-    n_missing
+    let n_lost = n_expect + 300 - n_samples;
+    // Behind the header of the file, a damaged chunk costs its own samples.
+    if name != "index" && 8 <= at {
+        assert!(n_lost <= SAMPLES_PER_CHUNK, "{name} at {at}: {n_lost}");
+        assert!(said[0].contains("are missing"), "{said:?}");
+    }
+    n_lost
 }
 
 async fn check_every_damage(dir: &Path, bucket: Arc<dyn Bucket>) {

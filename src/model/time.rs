@@ -49,6 +49,15 @@ impl Interval {
     pub fn overlaps(&self, other: &Self) -> bool {
         self.min <= other.max && other.min <= self.max
     }
+
+    /// From where the first of the two begins to where the last ends.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        Self {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
 }
 
 /// Sample distance of a block.

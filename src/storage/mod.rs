@@ -1,6 +1,6 @@
 //! THE SEAM: how samples go in and how series come out, whoever holds them.
 //!
-//! Owns: `Appender`, `Queryable`, `SeriesSet`, select hints, the merge of several sources into one.
+//! Owns: `Appender`, `Queryable`, `SeriesSet`, select hints, the merge of several sources into one, what becomes of damage.
 //! Never: decodes a chunk, opens a file, or knows who implements it.
 //! Tested by: `merge` beside the code, and `contract`, which every implementation runs.
 mod append;
@@ -8,12 +8,14 @@ mod append;
 pub(crate) mod contract;
 mod exemplar;
 mod external;
+mod guard;
 mod merge;
 mod select;
 
 pub use append::{AppendError, Appendable, Appender, SeriesRef};
 pub use exemplar::SeriesExemplars;
 pub use external::{WithExternalLabels, extend_labels, strip_external_matchers};
+pub use guard::{Flaws, Guarded, lost_samples};
 pub use merge::{Fanout, merge_label_lists, merge_series_sets};
 pub use select::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,

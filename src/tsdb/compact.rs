@@ -1,5 +1,6 @@
 //! Local blocks become fewer and longer, and those of which much was deleted are written anew.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::block::{Block, BlockMeta, NewBlock};
@@ -154,7 +155,7 @@ impl Inner {
             sort(&mut blocks);
             Sources {
                 blocks,
-                others: now.others.clone(),
+                bucket: Arc::clone(&now.bucket),
                 ..Sources::default()
             }
         });

@@ -1,5 +1,7 @@
 //! Blocks of what came out of order.
 
+use std::sync::Arc;
+
 use crate::block::{BlockMeta, NewBlock, meta, write_block};
 use crate::model::{Interval, TimeRange};
 use crate::tsdb::TsdbError;
@@ -44,7 +46,7 @@ impl Inner {
                 sort(&mut blocks);
                 Sources {
                     blocks,
-                    others: now.others.clone(),
+                    bucket: Arc::clone(&now.bucket),
                     cut: Some(block),
                     ..Sources::default()
                 }

@@ -1,5 +1,6 @@
 //! Head and blocks under one lock.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,9 +12,10 @@ use crate::block::{Block, BlockMeta, NewBlock, write_block};
 use crate::foundation::durable::create_dirs;
 use crate::foundation::file_system::{capacity_bytes, free_bytes};
 use crate::foundation::{Cancel, Clock};
+use crate::gateway::Snapshot;
 use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
 use crate::model::{BlockId, Interval, TimeRange};
-use crate::storage::{Appendable, Appender, ChunkSeries, Queryable, SeriesSet, StorageError};
+use crate::storage::{Appendable, Appender, ChunkSeries, Flaws, SeriesSet, StorageError};
 use crate::tsdb::floor::{raise_floor, read_floor};
 use crate::tsdb::load::{Quarantined, delete_block_dir, load, sort};
 use crate::tsdb::lock::DirLock;
@@ -49,6 +51,8 @@ pub(crate) struct Inner {
     quarantined: Mutex<Vec<Quarantined>>,
     replayed: ReplayReport,
     pub(crate) counters: Counters,
+    /// Damage that queries met in local blocks.
+    pub(crate) flaws: Flaws,
     /// Held by whoever replaces the sources: one cut, deletion or hand-in at a time.
     changing: Mutex<()>,
     /// One cut, compaction, deletion, snapshot or retention at a time; appends and queries go on.
@@ -111,6 +115,7 @@ impl Tsdb {
             quarantined: Mutex::new(loaded.quarantined),
             replayed,
             counters: Counters::default(),
+            flaws: Flaws::default(),
             changing: Mutex::new(()),
             cutting: Mutex::new(()),
             last_stale_ms: AtomicI64::new(i64::MIN),
@@ -159,16 +164,22 @@ impl Tsdb {
     /// Everything committed so far, in one snapshot for one query.
     pub fn timeline(&self) -> Arc<Timeline> {
         let sources = self.inner.sources.load_full();
-        Arc::new(Timeline::new(&self.inner.head, sources))
+        let flaws = self.inner.flaws.clone();
+        Arc::new(Timeline::new(&self.inner.head, sources, flaws))
     }
 
-    /// Replaces what the timeline holds beside head and local blocks.
-    pub fn set_other_sources(&self, others: Vec<Arc<dyn Queryable>>) {
+    /// Replaces what the timeline knows of the bucket. It reads the blocks of this appliance that are not here.
+    pub fn set_bucket(&self, bucket: Arc<Snapshot>) {
         self.inner.replace(|now| Sources {
             blocks: now.blocks.clone(),
-            others,
+            bucket,
             ..Sources::default()
         });
+    }
+
+    /// What queries found damaged in local blocks: file, offset, problem.
+    pub fn damaged(&self) -> BTreeMap<BlockId, Vec<String>> {
+        self.inner.flaws.all()
     }
 
     /// The block that is due, if one is.
@@ -285,7 +296,7 @@ impl Tsdb {
             gone = doomed.into_iter().next();
             Sources {
                 blocks: stay,
-                others: now.others.clone(),
+                bucket: Arc::clone(&now.bucket),
                 ..Sources::default()
             }
         });
@@ -307,6 +318,8 @@ impl Inner {
         let now = self.sources.load_full();
         let next = Arc::new(make(&now));
         now.replaced_by(&next);
+        self.flaws
+            .retain(|id| next.blocks.iter().any(|block| block.meta().ulid == id));
         self.sources.store(next);
     }
 
@@ -349,7 +362,7 @@ impl Inner {
                 sort(&mut blocks);
                 Sources {
                     blocks,
-                    others: now.others.clone(),
+                    bucket: Arc::clone(&now.bucket),
                     cut: Some(block),
                     ..Sources::default()
                 }

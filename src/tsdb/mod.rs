@@ -4,6 +4,8 @@
 //! Never: speaks a protocol.
 //! Tested by: the seams (a sample is seen once while its block moves), and a model of everything that changes blocks.
 mod backfill;
+#[cfg(test)]
+mod bucket_tests;
 mod compact;
 #[cfg(test)]
 mod crash_tests;

@@ -1,5 +1,6 @@
 //! Series that ended leave the head early: into blocks of their own, one for every block range.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::block::{BlockMeta, NewBlock, meta, write_block};
@@ -83,7 +84,7 @@ impl Inner {
                     sort(&mut blocks);
                     Sources {
                         blocks,
-                        others: now.others.clone(),
+                        bucket: Arc::clone(&now.bucket),
                         cut: Some(block),
                         ..Sources::default()
                     }

@@ -34,6 +34,10 @@ pub struct TsdbStats {
     pub chunk_file_bytes: u64,
     /// Blocks that were set aside because they do not open.
     pub n_quarantined: u64,
+    /// Blocks in which queries found damage.
+    pub n_damaged: u64,
+    /// Times that an answer met damage in a block.
+    pub damages_met_total: u64,
     /// Blocks cut from the head.
     pub cuts_total: u64,
     /// Cuts that failed.
@@ -69,6 +73,8 @@ impl Tsdb {
             wal_bytes: inner.head.wal_bytes(),
             chunk_file_bytes: inner.head.chunk_file_bytes(),
             n_quarantined: self.quarantined().len() as u64,
+            n_damaged: inner.flaws.n_blocks(),
+            damages_met_total: inner.flaws.n_met(),
             cuts_total: get(&counters.cuts),
             cuts_failed_total: get(&counters.cuts_failed),
             stale_evictions_total: get(&counters.stale_evictions),

@@ -9,6 +9,7 @@ use crate::block::Block;
 use crate::chunk::decode_floats;
 use crate::foundation::ManualClock;
 use crate::foundation::durable::replace_file;
+use crate::gateway::{BlockInfo, Snapshot};
 use crate::head::HeadSettings;
 use crate::model::{Interval, Labels, MatchType, Matcher};
 use crate::storage::{Appendable, LabelHints, Queryable, SelectHints};
@@ -246,7 +247,15 @@ fn a_block_that_moved_to_another_source_is_seen_all_the_while() {
     copy_dir(&dir.path().join(&name), &bucket.path().join(&name));
     let shipped = Block::open(&bucket.path().join(&name)).unwrap();
     let local_only = db.timeline();
-    db.set_other_sources(vec![Arc::new(shipped)]);
+    let info = BlockInfo {
+        id: meta.ulid,
+        range: meta.range(),
+        sources: vec![meta.ulid],
+        external: Labels::empty(),
+        is_own: true,
+    };
+    let served: Vec<(BlockInfo, Arc<dyn Queryable>)> = vec![(info, Arc::new(shipped))];
+    db.set_bucket(Arc::new(Snapshot::new(served)));
     let both = db.timeline();
     assert!(db.delete_block(meta.ulid).unwrap());
     assert!(!db.delete_block(meta.ulid).unwrap());

@@ -1,20 +1,24 @@
 //! The one snapshot a query reads.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use crate::block::Block;
+use crate::gateway::{BlockInfo, Snapshot};
 use crate::head::{Head, HeadView};
-use crate::model::{Interval, Matcher};
+use crate::model::{BlockId, Interval, Matcher};
 use crate::storage::{
-    LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError, merge_label_lists,
-    merge_series_sets,
+    Flaws, Guarded, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
+    merge_label_lists, merge_series_sets,
 };
 
 /// Everything beside the head, immutable; replaced as a whole.
 #[derive(Default)]
 pub(crate) struct Sources {
     pub(crate) blocks: Vec<Block>,
-    pub(crate) others: Vec<Arc<dyn Queryable>>,
+    pub(crate) bucket: Arc<Snapshot>,
+    /// What of the bucket is read, if anything: made when first asked for.
+    pub(crate) beside: OnceLock<Option<Arc<dyn Queryable>>>,
     /// The block that was cut from the head when these replaced their predecessor.
     pub(crate) cut: Option<Block>,
     /// What replaced these, so that who still holds them learns of the blocks that were cut since.
@@ -25,7 +29,7 @@ impl std::fmt::Debug for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sources")
             .field("n_blocks", &self.blocks.len())
-            .field("n_others", &self.others.len())
+            .field("bucket", &self.bucket)
             .finish_non_exhaustive()
     }
 }
@@ -36,9 +40,43 @@ impl Sources {
         // The one writer replaces each generation once.
         self.next.set(Arc::clone(next)).ok();
     }
+
+    /// This appliance's blocks of the bucket, without those whose samples all lie here too. Of damaged blocks the bucket
+    /// may have a copy that is whole, so that they count as if they were not here.
+    fn beside(&self, flaws: &Flaws) -> Option<Arc<dyn Queryable>> {
+        if flaws.n_blocks() == 0 {
+            let make = || self.beside_all_but(&BTreeSet::new());
+            return self.beside.get_or_init(make).clone();
+        }
+        let mut damaged: BTreeSet<BlockId> = flaws.all().into_keys().collect();
+        // The copy in the bucket has what was deleted here.
+        damaged.retain(|id| {
+            let is_whole = |block: &&Block| block.meta().ulid == *id;
+            let block = self.blocks.iter().find(is_whole);
+            block.is_some_and(|block| block.tombstones().is_empty())
+        });
+        self.beside_all_but(&damaged)
+    }
+
+    fn beside_all_but(&self, damaged: &BTreeSet<BlockId>) -> Option<Arc<dyn Queryable>> {
+        let metas = self.blocks.iter().map(Block::meta);
+        let sound = || metas.clone().filter(|meta| !damaged.contains(&meta.ulid));
+        let here: BTreeSet<BlockId> = sound().map(|meta| meta.ulid).collect();
+        let mut sources = here.clone();
+        sources.extend(sound().flat_map(|meta| &meta.compaction.sources));
+        let is_here = |info: &&BlockInfo| {
+            let mut made_of = info.sources.iter();
+            let is_covered = !info.sources.is_empty() && made_of.all(|id| sources.contains(id));
+            info.is_own && (here.contains(&info.id) || is_covered)
+        };
+        let twice = self.bucket.blocks().iter().filter(is_here);
+        let rest = self.bucket.without(&twice.map(|info| info.id).collect());
+        let has_own = rest.blocks().iter().any(|info| info.is_own);
+        has_own.then(|| rest.own())
+    }
 }
 
-/// Head, local blocks and whatever else was handed in (the bucket), as of one moment.
+/// Head, local blocks and the bucket, as of one moment. A block that is here and in the bucket is read here.
 ///
 /// A query holds one from start to end. A sample that was committed before is in every answer, once the overlaps are
 /// merged: the head is asked first, and what a truncation takes from it is in a block that this snapshot learns of
@@ -47,13 +85,15 @@ impl Sources {
 pub struct Timeline {
     head: HeadView,
     sources: Arc<Sources>,
+    flaws: Flaws,
 }
 
 impl Timeline {
-    pub(crate) fn new(head: &Head, sources: Arc<Sources>) -> Self {
+    pub(crate) fn new(head: &Head, sources: Arc<Sources>, flaws: Flaws) -> Self {
         Self {
             head: head.view(),
             sources,
+            flaws,
         }
     }
 
@@ -62,7 +102,8 @@ impl Timeline {
         &self.sources.blocks
     }
 
-    /// Asks the head, then the blocks and the other sources that may hold something of `interval`.
+    /// Asks the head, then the blocks that may hold something of `interval`, then the bucket. What is damaged in a block
+    /// becomes a warning, and the rest answers.
     fn ask<T>(
         &self,
         interval: Interval,
@@ -78,11 +119,15 @@ impl Timeline {
         }
         for block in self.sources.blocks.iter().chain(later) {
             if block.meta().range().intersects(interval) {
-                answers.push(ask(block)?);
+                answers.push(ask(&Guarded {
+                    block: block.meta().ulid,
+                    inner: block,
+                    flaws: self.flaws.clone(),
+                })?);
             }
         }
-        for other in &self.sources.others {
-            answers.push(ask(other.as_ref())?);
+        if let Some(beside) = self.sources.beside(&self.flaws) {
+            answers.push(ask(&*beside)?);
         }
         Ok(answers)
     }

@@ -1,12 +1,14 @@
 //! One damaged block costs what is damaged of it, not the answer.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::model::{BlockId, Matcher};
-use crate::storage::{
+use crate::model::{BlockId, Interval, Labels, Matcher};
+use crate::storage::select::{
     ChunkSeries, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
     VecSeriesSet,
 };
@@ -16,37 +18,79 @@ const FLAWS_PER_BLOCK_MAX: usize = 8;
 /// Warnings of one answer about one block.
 const WARNINGS_MAX: usize = 8;
 
-/// What was found to be damaged, by block: name, file, offset, problem.
+/// What was found to be damaged, by block: name, file, offset, problem. Clones are the same list.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Flaws(Arc<Mutex<BTreeMap<BlockId, Vec<String>>>>);
+pub struct Flaws(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    by_block: Mutex<BTreeMap<BlockId, Vec<String>>>,
+    /// Blocks in the list, for those who ask at every query.
+    n_blocks: AtomicU64,
+    n_met: AtomicU64,
+}
 
 impl Flaws {
-    pub(crate) fn add(&self, block: BlockId, flaw: &str) {
-        let mut all = self.0.lock();
+    /// Writes down one, and logs it when it is new.
+    pub fn add(&self, block: BlockId, flaw: &str) {
+        self.0.n_met.fetch_add(1, Ordering::Relaxed);
+        let mut all = self.0.by_block.lock();
         let flaws = all.entry(block).or_default();
         if flaws.len() < FLAWS_PER_BLOCK_MAX && !flaws.iter().any(|known| known == flaw) {
-            tracing::warn!(%block, flaw, "damage in a bucket block");
+            tracing::warn!(%block, flaw, "damage in a block");
             flaws.push(flaw.to_owned());
         }
+        self.0.n_blocks.store(all.len() as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn retain(&self, keep: impl Fn(BlockId) -> bool) {
-        self.0.lock().retain(|block, _| keep(*block));
+    /// Forgets blocks that nobody asks any more.
+    pub fn retain(&self, keep: impl Fn(BlockId) -> bool) {
+        let mut all = self.0.by_block.lock();
+        all.retain(|block, _| keep(*block));
+        self.0.n_blocks.store(all.len() as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn all(&self) -> BTreeMap<BlockId, Vec<String>> {
-        self.0.lock().clone()
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<BlockId, Vec<String>> {
+        self.0.by_block.lock().clone()
+    }
+
+    /// How many blocks are damaged, as far as anybody noticed.
+    pub fn n_blocks(&self) -> u64 {
+        self.0.n_blocks.load(Ordering::Relaxed)
+    }
+
+    /// How often an answer met damage.
+    pub fn n_met(&self) -> u64 {
+        self.0.n_met.load(Ordering::Relaxed)
     }
 }
 
-/// A block whose damage becomes warnings. A bucket that does not answer stays an error: asking again may help.
-pub(crate) struct Guarded {
-    pub(crate) block: BlockId,
-    pub(crate) inner: Arc<dyn Queryable>,
-    pub(crate) flaws: Flaws,
+/// What an answer lacks because a chunk is damaged: the error names the place, this adds the series and the times.
+#[must_use]
+pub fn lost_samples(error: StorageError, labels: &Labels, lost: Interval) -> StorageError {
+    match error {
+        StorageError::Corrupt(flaw) => StorageError::Corrupt(format!(
+            "{flaw}; samples of {labels} from {} to {} are missing",
+            lost.min, lost.max
+        )),
+        other
+        @ (StorageError::Canceled | StorageError::Limit(_) | StorageError::Unavailable(_)) => other,
+    }
 }
 
-impl Guarded {
+/// A block whose damage becomes warnings. A source that does not answer stays an error: asking again may help.
+#[derive(Debug)]
+pub struct Guarded<P> {
+    /// Its name.
+    pub block: BlockId,
+    /// Who answers.
+    pub inner: P,
+    /// Where its damage is written down.
+    pub flaws: Flaws,
+}
+
+impl<P> Guarded<P> {
     fn excuse(&self, error: StorageError) -> Result<String, StorageError> {
         let StorageError::Corrupt(flaw) = error else {
             return Err(error);
@@ -68,7 +112,11 @@ impl Guarded {
     }
 }
 
-impl Queryable for Guarded {
+impl<P> Queryable for Guarded<P>
+where
+    P: Deref + Send + Sync,
+    P::Target: Queryable,
+{
     fn select(
         &self,
         matchers: &[Matcher],
@@ -126,6 +174,14 @@ impl SeriesSet for GuardedSet {
                 item => return Some(item),
             }
         }
+    }
+
+    fn sort(&mut self) {
+        self.inner.sort();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.inner.is_empty()
     }
 
     fn warnings(&mut self) -> Vec<String> {
