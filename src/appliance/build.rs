@@ -16,12 +16,13 @@ use crate::api::http::{HttpMetrics, HttpState, not_found, observe, routes};
 use crate::appliance::error::StartError;
 use crate::appliance::exports::{Exported, export, export_process};
 use crate::appliance::ports::{Opened, Ports};
-use crate::appliance::reload::read;
+use crate::appliance::reload::{read, tuned};
 use crate::appliance::settings::Settings;
 use crate::appliance::spawn::{Actors, Parts, spawn};
 use crate::appliance::status::Status;
 use crate::bucket::{self, Bucket, MeteredBucket};
 use crate::catalog::Catalog;
+use crate::config::HeadTuning;
 use crate::foundation::SystemClock;
 use crate::foundation::permit::Gate;
 use crate::foundation::pool::Pool;
@@ -103,8 +104,8 @@ pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
     let http = serve_http(&ports, listener, &query).map_err(refused)?;
     export_process(&ports);
     say_where(http_address, grpc.address());
-    let scraped = scrape_settings(&ports, http_address).await?;
-    let tsdb = open_database(&ports).await?;
+    let (scraped, tuning) = scrape_settings(&ports, http_address).await?;
+    let tsdb = open_database(&ports, tuning).await?;
     let (fatal_sender, fatal) = mpsc::channel(8);
     let (parts, opening) = construct(&ports, &tsdb, (&query, &bulk), &scraped)?;
     let actors = spawn(&ports.settings, parts, &fatal_sender);
@@ -280,11 +281,12 @@ fn external_labels(settings: &Settings, scraped: &scrape::Settings) -> ExternalL
 async fn scrape_settings(
     ports: &Arc<Ports>,
     own: SocketAddr,
-) -> Result<scrape::Settings, StartError> {
+) -> Result<(scrape::Settings, HeadTuning), StartError> {
+    let tuning = ports.settings.tuning;
     let Some(path) = &ports.settings.scrape_config else {
         let mut settings = scrape::default_settings(&own.to_string());
         settings.set_start_times(ports.settings.start_times);
-        return Ok(settings);
+        return Ok((settings, tuning));
     };
     let mut loaded = read(path).await?;
     loaded.settings.set_start_times(ports.settings.start_times);
@@ -292,17 +294,19 @@ async fn scrape_settings(
     ports
         .last_config_ms
         .store(ports.clock.now_ms(), Ordering::SeqCst);
-    Ok(loaded.settings)
+    Ok((loaded.settings, tuned(tuning, &loaded.tuning)))
 }
 
 /// Opens the database on a thread that may wait for the disk; the rim answers meanwhile that it is not ready.
-async fn open_database(ports: &Arc<Ports>) -> Result<Tsdb, StartError> {
+async fn open_database(ports: &Arc<Ports>, tuning: HeadTuning) -> Result<Tsdb, StartError> {
     let shared = Arc::clone(ports);
     let opened = tokio::task::spawn_blocking(move || {
         let settings = &shared.settings;
+        let mut tsdb = settings.tsdb;
+        tsdb.head = tuning.in_settings(tsdb.head);
         Tsdb::open_watched(
             &settings.data_dir,
-            settings.tsdb,
+            tsdb,
             Arc::clone(&shared.clock),
             &shared.replay,
         )

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::actors::duty::DutyState;
 use crate::actors::steward::DutyBoard;
+use crate::appliance::exports_late::read_late;
 use crate::appliance::ports::{Opened, Ports};
 use crate::appliance::spawn::Actors;
 use crate::bucket::MeteredBucket;
@@ -132,6 +133,7 @@ fn seconds(t: Option<TimestampMs>) -> f64 {
 fn read_tsdb(r: &mut Readings<'_, '_>, tsdb: &Tsdb) {
     let stats = tsdb.stats();
     read_head(r, &stats.head);
+    read_late(r, &stats.head);
     read_log(r, &stats.head);
     for (name, help, value) in [
         (
@@ -254,6 +256,11 @@ fn read_head(r: &mut Readings<'_, '_>, head: &HeadStats) {
         "type",
         &appended,
     );
+    r.gauge(
+        "prometheus_tsdb_exemplar_last_exemplars_timestamp_seconds",
+        "The time of the exemplar that goes next.",
+        seconds(head.exemplars.oldest_t),
+    );
     for (name, help, value) in [
         (
             "prometheus_tsdb_exemplar_exemplars_in_storage",
@@ -273,29 +280,7 @@ fn read_head(r: &mut Readings<'_, '_>, head: &HeadStats) {
     ] {
         r.gauge_of(name, help, value as u64);
     }
-    let late = [("float", head.out_of_order_total)];
-    r.counters(
-        "prometheus_tsdb_out_of_order_samples_total",
-        "Samples refused as out of order.",
-        "type",
-        &late,
-    );
     for (name, help, value) in [
-        (
-            "prometheus_tsdb_head_out_of_order_samples_appended_total",
-            "Samples committed out of order.",
-            head.out_of_order_appended_total,
-        ),
-        (
-            "prometheus_tsdb_too_old_samples_total",
-            "Samples refused as older than the out-of-order window.",
-            head.too_old_total,
-        ),
-        (
-            "prometheus_tsdb_wbl_replay_unknown_refs_total",
-            "Entries of the out-of-order log whose series is not known.",
-            head.wbl_unknown_refs_total,
-        ),
         (
             "prometheus_tsdb_head_series_created_total",
             "Series made.",

@@ -7,6 +7,7 @@ mod build;
 mod drain;
 mod error;
 mod exports;
+mod exports_late;
 mod features;
 #[cfg(debug_assertions)]
 mod panics;
@@ -19,4 +20,4 @@ mod status;
 
 pub use error::StartError;
 pub use run::run;
-pub use settings::{Flags, Reread, Settings};
+pub use settings::{Reread, Settings};

@@ -7,10 +7,13 @@ use std::sync::atomic::Ordering;
 use crate::actors::scrape_sidecar::ApplyConfig;
 use crate::appliance::error::StartError;
 use crate::appliance::ports::Ports;
-use crate::config::appliance::{OUT_OF_ORDER_WINDOW, out_of_order_window_ms};
+use crate::config::HeadTuning;
 use crate::config::prometheus::{Loaded, load};
 use crate::model::Labels;
 use crate::shipper::default_external_labels;
+
+/// Settings that need no restart.
+const RELOADED: [&str; 2] = ["head.exemplars_max", "head.out_of_order_window"];
 
 /// Reads, checks, applies; an error says what is wrong and changes nothing.
 pub(crate) async fn reload(ports: &Arc<Ports>) -> Result<(), String> {
@@ -30,23 +33,16 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
         return Err("starting or stopping: nothing is reloaded now".to_owned());
     };
     let reread = ports.settings.reread.clone();
-    let flags = tokio::task::spawn_blocking(move || reread.flags()).await;
-    let flags = flags.map_err(|panic| panic.to_string())??;
-    let mut waiting = changed(&ports.settings.flags, &flags);
-    waiting.retain(|key| key != OUT_OF_ORDER_WINDOW);
-    let window = flags.iter().find(|(key, _)| key == OUT_OF_ORDER_WINDOW);
-    let window = window.and_then(|(_, text)| out_of_order_window_ms(text));
+    let read_again = tokio::task::spawn_blocking(move || reread.settings()).await;
+    let now = read_again.map_err(|panic| panic.to_string())??;
+    let mut waiting = changed(&ports.settings.flags, &now.flags);
+    waiting.retain(|key| !RELOADED.contains(&key.as_str()));
     if !waiting.is_empty() {
         let keys = waiting.join(", ");
         tracing::warn!(keys, "settings have changed that need a restart");
     }
-    let apply_window = || {
-        if let Some(window) = window {
-            opened.tsdb.head().set_out_of_order_window(window);
-        }
-    };
     let Some(path) = ports.settings.scrape_config.clone() else {
-        apply_window();
+        now.tuning.apply(opened.tsdb.head());
         // Without a file there is nothing to scrape that could have changed.
         return Ok(());
     };
@@ -61,12 +57,20 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
         .send(ApplyConfig(Arc::new(loaded.settings)))
         .await;
     applied.map_err(|_lost| "scraping is being restarted: reload again".to_owned())?;
-    apply_window();
+    tuned(now.tuning, &loaded.tuning).apply(opened.tsdb.head());
     ports.config_text.store(Arc::new(loaded.text));
     ports
         .last_config_ms
         .store(ports.clock.now_ms(), Ordering::SeqCst);
     Ok(())
+}
+
+/// What holds where both files speak of the head: the appliance's own settings come first.
+pub(crate) fn tuned(own: HeadTuning, of_scraping: &HeadTuning) -> HeadTuning {
+    for key in own.contradictions(*of_scraping) {
+        tracing::warn!(key, "not followed, because the settings say otherwise");
+    }
+    own.or(*of_scraping)
 }
 
 /// Keys whose values differ.

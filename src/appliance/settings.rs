@@ -11,6 +11,7 @@ use crate::actors::head_keeper::HeadKeeperSettings;
 use crate::api::grpc::GrpcSettings;
 use crate::api::http::HttpSettings;
 use crate::bucket::{BucketKind, BucketSettings};
+use crate::config::HeadTuning;
 use crate::config::appliance as typed;
 use crate::config::appliance::{GrpcKeys, HttpKeys, QueryKeys, WalSync};
 use crate::foundation::process::memory_bytes;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub start_times: StartTimes,
     /// The local database.
     pub tsdb: TsdbSettings,
+    /// What is said of the head here; the scrape configuration may say the rest.
+    pub tuning: HeadTuning,
     /// When blocks are cut and the log is synced.
     pub head_keeper: HeadKeeperSettings,
     /// Labels that name this appliance; empty takes those of the scrape configuration, or the host's name.
@@ -77,20 +80,17 @@ pub struct Settings {
     pub started_ms: TimestampMs,
 }
 
-/// Reads all layers of settings again: every setting by name, or all that is wrong.
+/// Reads all layers of settings again: the settings, or all that is wrong.
 #[derive(Clone)]
-pub struct Reread(Arc<dyn Fn() -> Result<Flags, String> + Send + Sync>);
-
-/// Settings by name.
-pub type Flags = Vec<(String, String)>;
+pub struct Reread(Arc<dyn Fn() -> Result<typed::Settings, String> + Send + Sync>);
 
 impl Reread {
     /// `read` is called from a thread that may wait.
-    pub fn new(read: impl Fn() -> Result<Flags, String> + Send + Sync + 'static) -> Self {
+    pub fn new(read: impl Fn() -> Result<typed::Settings, String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 
-    pub(crate) fn flags(&self) -> Result<Flags, String> {
+    pub(crate) fn settings(&self) -> Result<typed::Settings, String> {
         (self.0)()
     }
 }
@@ -125,6 +125,7 @@ impl Settings {
             start_times,
             labels,
             tsdb,
+            tuning,
             wal_sync,
             bucket: bucket_keys,
             query,
@@ -168,6 +169,7 @@ impl Settings {
             },
             syncs_commits: wal_sync == WalSync::Always,
             tsdb,
+            tuning,
             data_dir,
             scrape_config: scrape_config_file,
             start_times,

@@ -119,10 +119,14 @@ impl StatusPort for Status {
 
     fn features(&self) -> Vec<(String, Vec<(String, bool)>)> {
         let settings = &self.0.settings;
+        let mut head = settings.tsdb.head;
+        if let Some(opened) = self.0.opened() {
+            head.exemplars_max = opened.tsdb.head().exemplar_stats().n_max;
+        }
         features(
             settings.http_settings.has_admin,
             settings.start_times,
-            &settings.tsdb.head,
+            &head,
         )
     }
 

@@ -27,10 +27,8 @@ impl Serve {
             }
             bucket
         });
-        let reread = appliance::Reread::new(move || match self.config.load() {
-            Ok(settings) => Ok(settings.flags),
-            Err(failure) => Err(failure.to_string()),
-        });
+        let again = move || self.config.load().map_err(|failure| failure.to_string());
+        let reread = appliance::Reread::new(again);
         let settings = appliance::Settings::new(config, bucket, started_ms, reread);
         appliance::run(settings, note).map_err(|error| Failure::of(&error))
     }

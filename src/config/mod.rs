@@ -7,4 +7,7 @@ pub mod appliance;
 pub mod bucket;
 pub mod prometheus;
 pub mod rules;
+mod tuning;
 mod yaml;
+
+pub use tuning::HeadTuning;

@@ -226,6 +226,14 @@ impl Readings<'_, '_> {
         });
     }
 
+    /// How often something was at most as large as each of `bounds`, and larger than the last: each counted once.
+    pub fn histogram(&mut self, name: &str, help: &str, sum: f64, buckets: &[(f64, u64)]) {
+        let n: u64 = buckets.iter().map(|(_, n)| n).sum();
+        self.family(name, help, MetricType::Histogram, |mut to| {
+            to.encode_histogram::<Pairs>(sum, n, buckets, None)
+        });
+    }
+
     /// A constant one whose labels are facts.
     pub fn facts(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) {
         self.family(name, help, MetricType::Gauge, |mut to| {

@@ -125,6 +125,7 @@ impl Inner {
         Limits {
             floor: max_t.saturating_sub(half).max(self.bounds.floor()),
             oldest: self.late.oldest(max_t),
+            newest: max_t,
         }
     }
 }
@@ -158,6 +159,7 @@ impl HeadAppender<'_> {
         let limits = limits.for_order(self.discards_late);
         let mut found = Arc::clone(self.find(series)?);
         if t < limits.floor && limits.oldest.is_none() {
+            self.note_late(t, limits);
             return Err(AppendError::OutOfBounds {
                 oldest: limits.floor,
             });
@@ -168,10 +170,22 @@ impl HeadAppender<'_> {
             found = head.get_or_create(found.key, &found.labels);
             state = found.lock();
         }
-        let is_new = state.admit(t, state.settled(value), limits)?;
+        let admitted = state.admit(t, state.settled(value), limits);
+        let is_late = t < limits.floor || state.max_t().is_some_and(|max_t| t < max_t);
         drop(state);
+        if is_late {
+            self.note_late(t, limits);
+        }
+        let is_new = admitted?;
         self.meets_known |= !is_new;
         Ok(is_new.then_some(found))
+    }
+
+    fn note_late(&self, t: TimestampMs, limits: Limits) {
+        if t < limits.newest && !self.discards_late {
+            let delay_ms = limits.newest.saturating_sub(t);
+            self.head.late.delays.observe(delay_ms);
+        }
     }
 
     fn stage(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {

@@ -1,18 +1,21 @@
 //! The newest exemplars of all series, so many and no more.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
 use crate::head::core::Head;
 use crate::head::series::MemSeries;
-use crate::model::{EXEMPLAR_CHARS_MAX, Exemplar, Interval, Labels, Matcher, SeriesKey};
+use crate::model::{
+    EXEMPLAR_CHARS_MAX, Exemplar, Interval, Labels, Matcher, SeriesKey, TimestampMs,
+};
 use crate::storage::{AppendError, SeriesExemplars};
 
 /// Exemplars in a ring: a new one takes the place of the oldest.
 #[derive(Debug)]
 pub(crate) struct ExemplarStore {
-    n_max: usize,
+    n_max: AtomicUsize,
     ring: RwLock<Ring>,
 }
 
@@ -48,12 +51,14 @@ pub struct ExemplarStats {
     pub n_series: usize,
     /// At most so many exemplars.
     pub n_max: usize,
+    /// The time of the one that goes next.
+    pub oldest_t: Option<TimestampMs>,
 }
 
 impl ExemplarStore {
     pub(crate) fn new(n_max: usize) -> Self {
         Self {
-            n_max,
+            n_max: AtomicUsize::new(n_max),
             ring: RwLock::default(),
         }
     }
@@ -64,7 +69,7 @@ impl ExemplarStore {
         series: SeriesKey,
         exemplar: &Exemplar,
     ) -> Result<bool, AppendError> {
-        if self.n_max == 0 {
+        if self.n_max() == 0 {
             return Ok(false);
         }
         let n_chars = exemplar.n_chars();
@@ -95,8 +100,30 @@ impl ExemplarStore {
         if self.check(series.key, exemplar) != Ok(true) {
             return false;
         }
-        self.ring.write().add(self.n_max, series, exemplar);
+        let mut ring = self.ring.write();
+        ring.add(self.n_max(), (series.key, &series.labels), exemplar);
         true
+    }
+
+    fn n_max(&self) -> usize {
+        self.n_max.load(Ordering::Relaxed)
+    }
+
+    /// Keeps so many of the newest, and of those to come.
+    fn resize(&self, n_max: usize) {
+        let mut ring = self.ring.write();
+        if n_max == self.n_max() {
+            return;
+        }
+        let old = std::mem::take(&mut *ring);
+        let (newer, older) = old.slots.split_at_checked(old.next).unwrap_or_default();
+        let n_gone = old.slots.len().saturating_sub(n_max);
+        for slot in older.iter().chain(newer).skip(n_gone) {
+            if let Some(chain) = old.series.get(&slot.series) {
+                ring.add(n_max, (slot.series, &chain.labels), &slot.exemplar);
+            }
+        }
+        self.n_max.store(n_max, Ordering::Relaxed);
     }
 
     fn select(&self, selectors: &[Vec<Matcher>], interval: Interval) -> Vec<SeriesExemplars> {
@@ -136,10 +163,14 @@ impl Ring {
         })
     }
 
-    fn add(&mut self, n_max: usize, series: &MemSeries, exemplar: &Exemplar) {
+    fn add(&mut self, n_max: usize, (key, labels): (SeriesKey, &Labels), exemplar: &Exemplar) {
+        // Between the check and this there may have been other limits.
+        if n_max == 0 {
+            return;
+        }
         let slot = Slot {
             exemplar: exemplar.clone(),
-            series: series.key,
+            series: key,
             newer: None,
         };
         let place = if self.slots.len() < n_max {
@@ -155,7 +186,7 @@ impl Ring {
             self.unlink(&old);
             place
         };
-        match self.series.get_mut(&series.key) {
+        match self.series.get_mut(&key) {
             Some(chain) => {
                 let before = std::mem::replace(&mut chain.newest, place);
                 if let Some(before) = self.slots.get_mut(before) {
@@ -164,11 +195,11 @@ impl Ring {
             }
             None => {
                 let chain = Chain {
-                    labels: series.labels.clone(),
+                    labels: labels.clone(),
                     oldest: place,
                     newest: place,
                 };
-                self.series.insert(series.key, chain);
+                self.series.insert(key, chain);
             }
         }
     }
@@ -198,6 +229,11 @@ impl Head {
         self.inner().exemplars.select(selectors, interval)
     }
 
+    /// From now on so many exemplars are kept, the newest ones.
+    pub fn set_exemplars_max(&self, n_max: usize) {
+        self.inner().exemplars.resize(n_max);
+    }
+
     /// How many exemplars there are.
     pub fn exemplar_stats(&self) -> ExemplarStats {
         let store = &self.inner().exemplars;
@@ -205,7 +241,8 @@ impl Head {
         ExemplarStats {
             n_exemplars: ring.slots.len(),
             n_series: ring.series.len(),
-            n_max: store.n_max,
+            n_max: store.n_max(),
+            oldest_t: ring.slots.get(ring.next).map(|slot| slot.exemplar.t),
         }
     }
 }

@@ -216,6 +216,58 @@ fn exemplars_come_in_order_once_and_the_oldest_of_all_goes_first() {
 }
 
 #[test]
+fn the_newest_exemplars_stay_when_fewer_or_more_are_to_be_kept() {
+    let dir = scratch();
+    let settings = HeadSettings {
+        exemplars_max: 4,
+        ..settings(false)
+    };
+    let head = open(dir.path(), settings, i64::MIN);
+    let add = |name: &str, t: i64| {
+        let mut appender = head.appender();
+        let series = appender.append_labels(&labels(name), t, 1.0).unwrap();
+        let text = t.to_string();
+        appender.exemplar(series, &exemplar(&text, 1.0, t)).unwrap();
+        appender.commit().unwrap();
+    };
+    let all = || exemplars(&head, ("__name__", "m"), Interval::ALL);
+    for (name, t) in [
+        ("a", 10),
+        ("b", 11),
+        ("a", 12),
+        ("b", 13),
+        ("a", 14),
+        ("b", 15),
+    ] {
+        add(name, t);
+    }
+    assert_eq!(all(), ["a 12 12", "a 14 14", "b 13 13", "b 15 15"]);
+    assert_eq!(head.exemplar_stats().oldest_t, Some(12));
+    head.set_exemplars_max(3);
+    assert_eq!(all(), ["a 14 14", "b 13 13", "b 15 15"]);
+    head.set_exemplars_max(5);
+    for (name, t) in [("a", 16), ("b", 17), ("a", 18)] {
+        add(name, t);
+    }
+    assert_eq!(
+        all(),
+        ["a 14 14", "a 16 16", "a 18 18", "b 15 15", "b 17 17"]
+    );
+    let stats = head.exemplar_stats();
+    assert_eq!(
+        (stats.n_exemplars, stats.n_max, stats.oldest_t),
+        (5, 5, Some(14))
+    );
+    head.set_exemplars_max(0);
+    add("a", 20);
+    assert_eq!(all(), Vec::<String>::new());
+    head.set_exemplars_max(1);
+    add("a", 21);
+    add("b", 22);
+    assert_eq!(all(), ["b 22 22"]);
+}
+
+#[test]
 fn a_checkpoint_keeps_recent_histograms_and_exemplars() {
     let dir = scratch();
     let settings = settings(true);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -14,7 +14,7 @@ use crate::head::out_of_order::{Inserted, Wanted};
 use crate::head::read::HeadView;
 use crate::head::series::{MemSeries, SeriesState};
 use crate::head::stats::count;
-use crate::head::wbl::remove_segments_before;
+use crate::head::wbl::{LogNumbers, remove_segments_before};
 use crate::model::{Interval, SampleTime, TimestampMs};
 use crate::storage::{AppendError, ChunkSeries};
 use crate::wal::SegmentNumber;
@@ -29,6 +29,8 @@ pub(crate) struct Late {
     pub(crate) series: Mutex<Vec<Arc<MemSeries>>>,
     /// From the oldest to the newest of these samples.
     span: Mutex<Option<Interval>>,
+    pub(crate) log: Arc<LogNumbers>,
+    pub(crate) delays: DelayCounters,
 }
 
 /// Which samples a transaction takes.
@@ -38,15 +40,59 @@ pub(crate) struct Limits {
     pub(crate) floor: TimestampMs,
     /// Where out-of-order samples are taken: the oldest time for them.
     pub(crate) oldest: Option<TimestampMs>,
+    /// The newest sample of all when the transaction began.
+    pub(crate) newest: TimestampMs,
+}
+
+/// Upper bounds in minutes of [`LateDelays`], as Prometheus has them.
+pub const LATE_DELAY_MINUTES: [u32; 7] = [10, 30, 60, 120, 180, 360, 720];
+
+/// How much older than the newest sample of all out-of-order samples were, taken or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LateDelays {
+    /// Samples up to each of [`LATE_DELAY_MINUTES`], and beyond them.
+    pub counts: [u64; 8],
+    /// All delays together.
+    pub sum_ms: u64,
+}
+
+/// The same while it is counted.
+#[derive(Debug, Default)]
+pub(crate) struct DelayCounters {
+    counts: [AtomicU64; 8],
+    sum_ms: AtomicU64,
+}
+
+impl DelayCounters {
+    pub(crate) fn observe(&self, delay_ms: i64) {
+        let within = |minutes: &u32| delay_ms <= i64::from(*minutes) * 60_000;
+        let place = LATE_DELAY_MINUTES.iter().position(within);
+        if let Some(counter) = self.counts.get(place.unwrap_or(LATE_DELAY_MINUTES.len())) {
+            count(counter, 1);
+        }
+        count(&self.sum_ms, delay_ms.unsigned_abs());
+    }
+
+    pub(crate) fn get(&self) -> LateDelays {
+        LateDelays {
+            counts: std::array::from_fn(|n| {
+                let counter = self.counts.get(n);
+                counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
+            }),
+            sum_ms: self.sum_ms.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Late {
-    pub(crate) fn new(dir: &Path, window_ms: i64) -> Self {
+    pub(crate) fn new(dir: &Path, log: Arc<LogNumbers>, window_ms: i64) -> Self {
         Self {
             dir: dir.to_owned(),
             window_ms: AtomicI64::new(window_ms),
             series: Mutex::default(),
             span: Mutex::default(),
+            log,
+            delays: DelayCounters::default(),
         }
     }
 
@@ -312,7 +358,9 @@ impl Head {
         inner.forget_empty();
         count(&inner.counters.chunks_removed, n_chunks);
         if let Some(segment) = segment {
-            remove_segments_before(&inner.late.dir, segment)?;
+            count(&inner.counters.wbl_truncations, 1);
+            remove_segments_before(&inner.late.dir, segment)
+                .inspect_err(|_| count(&inner.counters.wbl_truncations_failed, 1))?;
         }
         Ok(n_chunks)
     }

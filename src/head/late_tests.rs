@@ -163,3 +163,21 @@ fn what_is_to_come_in_order_or_not_at_all_never_comes_late() {
         [8000, 9000, 9200, 10_000, 12_000]
     );
 }
+
+#[test]
+fn it_is_counted_how_late_samples_were_taken_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (head, _) = open(dir.path());
+    let minute = 60_000;
+    append(&head, [1000 * minute]);
+    append(&head, [1000 * minute - 4000, 1000 * minute, 1001 * minute]);
+    for late in [10, 11, 720, 721] {
+        assert!(try_append(&head, 1001 * minute - late * minute, 1.0).is_err());
+    }
+    let delays = head.stats().late_delays;
+    assert_eq!(delays.counts, [2, 1, 0, 0, 0, 0, 1, 1]);
+    assert_eq!(delays.sum_ms, 4000 + (10 + 11 + 720 + 721) * 60_000);
+    head.set_out_of_order_window(0);
+    assert!(try_append(&head, 1000 * minute, 1.0).is_err());
+    assert_eq!(head.stats().late_delays.counts, [3, 1, 0, 0, 0, 0, 1, 1]);
+}

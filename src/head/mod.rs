@@ -41,7 +41,7 @@ pub use append::HeadAppender;
 pub use core::{Head, HeadSettings};
 pub use error::HeadError;
 pub use exemplars::ExemplarStats;
-pub use late::FrozenSamples;
+pub use late::{FrozenSamples, LATE_DELAY_MINUTES, LateDelays};
 pub use progress::{ReplayProgress, ReplaySegments};
 pub use read::HeadView;
 pub use replay::ReplayReport;

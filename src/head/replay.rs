@@ -194,7 +194,11 @@ impl Replay {
             views: Views::default(),
             deleted: Deleted::default(),
             exemplars: ExemplarStore::new(settings.exemplars_max),
-            late: Late::new(&dirs.wbl, settings.out_of_order_window_ms),
+            late: Late::new(
+                &dirs.wbl,
+                Arc::clone(&wbl.numbers),
+                settings.out_of_order_window_ms,
+            ),
             counters: Counters::default(),
             committer: Mutex::new(Committer::new(wal, wbl)),
             mapping: Mutex::default(),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::head::core::Head;
 use crate::head::exemplars::ExemplarStats;
+use crate::head::late::LateDelays;
 use crate::model::{METRIC_NAME, TimestampMs};
 
 /// Counted as things happen.
@@ -27,6 +28,8 @@ pub(crate) struct Counters {
     pub(crate) too_old: AtomicU64,
     pub(crate) late_appended: AtomicU64,
     pub(crate) wbl_unknown_refs: AtomicU64,
+    pub(crate) wbl_truncations: AtomicU64,
+    pub(crate) wbl_truncations_failed: AtomicU64,
     pub(crate) duplicate: AtomicU64,
     pub(crate) lost_races: AtomicU64,
     pub(crate) truncations: AtomicU64,
@@ -97,6 +100,16 @@ pub struct HeadStats {
     pub out_of_order_appended_total: u64,
     /// Entries of the out-of-order log whose series is not known.
     pub wbl_unknown_refs_total: u64,
+    /// Times that segments of the out-of-order log were let go of.
+    pub wbl_truncations_total: u64,
+    /// Of those the ones that failed.
+    pub wbl_truncations_failed_total: u64,
+    /// Failed writes of the out-of-order log.
+    pub wbl_failures_total: u64,
+    /// The segment of the out-of-order log being written.
+    pub wbl_segment: u32,
+    /// How late samples were.
+    pub late_delays: LateDelays,
     /// Oldest sample that came out of order, while it is here.
     pub out_of_order_min_t: Option<TimestampMs>,
     /// Newest sample that came out of order, while it is here.
@@ -198,6 +211,11 @@ impl Head {
             too_old_total: get(&c.too_old),
             out_of_order_appended_total: get(&c.late_appended),
             wbl_unknown_refs_total: get(&c.wbl_unknown_refs),
+            wbl_truncations_total: get(&c.wbl_truncations),
+            wbl_truncations_failed_total: get(&c.wbl_truncations_failed),
+            wbl_failures_total: get(&inner.late.log.n_failures),
+            wbl_segment: inner.late.log.segment.load(Ordering::Relaxed),
+            late_delays: inner.late.delays.get(),
             out_of_order_min_t: late.map(|late| late.min),
             out_of_order_max_t: late.map(|late| late.max),
             duplicate_total: get(&c.duplicate),

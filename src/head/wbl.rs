@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::foundation::durable::{self, sync_dir};
 use crate::head::open_chunk::Value;
@@ -11,12 +12,22 @@ use crate::wal::{
     MarkersEncoder, RefMarker, SegmentNumber, Wal, WalError, WalSettings, list_segments,
 };
 
+/// What the log says about itself.
+#[derive(Debug, Default)]
+pub(crate) struct LogNumbers {
+    /// The segment being written.
+    pub(crate) segment: AtomicU32,
+    /// Writes that failed.
+    pub(crate) n_failures: AtomicU64,
+}
+
 /// The log and the records of the commit under way. Its directory is made with the first record.
 #[derive(Debug)]
 pub(crate) struct OutOfOrderLog {
     dir: PathBuf,
     settings: WalSettings,
     wal: Option<Wal>,
+    pub(crate) numbers: Arc<LogNumbers>,
     records: Vec<Vec<u8>>,
     values: CommitRecords,
     markers: MarkersEncoder,
@@ -34,6 +45,7 @@ impl OutOfOrderLog {
             dir: dir.to_owned(),
             settings,
             wal,
+            numbers: Arc::default(),
             records: Vec::new(),
             values: CommitRecords::default(),
             markers: MarkersEncoder::default(),
@@ -82,6 +94,15 @@ impl OutOfOrderLog {
         if self.records.is_empty() {
             return Ok(());
         }
+        let written = self.append();
+        if written.is_err() {
+            self.numbers.n_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        self.note_segment();
+        written
+    }
+
+    fn append(&mut self) -> Result<(), WalError> {
         let wal = match &mut self.wal {
             Some(wal) => wal,
             none => none.insert(Wal::open(&self.dir, self.settings)?),
@@ -90,13 +111,20 @@ impl OutOfOrderLog {
         wal.append(&records)
     }
 
+    fn note_segment(&self) {
+        let segment = self.wal.as_ref().map_or(0, Wal::segment);
+        self.numbers.segment.store(segment, Ordering::Relaxed);
+    }
+
     /// Begins a segment; what was logged so far lies before it. `None` while there is no log.
     pub(crate) fn next_segment(&mut self) -> Result<Option<SegmentNumber>, WalError> {
         let Some(wal) = &mut self.wal else {
             return Ok(None);
         };
         wal.next_segment()?;
-        Ok(Some(wal.segment()))
+        let segment = wal.segment();
+        self.note_segment();
+        Ok(Some(segment))
     }
 
     /// The files whose fsync makes every commit so far durable.

@@ -10,6 +10,8 @@ mod crash;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod late;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod operators;

@@ -117,6 +117,20 @@ impl Keys {
         NonZeroU64::new(self.parsed(key, text.parse().ok(), problem))
     }
 
+    /// A whole number; an empty text is none given.
+    pub(super) fn count_if_given(&mut self, key: &str) -> Option<u64> {
+        let text = self.text(key);
+        let problem = "expected a whole number, or nothing";
+        (!text.is_empty()).then(|| self.parsed(key, text.parse().ok(), problem))
+    }
+
+    /// Zero is a duration too; an empty text is none given.
+    pub(super) fn duration_if_given(&mut self, key: &str) -> Option<Duration> {
+        let text = self.text(key);
+        let problem = "expected a duration such as 30m or 2h, 0, or nothing";
+        (!text.is_empty()).then(|| self.parsed(key, duration(&text), problem))
+    }
+
     /// Longer than nothing.
     pub(super) fn duration(&mut self, key: &str) -> Duration {
         let text = self.text(key);

@@ -13,6 +13,6 @@ mod tests;
 pub use complaint::Complaint;
 pub use layers::{Given, SHIPPED};
 pub use settings::{
-    BucketKeys, GrpcKeys, HttpKeys, LogFormat, LogKeys, OUT_OF_ORDER_WINDOW, PoolKeys, QueryKeys,
-    Settings, WalSync, load, out_of_order_window_ms,
+    BucketKeys, GrpcKeys, HttpKeys, LogFormat, LogKeys, PoolKeys, QueryKeys, Settings, WalSync,
+    load,
 };

@@ -10,6 +10,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use crate::config::appliance::complaint::Complaint;
 use crate::config::appliance::keys::{Keys, duration};
 use crate::config::appliance::layers::{Given, merged, shipped_keys};
+use crate::config::tuning::HeadTuning;
 use crate::head::HeadSettings;
 use crate::model::{ExternalLabels, Labels};
 use crate::scrape::StartTimes;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub labels: ExternalLabels,
     /// `[head]` and `[retention]`
     pub tsdb: TsdbSettings,
+    /// What `prometheus.yml` may say of the head too.
+    pub tuning: HeadTuning,
     /// `head.wal_sync`
     pub wal_sync: WalSync,
     /// `[bucket]`
@@ -184,6 +187,7 @@ fn read(keys: &mut Keys) -> Settings {
         start_times: read_start_times(keys),
         labels: read_labels(keys),
         tsdb: read_tsdb(keys),
+        tuning: read_tuning(keys),
         wal_sync: read_wal_sync(keys),
         bucket: BucketKeys {
             config_file: keys.path("bucket.config_file"),
@@ -286,15 +290,13 @@ fn read_labels(keys: &mut Keys) -> ExternalLabels {
     }
 }
 
-/// The key of the window for out-of-order samples, which a reload applies.
-pub const OUT_OF_ORDER_WINDOW: &str = "head.out_of_order_window";
-
-/// What [`OUT_OF_ORDER_WINDOW`] means when it is `text`; `None` when it is no duration.
-pub fn out_of_order_window_ms(text: &str) -> Option<i64> {
-    if text == "0" {
-        return Some(0);
+fn read_tuning(keys: &mut Keys) -> HeadTuning {
+    let window = keys.duration_if_given("head.out_of_order_window");
+    let exemplars_max = keys.count_if_given("head.exemplars_max");
+    HeadTuning {
+        out_of_order_window_ms: window.map(millis),
+        exemplars_max: exemplars_max.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
     }
-    duration(text).map(millis)
 }
 
 fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
@@ -314,7 +316,6 @@ fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
         head: HeadSettings {
             chunk_range_ms,
             wal,
-            chunk_file_bytes_max: HeadSettings::default().chunk_file_bytes_max,
             writes_xor2: keys
                 .choice("head.float_chunks", &[("xor", false), ("xor2", true)])
                 .unwrap_or_default(),
@@ -322,10 +323,7 @@ fn read_tsdb(keys: &mut Keys) -> TsdbSettings {
                 .size_or_none("head.disk_reserve")
                 .map_or(0, NonZeroU64::get),
             keeps_start_times: keys.flag("head.start_timestamps"),
-            exemplars_max: keys
-                .count_or_none("head.exemplars_max")
-                .map_or(0, |n| usize::try_from(n.get()).unwrap_or(usize::MAX)),
-            out_of_order_window_ms: keys.duration_or_none(OUT_OF_ORDER_WINDOW).map_or(0, millis),
+            ..HeadSettings::default()
         },
         retention: RetentionSettings {
             time_ms: keys.duration_or_none("retention.time").map(millis),

@@ -196,3 +196,21 @@ fn start_timestamps_are_ignored_until_somebody_wants_them() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn what_the_scrape_configuration_may_say_too_is_given_or_left_to_it() {
+    let settings = load(&Given::default()).unwrap();
+    assert_eq!(settings.tuning, crate::config::HeadTuning::default());
+    let set = [
+        ("head.exemplars_max", "0"),
+        ("head.out_of_order_window", "0"),
+    ];
+    let settings = load(&given(&set)).unwrap();
+    assert_eq!(settings.tuning.exemplars_max, Some(0));
+    assert_eq!(settings.tuning.out_of_order_window_ms, Some(0));
+    let set = [
+        ("head.exemplars_max", "-1"),
+        ("head.out_of_order_window", "soon"),
+    ];
+    assert_eq!(refused(&given(&set)).len(), 2);
+}

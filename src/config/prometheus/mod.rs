@@ -27,7 +27,8 @@ use crate::config::prometheus::job::read_jobs;
 use crate::config::prometheus::reader::{Item, MapReader};
 use crate::config::prometheus::redact::redacted;
 use crate::config::prometheus::report::Report;
-use crate::config::prometheus::sections::{check_glob, read_sections};
+use crate::config::prometheus::sections::{check_glob, read_sections, read_storage};
+use crate::config::tuning::HeadTuning;
 use crate::config::yaml::{Node, Value, parse};
 use crate::scrape::{Settings, expand_glob};
 
@@ -41,6 +42,8 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 pub struct Loaded {
     /// What is to be scraped, and how.
     pub settings: Settings,
+    /// What it says of the head.
+    pub tuning: HeadTuning,
     /// Keys that are recognised and not acted on.
     pub warnings: Vec<Complaint>,
     /// The text of the main file with every secret as `<secret>`.
@@ -72,6 +75,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Complaint>> {
             more_files.extend(expand_glob(&dir.join(pattern)));
         }
     }
+    let tuning = read_storage(&mut map);
     read_sections(&mut map);
     map.finish();
     let (mut complaints, mut warnings) = report.into_parts();
@@ -91,6 +95,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Complaint>> {
             external_labels: global.external_labels,
             jobs,
         },
+        tuning,
         warnings,
         text,
         files: more_files,

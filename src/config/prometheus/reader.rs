@@ -114,6 +114,19 @@ impl<'a> MapReader<'a> {
         }
     }
 
+    /// A whole number; a negative one counts as zero.
+    pub(in crate::config) fn count_or_negative(&mut self, key: &'static str) -> Option<usize> {
+        let item = self.take(key)?;
+        let parsed: Option<i64> = match &item.node.value {
+            Value::Scalar { text, plain: true } => text.parse().ok(),
+            Value::Scalar { .. } | Value::Null | Value::Seq(_) | Value::Map(_) => None,
+        };
+        if parsed.is_none() {
+            self.wrong_value(&item, "expected a whole number");
+        }
+        parsed.map(|n| usize::try_from(n).unwrap_or(0))
+    }
+
     /// Any number.
     pub(in crate::config) fn float(&mut self, key: &'static str) -> Option<f64> {
         let item = self.take(key)?;

@@ -1,6 +1,7 @@
-//! Sections that exist in Prometheus and are not acted on here.
+//! Sections that exist in Prometheus beside the jobs; of the storage it is read what a reload changes there.
 
 use crate::config::prometheus::reader::{Item, MapReader};
+use crate::config::tuning::HeadTuning;
 use crate::config::yaml::Value;
 
 /// Recognises every top-level key besides `global`, `scrape_configs` and `scrape_config_files`.
@@ -12,7 +13,6 @@ pub(super) fn read_sections(map: &mut MapReader<'_>) {
         "rule_files",
         "remote_write",
         "remote_read",
-        "storage",
         "otlp",
         "tracing",
         "runtime",
@@ -37,6 +37,36 @@ pub(super) fn check_glob(map: &MapReader<'_>, item: &Item<'_>, problem: &str) {
         let problem = format!("{problem}: only the last element may hold *");
         map.wrong_value(item, &problem);
     }
+}
+
+/// What the `storage` section says of the head.
+pub(super) fn read_storage(map: &mut MapReader<'_>) -> HeadTuning {
+    let mut tuning = HeadTuning::default();
+    let Some(mut storage) = map.map("storage") else {
+        return tuning;
+    };
+    if let Some(mut tsdb) = storage.map("tsdb") {
+        tuning.out_of_order_window_ms = tsdb.duration_ms("out_of_order_time_window");
+        for (key, ours) in [
+            ("retention", "retention.* of appliance.toml"),
+            (
+                "stale_series_compaction_threshold",
+                "head.stale_series of appliance.toml",
+            ),
+            ("chunk_encoding", "head.float_chunks of appliance.toml"),
+        ] {
+            if tsdb.has(key) {
+                tsdb.warn(key, None, &format!("ignored, {ours} says it here"));
+            }
+        }
+        tsdb.finish();
+    }
+    if let Some(mut exemplars) = storage.map("exemplars") {
+        tuning.exemplars_max = exemplars.count_or_negative("max_exemplars");
+        exemplars.finish();
+    }
+    storage.finish();
+    tuning
 }
 
 fn read_alerting(map: &mut MapReader<'_>) {

@@ -238,3 +238,24 @@ fn who_wants_native_histograms_asks_for_protobuf_first() {
     assert_eq!(first(2), ScrapeProtocol::PrometheusText1_0_0);
     assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
 }
+
+#[test]
+fn the_storage_section_speaks_of_the_head_and_what_is_said_elsewhere_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "storage:\n  tsdb:\n    out_of_order_time_window: 30m\n    retention: {time: 3d}\n  exemplars:\n    max_exemplars: -2\n";
+    let loaded = load_text(dir.path(), text).unwrap();
+    assert_eq!(loaded.tuning.out_of_order_window_ms, Some(1_800_000));
+    assert_eq!(loaded.tuning.exemplars_max, Some(0));
+    let [warning] = loaded.warnings.as_slice() else {
+        panic!("{:?}", loaded.warnings)
+    };
+    assert_eq!(warning.line, 4);
+    assert!(
+        warning
+            .to_string()
+            .contains("retention.* of appliance.toml"),
+        "{warning}"
+    );
+    let silent = load_text(dir.path(), "storage: {tsdb: {}}\n").unwrap();
+    assert_eq!(silent.tuning, crate::config::HeadTuning::default());
+}
