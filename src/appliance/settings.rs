@@ -162,10 +162,7 @@ impl Settings {
             head_keeper: HeadKeeperSettings {
                 compacts: !bucket_keys.is_shipping,
                 look_every: look_every(tsdb.head.chunk_range_ms),
-                sync_every: match wal_sync {
-                    WalSync::Every(every) => Some(every),
-                    WalSync::Always | WalSync::Off => None,
-                },
+                sync_every: sync_every(wal_sync),
             },
             syncs_commits: wal_sync == WalSync::Always,
             tsdb,
@@ -237,6 +234,13 @@ fn http_settings(http: HttpKeys) -> HttpSettings {
         cors_origin,
         has_lifecycle,
         has_admin,
+    }
+}
+
+fn sync_every(wal_sync: WalSync) -> Option<Duration> {
+    match wal_sync {
+        WalSync::Every(every) => Some(every),
+        WalSync::Always | WalSync::Off => None,
     }
 }
 
