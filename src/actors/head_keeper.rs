@@ -259,6 +259,10 @@ fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass 
         deleted: Vec::new(),
         error: None,
     };
+    if tsdb.is_replaying() {
+        // Everything else needs what the log holds.
+        return pass;
+    }
     while tsdb.cut_due().is_some() {
         match tsdb.cut() {
             Ok(Some(meta)) => pass.cut.push(meta.ulid),

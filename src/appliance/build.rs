@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::actors::querier::QuerierPorts;
 use crate::actors::scrape_sidecar::ApplyConfig;
@@ -17,6 +17,7 @@ use crate::appliance::error::StartError;
 use crate::appliance::exports::{Exported, export, export_process};
 use crate::appliance::ports::{Opened, Ports};
 use crate::appliance::reload::{read, tuned};
+use crate::appliance::replay::replay;
 use crate::appliance::settings::Settings;
 use crate::appliance::spawn::{Actors, Parts, spawn};
 use crate::appliance::status::Status;
@@ -31,7 +32,7 @@ use crate::model::ExternalLabels;
 use crate::promql::Engine;
 use crate::scrape::{self, ScrapeManager};
 use crate::shipper::{Shipper, ShipperSettings, default_external_labels};
-use crate::tsdb::Tsdb;
+use crate::tsdb::{Opening, Tsdb};
 
 /// Jobs that may wait in a pool's queue; gates in front keep far fewer.
 const POOL_QUEUE_MAX: usize = 4096;
@@ -55,6 +56,8 @@ pub(crate) struct Built {
     pub(crate) bulk: Pool,
     pub(crate) tsdb: Tsdb,
     pub(crate) catalog: Catalog,
+    /// The end of the replay, or why there is none.
+    pub(crate) replaying: Option<oneshot::Receiver<Result<(), StartError>>>,
     scrapes: String,
     fatal: mpsc::Receiver<&'static str>,
     /// Kept, so that the receiver waits rather than ends when no watcher is left.
@@ -105,16 +108,16 @@ pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
     export_process(&ports);
     say_where(http_address, grpc.address());
     let (scraped, tuning) = scrape_settings(&ports, http_address).await?;
-    let tsdb = open_database(&ports, tuning).await?;
+    let (tsdb, opening) = open_database(&ports, tuning).await?;
     let (fatal_sender, fatal) = mpsc::channel(8);
-    let (parts, opening) = construct(&ports, &tsdb, (&query, &bulk), &scraped)?;
+    let (parts, constructed) = construct(&ports, &tsdb, (&query, &bulk), &scraped)?;
     let actors = spawn(&ports.settings, parts, &fatal_sender);
     let scrapes = describe(ports.settings.scrape_config.as_deref(), &scraped);
     let apply = ApplyConfig(Arc::new(scraped));
     actors.scrape_sidecar.send(apply).await.ok();
-    let catalog = opening.catalog.clone();
-    open_rim(&ports, &tsdb, (&query, &bulk), (opening, &actors));
-    grpc.set_serving(true).await;
+    let catalog = constructed.catalog.clone();
+    open_rim(&ports, &tsdb, (&query, &bulk), (constructed, &actors));
+    let replaying = Some(begin_replay(&ports, opening));
     Ok(Built {
         ports,
         http,
@@ -125,6 +128,7 @@ pub(crate) async fn build(settings: Settings) -> Result<Built, StartError> {
         bulk,
         tsdb,
         catalog,
+        replaying,
         scrapes,
         fatal,
         _fatal_sender: fatal_sender,
@@ -146,30 +150,48 @@ fn open_rim(
     ports: &Arc<Ports>,
     tsdb: &Tsdb,
     (query, bulk): (&Pool, &Pool),
-    (opening, actors): (Opening, &Actors),
+    (constructed, actors): (Constructed, &Actors),
 ) {
     let opened = Opened {
-        external: opening.external,
+        external: constructed.external,
         tsdb: tsdb.clone(),
         appendable: ports.appendable(tsdb),
-        gateway: opening.gateway,
-        scrape: opening.scrape,
+        gateway: constructed.gateway,
+        scrape: constructed.scrape,
         actors: actors.clone(),
     };
     let exported = Exported {
         query: query.clone(),
         bulk: bulk.clone(),
-        gate: opening.gate,
+        gate: constructed.gate,
         memory: ports.settings.engine.memory.clone(),
         writes: ports.writes.clone(),
-        bucket: opening.bucket,
+        bucket: constructed.bucket,
     };
     export(&ports.metrics, &opened, actors, exported);
     ports.opened.set(opened).ok();
 }
 
+/// The rest of the log, beside everything else.
+fn begin_replay(
+    ports: &Arc<Ports>,
+    opening: Option<Opening>,
+) -> oneshot::Receiver<Result<(), StartError>> {
+    let (sender, replayed) = oneshot::channel();
+    let ports = Arc::clone(ports);
+    actix::spawn(async move {
+        let result = match opening {
+            Some(opening) => replay(ports, opening).await,
+            None => Ok(()),
+        };
+        // Whoever stops meanwhile does not wait for it.
+        sender.send(result).ok();
+    });
+    replayed
+}
+
 /// What construction yields beside the actors' parts.
-struct Opening {
+struct Constructed {
     external: crate::model::Labels,
     gateway: Arc<Gateway>,
     scrape: Arc<ScrapeManager>,
@@ -183,7 +205,7 @@ fn construct(
     tsdb: &Tsdb,
     (query, bulk): (&Pool, &Pool),
     scraped: &scrape::Settings,
-) -> Result<(Parts, Opening), StartError> {
+) -> Result<(Parts, Constructed), StartError> {
     let settings = &ports.settings;
     let clock = Arc::clone(&ports.clock);
     let external = external_labels(settings, scraped);
@@ -235,7 +257,7 @@ fn construct(
     };
     Ok((
         parts,
-        Opening {
+        Constructed {
             external: external.0,
             gateway,
             scrape,
@@ -297,14 +319,18 @@ async fn scrape_settings(
     Ok((loaded.settings, tuned(tuning, &loaded.tuning)))
 }
 
-/// Opens the database on a thread that may wait for the disk; the rim answers meanwhile that it is not ready.
-async fn open_database(ports: &Arc<Ports>, tuning: HeadTuning) -> Result<Tsdb, StartError> {
+/// Opens the database on a thread that may wait for the disk, but for what its log holds; the rim answers meanwhile that
+/// it is not ready.
+async fn open_database(
+    ports: &Arc<Ports>,
+    tuning: HeadTuning,
+) -> Result<(Tsdb, Option<Opening>), StartError> {
     let shared = Arc::clone(ports);
     let opened = tokio::task::spawn_blocking(move || {
         let settings = &shared.settings;
         let mut tsdb = settings.tsdb;
         tsdb.head = tuning.in_settings(tsdb.head);
-        Tsdb::open_watched(
+        Tsdb::open_at_once(
             &settings.data_dir,
             tsdb,
             Arc::clone(&shared.clock),
@@ -314,20 +340,16 @@ async fn open_database(ports: &Arc<Ports>, tuning: HeadTuning) -> Result<Tsdb, S
     let opened = opened
         .await
         .map_err(|panic| StartError::Threads(std::io::Error::other(panic)))?;
-    let tsdb = opened.map_err(|source| StartError::Database {
-        directory: ports.settings.data_dir.clone(),
-        source: Box::new(source),
-    })?;
+    let (tsdb, opening) = opened.map_err(|source| ports.cannot_open(source))?;
     for bad in tsdb.quarantined() {
         tracing::warn!(path = %bad.path.display(), reason = bad.reason, "set aside in quarantine");
     }
-    let replayed = tsdb.replayed();
-    tracing::info!(
-        series = replayed.n_series,
-        samples = replayed.n_samples,
-        "replayed the log"
-    );
-    Ok(tsdb)
+    if opening.is_some() {
+        tracing::info!(
+            "the log is to be replayed; samples are taken meanwhile, and queries say what is missing"
+        );
+    }
+    Ok((tsdb, opening))
 }
 
 fn serve_http(

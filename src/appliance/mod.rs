@@ -13,6 +13,7 @@ mod features;
 mod panics;
 mod ports;
 mod reload;
+mod replay;
 mod run;
 mod settings;
 mod spawn;

@@ -16,6 +16,7 @@ use crate::api::http::{
     AdminPort, Answer, ApiError, ErrorType, ExplainQuery, InstantQuery, LabelRequest, QueryParams,
     QueryPort, RangeQuery, SeriesAnswer, StatsDetail, WriteFailure, WritePort, WriteRequest,
 };
+use crate::appliance::error::StartError;
 use crate::appliance::settings::Settings;
 use crate::appliance::spawn::Actors;
 use crate::foundation::Clock;
@@ -28,7 +29,7 @@ use crate::promql::{ErrorKind, QueryError, QueryOptions, QueryOutput};
 use crate::remote::{WriteLimits, WriteReport, append_write_request};
 use crate::scrape::ScrapeManager;
 use crate::storage::{Appendable, LabelAnswer, Queryable, SeriesExemplars};
-use crate::tsdb::{ReplayProgress, SyncedTsdb, Tsdb};
+use crate::tsdb::{ReplayProgress, SyncedTsdb, Tsdb, TsdbError};
 
 thread_local! {
     /// Where a worker decompresses requests; as large as the largest one it has seen.
@@ -43,7 +44,7 @@ pub(crate) struct Ports {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
-    pub(crate) replay: ReplayProgress,
+    pub(crate) replay: Arc<ReplayProgress>,
     pub(crate) writes: Gate,
     pub(crate) written: Counter,
     pub(crate) refused: Counter,
@@ -78,7 +79,7 @@ impl Ports {
         let written = "Samples taken by remote write.";
         let refused = "Remote write requests of which nothing was taken.";
         Self {
-            replay: ReplayProgress::default(),
+            replay: Arc::default(),
             writes: Gate::new("remote write requests", settings.writes_max, 0),
             written: metrics.counter("gauntlet_remote_samples_total", written),
             refused: metrics.counter("gauntlet_remote_requests_failed_total", refused),
@@ -90,6 +91,14 @@ impl Ports {
             reload_succeeded: AtomicBool::new(true),
             clock,
             settings,
+        }
+    }
+
+    /// Why the data directory does not open.
+    pub(crate) fn cannot_open(&self, source: TsdbError) -> StartError {
+        StartError::Database {
+            directory: self.settings.data_dir.clone(),
+            source: Box::new(source),
         }
     }
 

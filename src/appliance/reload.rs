@@ -42,7 +42,7 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
         tracing::warn!(keys, "settings have changed that need a restart");
     }
     let Some(path) = ports.settings.scrape_config.clone() else {
-        now.tuning.apply(opened.tsdb.head());
+        opened.tsdb.tune(|head| now.tuning.apply(head));
         // Without a file there is nothing to scrape that could have changed.
         return Ok(());
     };
@@ -57,7 +57,8 @@ async fn try_reload(ports: &Arc<Ports>) -> Result<(), String> {
         .send(ApplyConfig(Arc::new(loaded.settings)))
         .await;
     applied.map_err(|_lost| "scraping is being restarted: reload again".to_owned())?;
-    tuned(now.tuning, &loaded.tuning).apply(opened.tsdb.head());
+    let tuning = tuned(now.tuning, &loaded.tuning);
+    opened.tsdb.tune(|head| tuning.apply(head));
     ports.config_text.store(Arc::new(loaded.text));
     ports
         .last_config_ms

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::appliance::build::{Built, build};
@@ -68,9 +69,9 @@ async fn serve(settings: Settings, announce: impl Fn(&str) + 'static) -> Result<
             return Ok(());
         }
     };
-    announce(&built.announcement());
+    // Samples are taken and queries answered: whatever is started after this may come.
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
-    let ended = wait_for_end(&mut signals, &mut built).await;
+    let ended = wait_for_end(&mut signals, &mut built, announce).await;
     sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
     let hasten = CancellationToken::new();
     let second = hasten.clone();
@@ -91,10 +92,22 @@ async fn serve(settings: Settings, announce: impl Fn(&str) + 'static) -> Result<
     ended
 }
 
-/// Waits for a signal, or for the end of an actor that cannot be restarted. Reloads meanwhile.
-async fn wait_for_end(signals: &mut Signals, built: &mut Built) -> Result<(), StartError> {
+/// Waits for a signal, or for the end of an actor that cannot be restarted. Reloads meanwhile, and announces the end of
+/// the replay.
+async fn wait_for_end(
+    signals: &mut Signals,
+    built: &mut Built,
+    announce: impl Fn(&str),
+) -> Result<(), StartError> {
+    let mut replaying = built.replaying.take();
     loop {
         tokio::select! {
+            replayed = end_of(&mut replaying) => {
+                replaying = None;
+                replayed?;
+                built.grpc.set_serving(true).await;
+                announce(&built.announcement());
+            }
             () = signals.stop.as_mut_stop() => {
                 tracing::info!("told to stop");
                 return Ok(());
@@ -108,6 +121,19 @@ async fn wait_for_end(signals: &mut Signals, built: &mut Built) -> Result<(), St
                 return Err(StartError::Ended { actor });
             }
         }
+    }
+}
+
+/// What came of the replay, once it has ended; nothing where none runs.
+async fn end_of(
+    replaying: &mut Option<oneshot::Receiver<Result<(), StartError>>>,
+) -> Result<(), StartError> {
+    match replaying {
+        Some(replaying) => match replaying.await {
+            Ok(replayed) => replayed,
+            Err(_) => Err(StartError::Ended { actor: "replay" }),
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::api::http::{
 use crate::appliance::features::features;
 use crate::appliance::ports::Ports;
 use crate::appliance::reload::reload;
+use crate::appliance::replay::wal_replay;
 use crate::foundation::metrics::Accepted;
 use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
@@ -29,10 +30,12 @@ impl StatusPort for Status {
     fn readiness(&self) -> Readiness {
         if self.0.is_stopping.load(Ordering::SeqCst) {
             Readiness::Stopping
-        } else if self.0.opened.get().is_some() {
-            Readiness::Ready
         } else {
-            Readiness::Starting
+            match self.0.opened.get() {
+                None => Readiness::Starting,
+                Some(opened) if opened.tsdb.is_replaying() => Readiness::Replaying,
+                Some(_) => Readiness::Ready,
+            }
         }
     }
 
@@ -109,12 +112,7 @@ impl StatusPort for Status {
     }
 
     fn wal_replay(&self) -> WalReplay {
-        let (done, total) = self.0.replay.get();
-        WalReplay {
-            min: 0,
-            max: u64::from(total),
-            current: u64::from(done),
-        }
+        wal_replay(&self.0)
     }
 
     fn features(&self) -> Vec<(String, Vec<(String, bool)>)> {

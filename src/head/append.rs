@@ -10,6 +10,7 @@ use crate::head::stats::count;
 use crate::model::histogram::EXPONENTIAL_SCHEMA_MAX;
 use crate::model::{
     Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, SampleTime, SeriesKey, TimestampMs,
+    is_stale,
 };
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
 
@@ -297,8 +298,16 @@ impl Appender for HeadAppender<'_> {
     }
 
     fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {
-        self.stage(series, at, v)
-            .inspect_err(|error| self.count_refusal(error))
+        let staged = match self.stage(series, at, v) {
+            // Whoever ends a series has no labels to ask for it again.
+            Err(AppendError::UnknownSeries) if is_stale(v) => {
+                let successor = self.head.retired.lock().successor(series);
+                let successor = successor.ok_or(AppendError::UnknownSeries);
+                successor.and_then(|series| self.stage(series, at, v))
+            }
+            staged => staged,
+        };
+        staged.inspect_err(|error| self.count_refusal(error))
     }
 
     fn append_histogram(

@@ -21,6 +21,7 @@ use crate::head::series::{CommitId, MemSeries};
 use crate::head::stats::{Counters, count};
 use crate::head::sync::GroupSync;
 use crate::model::{Interval, Labels, Metadata, SeriesKey, TimestampMs};
+use crate::storage::SeriesRef;
 use crate::wal::{SegmentNumber, WalSettings, list_segments};
 
 /// How the head works.
@@ -116,6 +117,20 @@ pub(crate) struct Retired {
     pub(crate) removed: HashMap<u64, SegmentNumber, foldhash::fast::RandomState>,
     /// Other numbers of living series.
     pub(crate) aliases: HashMap<u64, u64, foldhash::fast::RandomState>,
+    /// Numbers that another head gave, whose samples were taken over, and those of the series here; sorted.
+    pub(crate) successors: Vec<(u64, u64)>,
+}
+
+impl Retired {
+    /// The series that took over from `series` of another head.
+    pub(crate) fn successor(&self, series: SeriesRef) -> Option<SeriesRef> {
+        let there = series.of_young()?;
+        let at = self
+            .successors
+            .binary_search_by_key(&there, |(there, _)| *there);
+        let (_, here) = self.successors.get(at.ok()?)?;
+        Some(SeriesRef(*here))
+    }
 }
 
 /// The time the head spans, and from when on it takes samples.

@@ -126,6 +126,11 @@ impl ExemplarStore {
         self.n_max.store(n_max, Ordering::Relaxed);
     }
 
+    /// Forgets all.
+    pub(crate) fn clear(&self) {
+        *self.ring.write() = Ring::default();
+    }
+
     fn select(&self, selectors: &[Vec<Matcher>], interval: Interval) -> Vec<SeriesExemplars> {
         let ring = self.ring.read();
         let is_wanted = |labels: &Labels| {

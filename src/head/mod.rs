@@ -30,6 +30,9 @@ mod series;
 mod stale;
 mod stats;
 mod sync;
+mod take_over;
+#[cfg(test)]
+mod take_over_tests;
 #[cfg(test)]
 mod tests;
 mod truncate;
@@ -47,4 +50,5 @@ pub use read::HeadView;
 pub use replay::ReplayReport;
 pub use stale::StaleSeries;
 pub use stats::{HeadStats, HeadStatus, NamedCount};
+pub use take_over::{ClosedSegments, TakeOver, TakenOver};
 pub use truncate::TruncateStats;

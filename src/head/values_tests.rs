@@ -14,12 +14,12 @@ use crate::storage::{AppendError, Appendable, Queryable, SelectHints, SeriesRef}
 use crate::wal::{Compression, WalSettings};
 
 /// What a series has, by time: encodings aside, all that was appended.
-type Model = BTreeMap<String, BTreeMap<i64, String>>;
+pub(super) type Model = BTreeMap<String, BTreeMap<i64, String>>;
 
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -223,7 +223,7 @@ fn append(
     }
 }
 
-fn transact(head: &Head, random: &mut Random, model: &mut Model, now: &mut i64) {
+pub(super) fn transact(head: &Head, random: &mut Random, model: &mut Model, now: &mut i64) {
     let keeps_starts = head.settings().keeps_start_times;
     let mut staged = Vec::new();
     let mut appender = head.appender();
@@ -272,7 +272,7 @@ fn since(model: &Model, floor: i64) -> Model {
     model
 }
 
-fn assert_same(head: &Head, model: &Model, floor: i64, seed: u64) {
+pub(super) fn assert_same(head: &Head, model: &Model, floor: i64, seed: u64) {
     let interval = Interval {
         min: floor,
         max: i64::MAX,

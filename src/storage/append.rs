@@ -13,6 +13,22 @@ use crate::model::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesRef(pub u64);
 
+/// Set in references to series of a young head.
+const YOUNG: u64 = 1 << 63;
+
+impl SeriesRef {
+    /// A series of the young head of a database, which takes samples while the log is replayed. No other head knows the
+    /// reference.
+    pub fn young(series: u64) -> Self {
+        Self(series | YOUNG)
+    }
+
+    /// Its number there, if it is one of those.
+    pub fn of_young(self) -> Option<u64> {
+        (self.0 & YOUNG != 0).then_some(self.0 & !YOUNG)
+    }
+}
+
 /// Why a sample was not taken. The first five concern one sample; their texts begin as Prometheus' do.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]

@@ -57,6 +57,7 @@ impl Tsdb {
     pub fn clean_tombstones(&self) -> Result<usize, TsdbError> {
         let inner = self.inner();
         let _one_at_a_time = inner.cutting.lock();
+        inner.must_be_replayed("clean tombstones")?;
         let mut n_cleaned = 0;
         for block in self.blocks() {
             if block.tombstones().is_empty() {

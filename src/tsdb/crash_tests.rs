@@ -105,7 +105,7 @@ impl Life {
             }
             if n % 10 == 9 {
                 self.sync(&db, watch);
-                db.inner().head.rotate_log();
+                db.head().rotate_log();
             }
         }
         self.delete(&db, watch, "a", Interval { min: 300, max: 500 });
@@ -129,7 +129,7 @@ impl Life {
                 self.cut(&db, watch);
             }
             if n % 20 == 19 {
-                db.inner().head.rotate_log();
+                db.head().rotate_log();
             }
         }
         db.snapshot(false).unwrap();

@@ -15,17 +15,20 @@ impl Tsdb {
     /// Appends and queries go on meanwhile, and every query sees every sample, as in [`Tsdb::cut`].
     pub fn cut_out_of_order(&self) -> Result<Vec<BlockMeta>, TsdbError> {
         let _one_at_a_time = self.inner().cutting.lock();
+        if self.is_replaying() {
+            return Ok(Vec::new());
+        }
         self.inner().cut_out_of_order()
     }
 }
 
 impl Inner {
     fn cut_out_of_order(&self) -> Result<Vec<BlockMeta>, TsdbError> {
-        let Some(frozen) = self.head.freeze_out_of_order()? else {
+        let Some(frozen) = self.head().freeze_out_of_order()? else {
             return Ok(Vec::new());
         };
         let mut written = Vec::new();
-        for range in aligned_ranges(frozen.span, self.head.settings().chunk_range_ms) {
+        for range in aligned_ranges(frozen.span, self.head().settings().chunk_range_ms) {
             let wanted = Interval {
                 min: range.min,
                 max: range.max.saturating_sub(1),
@@ -53,7 +56,7 @@ impl Inner {
             });
             written.push(meta);
         }
-        self.head.drop_frozen(frozen)?;
+        self.head().drop_frozen(frozen)?;
         Ok(written)
     }
 }

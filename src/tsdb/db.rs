@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::block::{Block, BlockMeta, NewBlock, write_block};
-use crate::foundation::durable::create_dirs;
 use crate::foundation::file_system::{capacity_bytes, free_bytes};
 use crate::foundation::{Cancel, Clock};
 use crate::gateway::Snapshot;
-use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
+use crate::head::{Head, HeadSettings, ReplayReport};
 use crate::model::{BlockId, Interval, TimeRange};
 use crate::storage::{Appendable, Appender, ChunkSeries, Flaws, SeriesSet, StorageError};
-use crate::tsdb::floor::{raise_floor, read_floor};
-use crate::tsdb::load::{Quarantined, delete_block_dir, load, sort};
+use crate::tsdb::floor::raise_floor;
+use crate::tsdb::heads::Heads;
+use crate::tsdb::load::{Quarantined, delete_block_dir, sort};
 use crate::tsdb::lock::DirLock;
 use crate::tsdb::retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
 use crate::tsdb::stats::Counters;
@@ -44,17 +44,17 @@ pub struct Tsdb {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) dir: PathBuf,
-    settings: TsdbSettings,
+    pub(crate) settings: TsdbSettings,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) head: Head,
+    pub(crate) heads: Arc<Heads>,
     pub(crate) sources: ArcSwap<Sources>,
-    quarantined: Mutex<Vec<Quarantined>>,
-    replayed: ReplayReport,
+    pub(crate) quarantined: Mutex<Vec<Quarantined>>,
+    pub(crate) replayed: OnceLock<ReplayReport>,
     pub(crate) counters: Counters,
     /// Damage that queries met in local blocks.
     pub(crate) flaws: Flaws,
-    /// Held by whoever replaces the sources: one cut, deletion or hand-in at a time.
-    changing: Mutex<()>,
+    /// Held by whoever replaces the sources or the head: one cut, deletion or hand-in at a time.
+    pub(crate) changing: Mutex<()>,
     /// One cut, compaction, deletion, snapshot or retention at a time; appends and queries go on.
     pub(crate) cutting: Mutex<()>,
     /// When it was last looked how many series ended.
@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     /// Raised when the process is about to end.
     pub(crate) stopping: Cancel,
     /// Last, so that the directory is free only when everything else is closed.
-    _lock: DirLock,
+    pub(crate) _lock: DirLock,
 }
 
 /// Series of a head on their way into a block.
@@ -75,56 +75,10 @@ impl<I: Iterator<Item = ChunkSeries> + Send> SeriesSet for HeadSeries<I> {
 }
 
 impl Tsdb {
-    /// Opens `dir`, making it when it is not there. Damaged content never stops it: see [`Tsdb::quarantined`].
-    pub fn open(
-        dir: &Path,
-        settings: TsdbSettings,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, TsdbError> {
-        Self::open_watched(dir, settings, clock, &ReplayProgress::default())
-    }
-
-    /// [`Tsdb::open`] that tells how far the replay is.
-    pub fn open_watched(
-        dir: &Path,
-        settings: TsdbSettings,
-        clock: Arc<dyn Clock>,
-        progress: &ReplayProgress,
-    ) -> Result<Self, TsdbError> {
-        create_dirs(dir).map_err(TsdbError::io("create", dir))?;
-        let lock = DirLock::take(dir)?;
-        let loaded = load(dir)?;
-        let blocks_end = loaded
-            .blocks
-            .iter()
-            .filter(|block| !block.meta().is_partial())
-            .map(|block| block.meta().max_time)
-            .max();
-        let floor = blocks_end.unwrap_or(i64::MIN).max(read_floor(dir));
-        let (head, replayed) = Head::open(dir, settings.head, floor, progress)?;
-        let sources = Sources {
-            blocks: loaded.blocks,
-            ..Sources::default()
-        };
-        let inner = Inner {
-            dir: dir.to_owned(),
-            settings,
-            clock,
-            head,
-            sources: ArcSwap::from_pointee(sources),
-            quarantined: Mutex::new(loaded.quarantined),
-            replayed,
-            counters: Counters::default(),
-            flaws: Flaws::default(),
-            changing: Mutex::new(()),
-            cutting: Mutex::new(()),
-            last_stale_ms: AtomicI64::new(i64::MIN),
-            stopping: Cancel::new(),
-            _lock: lock,
-        };
-        Ok(Self {
+    pub(crate) fn from_inner(inner: Inner) -> Self {
+        Self {
             inner: Arc::new(inner),
-        })
+        }
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -141,14 +95,21 @@ impl Tsdb {
         self.inner.settings
     }
 
-    /// The newest samples.
+    /// The newest samples: while the log is replayed, those that came since the start.
     pub fn head(&self) -> &Head {
-        &self.inner.head
+        self.inner.head()
     }
 
-    /// What the replay at the start found.
+    /// What the replay at the start found; nothing while it runs.
     pub fn replayed(&self) -> ReplayReport {
-        self.inner.replayed
+        self.inner.replayed.get().copied().unwrap_or_default()
+    }
+
+    /// Changes what the head does from now on. What is set while the log is replayed holds afterwards too.
+    pub fn tune(&self, tune: impl FnOnce(&Head)) {
+        // Not while one head gives way to another.
+        let _one_at_a_time = self.inner.changing.lock();
+        tune(self.inner.head());
     }
 
     /// The local blocks, oldest first.
@@ -165,7 +126,7 @@ impl Tsdb {
     pub fn timeline(&self) -> Arc<Timeline> {
         let sources = self.inner.sources.load_full();
         let flaws = self.inner.flaws.clone();
-        Arc::new(Timeline::new(&self.inner.head, sources, flaws))
+        Arc::new(Timeline::new(&self.inner.heads, sources, flaws))
     }
 
     /// Replaces what the timeline knows of the bucket. It reads the blocks of this appliance that are not here.
@@ -184,7 +145,10 @@ impl Tsdb {
 
     /// The block that is due, if one is.
     pub fn cut_due(&self) -> Option<TimeRange> {
-        let stats = self.inner.head.stats();
+        if self.is_replaying() {
+            return None;
+        }
+        let stats = self.inner.head().stats();
         let span = stats.min_t.zip(stats.max_t);
         let span = span.map(|(min, max)| Interval { min, max });
         plan_cut(span, self.inner.settings.head.chunk_range_ms)
@@ -226,7 +190,7 @@ impl Tsdb {
                 n_bytes: block.n_bytes(),
             })
             .collect();
-        let other_bytes = inner.head.wal_bytes() + inner.head.chunk_file_bytes();
+        let other_bytes = inner.head().wal_bytes() + inner.head().chunk_file_bytes();
         let mut settings = inner.settings.retention;
         if settings.percent.is_some() {
             let capacity = capacity_bytes(&inner.dir);
@@ -259,7 +223,7 @@ impl Tsdb {
         &self,
         is_in_bucket: &dyn Fn(&BlockMeta) -> bool,
     ) -> Result<Vec<BlockId>, TsdbError> {
-        let head = &self.inner.head;
+        let head = self.inner.head();
         let wanted_bytes = head.reserve_bytes();
         let mut deleted = Vec::new();
         for block in self.blocks() {
@@ -308,11 +272,28 @@ impl Tsdb {
 
     /// Makes every commit so far survive the end of the machine.
     pub fn sync(&self) -> Result<(), TsdbError> {
-        Ok(self.inner.head.sync()?)
+        let was_replaying = self.is_replaying();
+        match self.inner.head().sync() {
+            // The young head is gone; the other one has what was asked for.
+            Err(_) if was_replaying && !self.is_replaying() => Ok(self.inner.head().sync()?),
+            synced => Ok(synced?),
+        }
     }
 }
 
 impl Inner {
+    pub(crate) fn head(&self) -> &Head {
+        self.heads.current()
+    }
+
+    /// Says no while the log is replayed.
+    pub(crate) fn must_be_replayed(&self, what: &'static str) -> Result<(), TsdbError> {
+        match self.heads.still_young() {
+            Some(_) => Err(TsdbError::Replaying { what }),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn replace(&self, make: impl FnOnce(&Sources) -> Sources) {
         let _one_at_a_time = self.changing.lock();
         let now = self.sources.load_full();
@@ -328,13 +309,13 @@ impl Inner {
         &self,
         run: impl Fn() -> Result<T, TsdbError>,
     ) -> Result<T, TsdbError> {
-        let lent = self.head.lend_room();
+        let lent = self.head().lend_room();
         let result = run();
         drop(lent);
         match result {
-            Err(error) if error.is_full() && !self.head.is_full() => {
-                self.head.note_full();
-                let _lent = self.head.lend_room();
+            Err(error) if error.is_full() && !self.head().is_full() => {
+                self.head().note_full();
+                let _lent = self.head().lend_room();
                 run()
             }
             result => result,
@@ -342,9 +323,9 @@ impl Inner {
     }
 
     fn cut(&self, range: TimeRange) -> Result<Option<BlockMeta>, TsdbError> {
-        self.head.close_before(range.max);
+        self.head().close_before(range.max);
         let id = self.new_id();
-        let view = self.head.view();
+        let view = self.head().view();
         let wanted = Interval {
             min: range.min,
             max: range.max.saturating_sub(1),
@@ -371,13 +352,13 @@ impl Inner {
         if written.is_none() {
             raise_floor(&self.dir, range.max)?;
         }
-        self.head.truncate_before(range.max)?;
+        self.head().truncate_before(range.max)?;
         Ok(written)
     }
 }
 
 impl Appendable for Tsdb {
     fn appender(&self) -> Box<dyn Appender + '_> {
-        self.inner.head.appender()
+        self.inner.heads.appender()
     }
 }

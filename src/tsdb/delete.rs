@@ -12,6 +12,7 @@ impl Tsdb {
         let inner = self.inner();
         // A cut between the blocks and the head would carry samples past both.
         let _one_at_a_time = inner.cutting.lock();
+        inner.must_be_replayed("delete series")?;
         for block in self.blocks() {
             if !block.meta().range().intersects(interval) {
                 continue;
@@ -20,7 +21,7 @@ impl Tsdb {
             let block_now = Block::open(block.dir())?;
             inner.replace_blocks(&[block.meta().ulid], &[block_now]);
         }
-        inner.head.delete(matchers, interval)?;
+        inner.head().delete(matchers, interval)?;
         Ok(())
     }
 }

@@ -31,6 +31,12 @@ pub enum TsdbError {
         /// The data directory.
         dir: PathBuf,
     },
+    /// Not while the log is replayed.
+    #[error("the log is being replayed: {what} once /-/ready says that it is done")]
+    Replaying {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// The head.
     #[error(transparent)]
     Head(#[from] HeadError),

@@ -1,6 +1,6 @@
 //! The local database and the timeline.
 //!
-//! Owns: head and local blocks under one directory lock; the one view a query reads; which of cut, compaction, deletion, snapshot and retention goes on.
+//! Owns: head and local blocks under one directory lock; the one view a query reads; who takes samples while the log is replayed; which of cut, compaction, deletion, snapshot and retention goes on.
 //! Never: speaks a protocol.
 //! Tested by: the seams (a sample is seen once while its block moves), and a model of everything that changes blocks.
 mod backfill;
@@ -15,10 +15,12 @@ mod db;
 mod delete;
 mod error;
 mod floor;
+mod heads;
 mod load;
 mod lock;
 #[cfg(test)]
 mod model_tests;
+mod opening;
 mod read_only;
 mod retention;
 mod snapshot;
@@ -30,6 +32,8 @@ mod tests;
 mod timeline;
 #[cfg(test)]
 mod upkeep_tests;
+#[cfg(test)]
+mod young_tests;
 
 pub use backfill::{BackfillBatch, BackfillError, OpenMetricsImport, backfill_range_ms};
 pub use compact::Compacted;
@@ -37,6 +41,7 @@ pub use cut::plan_cut;
 pub use db::{Tsdb, TsdbSettings};
 pub use error::TsdbError;
 pub use load::Quarantined;
+pub use opening::Opening;
 pub use read_only::ReadOnlyTsdb;
 pub use retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
 pub use snapshot::SNAPSHOTS_DIR;
@@ -46,5 +51,5 @@ pub use timeline::Timeline;
 
 pub use crate::head::{
     Head, HeadSettings, HeadStats, HeadStatus, NamedCount, ReplayProgress, ReplayReport,
-    ReplaySegments,
+    ReplaySegments, TakenOver,
 };

@@ -20,6 +20,7 @@ impl Tsdb {
         let inner = self.inner();
         // No block comes or goes meanwhile.
         let _one_at_a_time = inner.cutting.lock();
+        inner.must_be_replayed("make a snapshot")?;
         let name = snapshot_name(inner.clock.now_ms());
         let parent = inner.dir.join(SNAPSHOTS_DIR);
         let dir = parent.join(&name);
@@ -41,7 +42,7 @@ impl Tsdb {
             link_block(&block, dir)?;
         }
         let inner = self.inner();
-        let view = inner.head.view();
+        let view = inner.head().view();
         let Some(span) = view.span().filter(|_| !skip_head) else {
             return Ok(());
         };

@@ -19,8 +19,12 @@ impl Tsdb {
     pub fn evict_stale(&self) -> Result<Vec<BlockMeta>, TsdbError> {
         let inner = self.inner();
         let _one_at_a_time = inner.cutting.lock();
+        if self.is_replaying() {
+            return Ok(Vec::new());
+        }
         let range_ms = self.settings().head.chunk_range_ms;
-        let (Some(percent), Some(span)) = (self.settings().stale_percent, inner.head.view().span())
+        let (Some(percent), Some(span)) =
+            (self.settings().stale_percent, inner.head().view().span())
         else {
             return Ok(Vec::new());
         };
@@ -33,14 +37,14 @@ impl Tsdb {
         }
         inner.last_stale_ms.store(now_ms, Ordering::Relaxed);
         let stale = inner
-            .head
+            .head()
             .stale_series(span.max.saturating_sub(range_ms / 4));
-        let n_series = u128::from(inner.head.stats().n_series);
+        let n_series = u128::from(inner.head().stats().n_series);
         if stale.is_empty() || (stale.len() as u128) * 100 < n_series * u128::from(percent) {
             return Ok(Vec::new());
         }
         let written = inner.write_stale(&stale, span, range_ms)?;
-        let n_gone = inner.head.evict(&stale)?;
+        let n_gone = inner.head().evict(&stale)?;
         inner
             .counters
             .stale_evictions
@@ -57,7 +61,7 @@ impl Inner {
         span: Interval,
         range_ms: i64,
     ) -> Result<Vec<BlockMeta>, TsdbError> {
-        let view = self.head.view();
+        let view = self.head().view();
         let mut written = Vec::new();
         let mut start: TimestampMs = span.min.div_euclid(range_ms).saturating_mul(range_ms);
         while start <= span.max {

@@ -64,14 +64,14 @@ impl Tsdb {
         let inner = self.inner();
         let counters = &inner.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let head = inner.head.stats();
+        let head = inner.head().stats();
         let blocks = self.blocks();
         let oldest_block = blocks.iter().map(|block| block.meta().min_time).min();
         TsdbStats {
             n_blocks: blocks.len() as u64,
             block_bytes: blocks.iter().map(crate::block::Block::n_bytes).sum(),
-            wal_bytes: inner.head.wal_bytes(),
-            chunk_file_bytes: inner.head.chunk_file_bytes(),
+            wal_bytes: inner.head().wal_bytes(),
+            chunk_file_bytes: inner.head().chunk_file_bytes(),
             n_quarantined: self.quarantined().len() as u64,
             n_damaged: inner.flaws.n_blocks(),
             damages_met_total: inner.flaws.n_met(),

@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use crate::block::Block;
 use crate::gateway::{BlockInfo, Snapshot};
-use crate::head::{Head, HeadView};
+use crate::head::HeadView;
 use crate::model::{BlockId, Interval, Matcher};
 use crate::storage::{
-    Flaws, Guarded, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
-    merge_label_lists, merge_series_sets,
+    ChunkSeries, Flaws, Guarded, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
+    StorageError, merge_label_lists, merge_series_sets,
 };
+use crate::tsdb::heads::Heads;
 
 /// Everything beside the head, immutable; replaced as a whole.
 #[derive(Default)]
@@ -80,18 +81,22 @@ impl Sources {
 ///
 /// A query holds one from start to end. A sample that was committed before is in every answer, once the overlaps are
 /// merged: the head is asked first, and what a truncation takes from it is in a block that this snapshot learns of
-/// before the truncation begins.
+/// before the truncation begins. Likewise, what a young head lets go of is in the replayed one, which is asked after it.
 #[derive(Debug)]
 pub struct Timeline {
     head: HeadView,
+    /// Where the view is one of a young head.
+    heads: Option<Arc<Heads>>,
     sources: Arc<Sources>,
     flaws: Flaws,
 }
 
 impl Timeline {
-    pub(crate) fn new(head: &Head, sources: Arc<Sources>, flaws: Flaws) -> Self {
+    pub(crate) fn new(heads: &Arc<Heads>, sources: Arc<Sources>, flaws: Flaws) -> Self {
+        let young = heads.still_young();
         Self {
-            head: head.view(),
+            head: young.map_or_else(|| heads.current().view(), |(head, _)| head.view()),
+            heads: young.map(|_| Arc::clone(heads)),
             sources,
             flaws,
         }
@@ -111,6 +116,9 @@ impl Timeline {
     ) -> Result<Vec<T>, StorageError> {
         // The order matters: see above.
         let mut answers = vec![ask(&self.head)?];
+        if let Some(replayed) = self.heads.as_ref().and_then(|heads| heads.successor()) {
+            answers.push(ask(&replayed.view())?);
+        }
         let mut later = Vec::new();
         let mut at = &self.sources;
         while let Some(next) = at.next.get() {
@@ -131,6 +139,51 @@ impl Timeline {
         }
         Ok(answers)
     }
+
+    /// What answers about `interval` cannot have because the log is still being replayed.
+    fn warning(&self, interval: Interval) -> Option<String> {
+        let (_, young) = self.heads.as_ref()?.still_young()?;
+        young.warning(interval)
+    }
+
+    fn ask_labels(
+        &self,
+        hints: &LabelHints,
+        ask: impl FnMut(&dyn Queryable) -> Result<LabelAnswer, StorageError>,
+    ) -> Result<LabelAnswer, StorageError> {
+        // Asked before the heads are: they may have changed afterwards.
+        let warning = self.warning(hints.interval);
+        let answers = self.ask(hints.interval, ask)?;
+        let mut answer = merge_label_lists(answers, hints.limit);
+        answer.warnings.extend(warning);
+        Ok(answer)
+    }
+}
+
+/// A set whose answer says that something is missing.
+struct Incomplete {
+    inner: Box<dyn SeriesSet>,
+    warning: String,
+}
+
+impl SeriesSet for Incomplete {
+    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
+        self.inner.next()
+    }
+
+    fn sort(&mut self) {
+        self.inner.sort();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.inner.is_empty()
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        let mut warnings = self.inner.warnings();
+        warnings.push(self.warning.clone());
+        warnings
+    }
 }
 
 impl Queryable for Timeline {
@@ -139,8 +192,13 @@ impl Queryable for Timeline {
         matchers: &[Matcher],
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        let warning = self.warning(hints.interval);
         let sets = self.ask(hints.interval, |source| source.select(matchers, hints))?;
-        Ok(merge_series_sets(sets, hints.limit))
+        let inner = merge_series_sets(sets, hints.limit);
+        Ok(match warning {
+            Some(warning) => Box::new(Incomplete { inner, warning }),
+            None => inner,
+        })
     }
 
     fn label_names(
@@ -148,8 +206,7 @@ impl Queryable for Timeline {
         matchers: &[Matcher],
         hints: &LabelHints,
     ) -> Result<LabelAnswer, StorageError> {
-        let answers = self.ask(hints.interval, |s| s.label_names(matchers, hints))?;
-        Ok(merge_label_lists(answers, hints.limit))
+        self.ask_labels(hints, |source| source.label_names(matchers, hints))
     }
 
     fn label_values(
@@ -158,7 +215,6 @@ impl Queryable for Timeline {
         matchers: &[Matcher],
         hints: &LabelHints,
     ) -> Result<LabelAnswer, StorageError> {
-        let answers = self.ask(hints.interval, |s| s.label_values(name, matchers, hints))?;
-        Ok(merge_label_lists(answers, hints.limit))
+        self.ask_labels(hints, |source| source.label_values(name, matchers, hints))
     }
 }

@@ -18,4 +18,6 @@ mod operators;
 #[cfg(test)]
 mod panics;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod seams;

@@ -121,7 +121,7 @@ where
     };
     let cors = cors_headers(request.headers(), &state.settings.cors_origin);
     let mut response = match state.status.readiness() {
-        Readiness::Ready => {
+        Readiness::Ready | Readiness::Replaying => {
             let work = AssertUnwindSafe(handled(&request, payload, state, handler));
             match work.catch_unwind().await {
                 Ok(response) => response,

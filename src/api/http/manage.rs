@@ -18,7 +18,7 @@ pub(super) async fn healthy() -> HttpResponse {
 pub(super) async fn ready(state: web::Data<HttpState>) -> HttpResponse {
     match state.status.readiness() {
         Readiness::Ready => text(StatusCode::OK, "Prometheus Server is Ready.\n"),
-        readiness @ (Readiness::Starting | Readiness::Stopping) => {
+        readiness @ (Readiness::Starting | Readiness::Replaying | Readiness::Stopping) => {
             let reason = not_ready(readiness, state.status.wal_replay());
             unavailable(readiness).map_body(|_, _| BoxBody::new(reason))
         }
@@ -27,15 +27,10 @@ pub(super) async fn ready(state: web::Data<HttpState>) -> HttpResponse {
 
 /// Prometheus' words, then why.
 fn not_ready(readiness: Readiness, replay: WalReplay) -> String {
-    let WalReplay { max, current, .. } = replay;
     let reason = match readiness {
         Readiness::Stopping => "the appliance is stopping".to_owned(),
-        Readiness::Starting | Readiness::Ready if max == 0 => {
-            "the appliance is starting".to_owned()
-        }
-        Readiness::Starting | Readiness::Ready => {
-            format!("the log is being replayed: {current} of {max} segments are read")
-        }
+        Readiness::Starting | Readiness::Ready => "the appliance is starting".to_owned(),
+        Readiness::Replaying => how_far(replay),
     };
     format!("Service Unavailable: {reason}\n")
 }
@@ -83,9 +78,29 @@ pub(super) async fn wal_replay(state: web::Data<HttpState>) -> HttpResponse {
         .body(out)
 }
 
-/// The endpoints, for whoever comes with a browser.
-pub(super) async fn landing() -> HttpResponse {
-    text(StatusCode::OK, LANDING)
+fn how_far(replay: WalReplay) -> String {
+    let WalReplay {
+        n_read, n_segments, ..
+    } = replay;
+    format!(
+        "the log is being replayed: {n_read} of {n_segments} segments are read; samples are taken, and answers say what they cannot have yet"
+    )
+}
+
+/// The endpoints, for whoever comes with a browser; while the log is replayed, how far that is.
+pub(super) async fn landing(state: web::Data<HttpState>) -> HttpResponse {
+    match state.status.readiness() {
+        Readiness::Replaying => {
+            let mut how_far = how_far(state.status.wal_replay());
+            if let Some(first) = how_far.get_mut(..1) {
+                first.make_ascii_uppercase();
+            }
+            text(StatusCode::OK, &format!("{how_far}.\n\n{LANDING}"))
+        }
+        Readiness::Starting | Readiness::Ready | Readiness::Stopping => {
+            text(StatusCode::OK, LANDING)
+        }
+    }
 }
 
 const LANDING: &str = "Gauntlet answers the Prometheus HTTP API.

@@ -32,6 +32,7 @@ pub use routes::{not_found, routes, serve};
 pub use state::{
     ActiveTarget, AdminPort, Answer, BuildInfo, DroppedTarget, ExplainQuery, HttpSettings,
     HttpState, InstantQuery, LabelRequest, NamedCount, QueryParams, QueryPort, RangeQuery,
-    Readiness, RuntimeInfo, SeriesAnswer, StatsDetail, StatusPort, TargetHealth, TargetMetadata,
-    TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
+    Readiness, ReplayState, RuntimeInfo, SeriesAnswer, StatsDetail, StatusPort, TargetHealth,
+    TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort,
+    WriteRequest,
 };

@@ -352,8 +352,10 @@ pub struct TargetMetadata {
 /// May requests be served?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// Replaying or starting.
+    /// Starting.
     Starting,
+    /// Yes, with what came since the start; the log is still being replayed.
+    Replaying,
     /// Yes.
     Ready,
     /// Shutting down.
@@ -474,6 +476,35 @@ pub struct WalReplay {
     pub min: u64,
     /// Last segment.
     pub max: u64,
-    /// The one being read.
+    /// The one that was read last.
     pub current: u64,
+    /// So many were read, those of the checkpoint and of the out-of-order log included.
+    pub n_read: u64,
+    /// So many there are.
+    pub n_segments: u64,
+    /// Whether that is all.
+    pub state: ReplayState,
+}
+
+/// How a replay stands, in the words of Prometheus' documentation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReplayState {
+    /// It is not known yet how much there is.
+    #[default]
+    Waiting,
+    /// It runs.
+    InProgress,
+    /// Everything is there.
+    Done,
+}
+
+impl ReplayState {
+    /// As in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::InProgress => "in progress",
+            Self::Done => "done",
+        }
+    }
 }

@@ -159,9 +159,16 @@ fn push_count(out: &mut Vec<u8>, count: &NamedCount) {
 
 /// Appends the envelope of `/status/walreplay`, which is answered before the server is ready.
 pub(super) fn push_wal_replay(out: &mut Vec<u8>, replay: WalReplay) {
-    let WalReplay { min, max, current } = replay;
+    let WalReplay {
+        min,
+        max,
+        current,
+        state,
+        ..
+    } = replay;
+    let state = state.as_str();
     let text = format!(
-        "{{\"status\":\"success\",\"data\":{{\"min\":{min},\"max\":{max},\"current\":{current}}}}}"
+        "{{\"status\":\"success\",\"data\":{{\"min\":{min},\"max\":{max},\"current\":{current},\"state\":\"{state}\"}}}}"
     );
     out.extend_from_slice(text.as_bytes());
 }

@@ -25,7 +25,7 @@ pub(super) async fn write(request: HttpRequest, payload: Payload) -> HttpRespons
         return plain(StatusCode::INTERNAL_SERVER_ERROR, "no state\n");
     };
     match state.status.readiness() {
-        Readiness::Ready => (),
+        Readiness::Ready | Readiness::Replaying => (),
         readiness @ (Readiness::Starting | Readiness::Stopping) => return unavailable(readiness),
     }
     let work = AssertUnwindSafe(written(&request, payload, &state));

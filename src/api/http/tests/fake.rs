@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use crate::api::http::{
     ActiveTarget, AdminPort, Answer, ApiError, BuildInfo, DroppedTarget, ErrorType, ExplainQuery,
     HttpSettings, HttpState, InstantQuery, LabelRequest, NamedCount, QueryPort, RangeQuery,
-    Readiness, RuntimeInfo, SeriesAnswer, StatusPort, TargetHealth, TargetMetadata, TargetsPort,
-    TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
+    Readiness, ReplayState, RuntimeInfo, SeriesAnswer, StatusPort, TargetHealth, TargetMetadata,
+    TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
 };
 use crate::foundation::ManualClock;
 use crate::model::{Exemplar, Interval, Labels, Matcher, Metadata, MetricType, Sample};
@@ -343,6 +343,9 @@ impl StatusPort for Fake {
             min: 1,
             max: 3,
             current: 2,
+            n_read: 4,
+            n_segments: 6,
+            state: ReplayState::InProgress,
         }
     }
 

@@ -116,7 +116,10 @@ async fn status_pages_have_prometheus_fields() {
              \"seriesCountByMetricName\":[{\"name\":\"up\",\"value\":5}],\"labelValueCountByLabelName\":[],\
              \"memoryInBytesByLabelName\":[],\"seriesCountByLabelValuePair\":[]}",
         ),
-        ("status/walreplay", "{\"min\":1,\"max\":3,\"current\":2}"),
+        (
+            "status/walreplay",
+            "{\"min\":1,\"max\":3,\"current\":2,\"state\":\"in progress\"}",
+        ),
         ("features", "{\"api\":{\"admin\":false}}"),
         ("rules?type=alert", "{\"groups\":[]}"),
         ("alerts", "{\"alerts\":[]}"),
@@ -148,7 +151,7 @@ async fn a_server_that_is_not_ready_says_only_that_and_its_replay() {
         (
             Readiness::Starting,
             "false",
-            "Service Unavailable: the log is being replayed: 2 of 3 segments are read\n",
+            "Service Unavailable: the appliance is starting\n",
         ),
         (
             Readiness::Stopping,
@@ -181,6 +184,31 @@ async fn a_server_that_is_not_ready_says_only_that_and_its_replay() {
             assert_eq!(get(&fake, path).await.status, 200, "{path}");
         }
     }
+}
+
+#[actix_web::test]
+async fn a_server_that_replays_its_log_serves_and_is_not_ready() {
+    let fake = Fake {
+        readiness: Readiness::Replaying,
+        ..Fake::default()
+    };
+    let how_far = "he log is being replayed: 4 of 6 segments are read; samples are taken, and answers say what \
+                   they cannot have yet";
+    let answer = get(&fake, "/-/ready").await;
+    let expect = format!("Service Unavailable: t{how_far}\n");
+    assert_eq!((answer.status, answer.text()), (503, &*expect));
+    assert_eq!(answer.header("x-prometheus-stopping"), ["false"]);
+    let page = get(&fake, "/").await;
+    assert!(page.text().starts_with(&format!("T{how_far}.\n\nGauntlet")));
+    for path in [
+        "/api/v1/query?query=up",
+        "/api/v1/status/tsdb",
+        "/api/v1/labels",
+    ] {
+        assert_eq!(get(&fake, path).await.status, 200, "{path}");
+    }
+    let write = TestRequest::post().uri("/api/v1/write");
+    assert_ne!(send(&fake, write).await.status, 503);
 }
 
 #[actix_web::test]
