@@ -258,8 +258,8 @@ impl StatusPort for Empty {
         Vec::new()
     }
 
-    fn metrics(&self, _: &str) -> (String, &'static str) {
-        (String::new(), "text/plain")
+    fn metrics(&self, _: &str) -> (String, String) {
+        (String::new(), "text/plain".to_owned())
     }
 
     fn reload(&self) -> Answer<Result<(), String>> {
