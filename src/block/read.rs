@@ -14,7 +14,7 @@ use crate::index::{ChunkMeta, IndexError, IndexReader, SeriesEntry};
 use crate::model::{Interval, Labels, Matcher};
 use crate::storage::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
-    StorageError, lost_samples,
+    StorageError, Windows, lost_samples,
 };
 
 /// Directory of the segments within a block.
@@ -109,17 +109,17 @@ impl Block {
 }
 
 impl Inner {
-    /// The labels of series `id` and those of its chunks that `interval` touches and that were not deleted whole.
+    /// The labels of series `id` and those of its chunks that `times` touch and that were not deleted whole.
     fn series(
         &self,
         id: u32,
-        interval: Interval,
+        times: Windows,
         entry: &mut SeriesEntry,
     ) -> Result<Option<Labels>, IndexError> {
         self.index.series(id, entry)?;
         let deleted = self.tombstones.of(u64::from(id));
         entry.chunks.retain(|chunk| {
-            chunk.interval().overlaps(&interval)
+            times.touch(chunk.min_t, chunk.max_t)
                 && !deleted
                     .iter()
                     .any(|gone| gone.min <= chunk.min_t && chunk.max_t <= gone.max)
@@ -168,7 +168,7 @@ impl Queryable for Block {
             block: Arc::clone(&self.0),
             ids: ids.into_iter(),
             entry: SeriesEntry::default(),
-            interval: hints.interval,
+            times: hints.times(),
             skip_chunks: hints.skip_chunks,
             n_left: if hints.limit == 0 {
                 usize::MAX
@@ -228,7 +228,7 @@ struct BlockSeriesSet {
     block: Arc<Inner>,
     ids: std::vec::IntoIter<u32>,
     entry: SeriesEntry,
-    interval: Interval,
+    times: Windows,
     skip_chunks: bool,
     n_left: usize,
     cancel: Cancel,
@@ -268,7 +268,7 @@ impl BlockSeriesSet {
             && let Some(id) = self.ids.next()
         {
             check_cancel(&self.cancel)?;
-            let read = self.block.series(id, self.interval, &mut self.entry);
+            let read = self.block.series(id, self.times, &mut self.entry);
             let Some(labels) = read.map_err(index_failed)? else {
                 continue;
             };

@@ -15,7 +15,7 @@ use crate::chunk::{decode_floats, encode_floats};
 use crate::model::{BlockId, Encoding, Interval, Labels, Matcher, Sample, TimeRange};
 use crate::storage::contract::{self, START_MS, STEP_MS};
 use crate::storage::{
-    ChunkSeries, ChunkSlice, Queryable, SelectHints, SeriesSet, StorageError, VecSeriesSet,
+    ChunkSeries, ChunkSlice, Queryable, SelectHints, SeriesSet, StorageError, VecSeriesSet, Windows,
 };
 
 const RANGE: TimeRange = TimeRange {
@@ -136,6 +136,38 @@ fn a_block_keeps_the_contract_of_a_source() {
     names.sort();
     assert_eq!(names, ["chunks", "index", "meta.json", "tombstones"]);
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn chunks_between_the_windows_of_a_query_are_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, dir) = written(
+        root.path(),
+        NewBlock::new(id(1), RANGE),
+        &contract::fixture(),
+    )
+    .unwrap();
+    let block = Block::open(&dir).unwrap();
+    let n_chunks = |windows| {
+        let hints = SelectHints {
+            windows,
+            ..SelectHints::new(Interval::ALL)
+        };
+        let mut set = block.select(&[], &hints).unwrap();
+        let series = std::iter::from_fn(|| set.next());
+        series.map(|s| s.unwrap().chunks.len()).max().unwrap()
+    };
+    let half_hour_ms = 1_800_000;
+    let windows = Windows {
+        first: Interval {
+            min: START_MS,
+            max: START_MS + 60_000,
+        },
+        step_ms: 2 * half_hour_ms,
+        n: 2,
+    };
+    assert_eq!(n_chunks(None), 4);
+    assert_eq!(n_chunks(Some(windows)), 2);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use crate::foundation::Cancel;
 use crate::gateway::remote::{Entry, Inner, corrupt};
 use crate::index::{ChunkMeta, SeriesEntry, Source};
 use crate::model::{Interval, Labels};
-use crate::storage::{ChunkSeries, ChunkSlice, SelectHints, SeriesSet, StorageError, lost_samples};
+use crate::storage::{
+    ChunkSeries, ChunkSlice, SelectHints, SeriesSet, StorageError, Windows, lost_samples,
+};
 
 /// Series whose entries and chunks are read together.
 const SERIES_PER_BATCH: usize = 256;
@@ -25,7 +27,7 @@ pub(crate) struct RemoteSet {
     block: Arc<Inner>,
     ids: std::vec::IntoIter<u32>,
     ready: VecDeque<Result<ChunkSeries, StorageError>>,
-    interval: Interval,
+    times: Windows,
     skip_chunks: bool,
     n_left: usize,
     cancel: Cancel,
@@ -50,7 +52,7 @@ impl RemoteSet {
             block,
             ids: ids.into_iter(),
             ready: VecDeque::new(),
-            interval: hints.interval,
+            times: hints.times(),
             skip_chunks: hints.skip_chunks,
             n_left: if hints.limit == 0 {
                 usize::MAX
@@ -127,7 +129,7 @@ impl RemoteSet {
         entry.read(&source, offset).map_err(corrupt)?;
         let deleted = self.block.tombstones.of(u64::from(id));
         entry.chunks.retain(|chunk| {
-            chunk.interval().overlaps(&self.interval)
+            self.times.touch(chunk.min_t, chunk.max_t)
                 && !deleted
                     .iter()
                     .any(|gone| gone.min <= chunk.min_t && chunk.max_t <= gone.max)

@@ -8,7 +8,7 @@ use crate::foundation::cancel::CancelReason;
 use crate::model::{
     Encoding, Interval, Labels, METRIC_NAME, MatchType, Matcher, STALE_NAN_BITS, Sample,
 };
-use crate::storage::{LabelHints, Queryable, SelectHints, SeriesSet, StorageError};
+use crate::storage::{LabelHints, Queryable, SelectHints, SeriesSet, StorageError, Windows};
 
 /// A series and its samples in time order.
 pub(crate) type Fixture = Vec<(Labels, Vec<Sample>)>;
@@ -199,25 +199,49 @@ fn an_interval_loses_no_sample_inside(source: &dyn Queryable, decode: Decode, fi
             min: START_MS + from * STEP_MS,
             max: START_MS + to * STEP_MS,
         };
-        let found = select(source, &[], &SelectHints::new(interval));
-        for (labels, samples) in fixture {
-            let inside = |samples: &[Sample]| -> Vec<Sample> {
-                samples
-                    .iter()
-                    .copied()
-                    .filter(|sample| interval.contains(sample.t))
-                    .collect()
-            };
-            let chunks = found.iter().find(|(here, _)| here == labels);
-            let found = chunks.map_or(Vec::new(), |(_, chunks)| samples_of(chunks, decode));
-            assert_same(&inside(&found), &inside(samples), labels);
-        }
+        times_lose_no_sample(source, decode, fixture, &SelectHints::new(interval));
+    }
+    for (first, length, step, n) in [(-10, 5, 61, 4), (3, 0, 200, 3), (100, 30, 150, 2)] {
+        let first = START_MS + first * STEP_MS;
+        let windows = Windows {
+            first: Interval {
+                min: first,
+                max: first + length * STEP_MS,
+            },
+            step_ms: step * STEP_MS,
+            n,
+        };
+        let hints = SelectHints {
+            windows: Some(windows),
+            ..SelectHints::new(everything())
+        };
+        times_lose_no_sample(source, decode, fixture, &hints);
     }
     let before = Interval {
         min: 0,
         max: START_MS - 1,
     };
     assert_eq!(select(source, &[], &SelectHints::new(before)).len(), 0);
+}
+
+/// Whatever else comes, the samples that matter do.
+fn times_lose_no_sample(
+    source: &dyn Queryable,
+    decode: Decode,
+    fixture: &Fixture,
+    hints: &SelectHints,
+) {
+    let found = select(source, &[], hints);
+    for (labels, samples) in fixture {
+        let inside = |samples: &[Sample]| -> Vec<Sample> {
+            let samples = samples.iter().copied();
+            let inside = samples.filter(|sample| hints.times().touch(sample.t, sample.t));
+            inside.collect()
+        };
+        let chunks = found.iter().find(|(here, _)| here == labels);
+        let found = chunks.map_or(Vec::new(), |(_, chunks)| samples_of(chunks, decode));
+        assert_same(&inside(&found), &inside(samples), labels);
+    }
 }
 
 fn labels_come_without_chunks_when_only_they_are_asked_for(

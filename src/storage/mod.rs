@@ -11,6 +11,7 @@ mod external;
 mod guard;
 mod merge;
 mod select;
+mod windows;
 
 pub use append::{AppendError, Appendable, Appender, SeriesRef};
 pub use exemplar::SeriesExemplars;
@@ -21,3 +22,4 @@ pub use select::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
     StorageError, VecSeriesSet,
 };
+pub use windows::Windows;

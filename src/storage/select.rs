@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::foundation::{Cancel, Pool};
 use crate::model::{Encoding, Interval, Labels, Matcher, TimestampMs};
+use crate::storage::windows::Windows;
 
 /// Why a source could not answer.
 #[derive(Debug, Clone, Error)]
@@ -54,6 +55,8 @@ pub struct ChunkSeries {
 pub struct SelectHints {
     /// Times wanted, closed on both ends. Chunks that touch it come back whole.
     pub interval: Interval,
+    /// Where only parts of `interval` matter: chunks that lie in the gaps may be left out.
+    pub windows: Option<Windows>,
     /// Only labels are wanted: chunks stay empty.
     pub skip_chunks: bool,
     /// At most this many series; zero means all.
@@ -77,6 +80,7 @@ impl SelectHints {
     pub fn new(interval: Interval) -> Self {
         Self {
             interval,
+            windows: None,
             skip_chunks: false,
             limit: 0,
             any_order: false,
@@ -86,6 +90,11 @@ impl SelectHints {
             cancel: Cancel::new(),
             helpers: None,
         }
+    }
+
+    /// All times that matter.
+    pub fn times(&self) -> Windows {
+        self.windows.unwrap_or_else(|| Windows::of(self.interval))
     }
 }
 

@@ -11,8 +11,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head};
-use crate::promql::exec::source::{Reach, Samples, Selected};
+use crate::promql::exec::source::{Samples, Selected};
 use crate::promql::limits::QueryError;
+use crate::storage::Windows;
 
 /// Series that one thread takes at a time.
 const SERIES_PER_PART: usize = 128;
@@ -30,7 +31,7 @@ pub(crate) trait SeriesWork: Send + Sync + 'static {
     type State: Default;
 
     /// From when to when samples matter: of other chunks nothing is decoded.
-    fn reach(&self) -> Reach;
+    fn windows(&self) -> Windows;
 
     /// Adds what comes of one series, which has samples, to `out`.
     fn series(
@@ -310,7 +311,7 @@ impl Evaluator {
         let mut frame = Frame::of_selector(n_steps, &self.budget, selected.share());
         let mut scratch = Samples::booked(&self.budget);
         let mut state = W::State::default();
-        let reach = work.reach();
+        let reach = work.windows();
         let mut since_check = SAMPLES_BETWEEN_CHECKS;
         let mut n_read = 0;
         for series in selected.series.iter().take(range.end).skip(range.start) {

@@ -13,7 +13,7 @@ use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head, RowMut, ones};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
-use crate::promql::exec::source::{Reach, Samples};
+use crate::promql::exec::source::Samples;
 use crate::promql::functions::kernel::{extreme, simple};
 use crate::promql::functions::rate::Falls;
 use crate::promql::functions::sliding::Extremes;
@@ -23,6 +23,7 @@ use crate::promql::functions::{Func, RangeFn, extended, over_time, quantile, reg
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Extend, Span};
 use crate::promql::plan::{Call, Grid, Node, Range, RangeSource};
+use crate::storage::Windows;
 
 /// Where windows of a range lie.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +58,7 @@ pub(crate) struct Place {
 
 impl Slide {
     /// What the windows see.
-    fn reach(&self) -> Reach {
+    fn windows(&self) -> Windows {
         let end = self.at.unwrap_or(self.grid.start);
         let end = end.saturating_sub(self.offset_ms);
         let first = Interval {
@@ -67,8 +68,8 @@ impl Slide {
             max: end.saturating_add(self.after_ms),
         };
         match self.at {
-            Some(_) => Reach::of(first),
-            None => Reach {
+            Some(_) => Windows::of(first),
+            None => Windows {
                 first,
                 step_ms: self.grid.step_ms,
                 n: self.grid.n,
@@ -354,12 +355,12 @@ impl Evaluator {
 impl SeriesWork for Job {
     type State = Scratch;
 
-    fn reach(&self) -> Reach {
+    fn windows(&self) -> Windows {
         if self.func.reaches_back() {
             // Where a series begins matters to these.
-            return Reach::of(Interval::ALL);
+            return Windows::of(Interval::ALL);
         }
-        self.slide.reach()
+        self.slide.windows()
     }
 
     fn series(

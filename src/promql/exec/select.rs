@@ -11,13 +11,14 @@ use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head, RowMut, WORD_BITS};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
-use crate::promql::exec::source::{Reach, Samples};
+use crate::promql::exec::source::Samples;
 use crate::promql::functions::mixed::Remarks;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::{extended, native_rate};
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::Extend;
 use crate::promql::plan::{Grid, Leaf};
+use crate::storage::Windows;
 
 /// What a step shows of the sample it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl Look {
             return (at.saturating_sub(self.lookback_ms), at);
         }
         let to = at.saturating_add(self.lookback_ms);
-        (to.saturating_sub(self.reach().length_ms()), to)
+        (to.saturating_sub(self.windows().length_ms()), to)
     }
 }
 
@@ -96,7 +97,7 @@ impl Evaluator {
 impl SeriesWork for Look {
     type State = ();
 
-    fn reach(&self) -> Reach {
+    fn windows(&self) -> Windows {
         let after = match self.leaf.extend {
             Some(Extend::Smoothed) => self.lookback_ms,
             Some(Extend::Anchored) | None => 0,
@@ -107,8 +108,8 @@ impl SeriesWork for Look {
             max: at.saturating_add(after),
         };
         match self.leaf.at {
-            Some(_) => Reach::of(first),
-            None => Reach {
+            Some(_) => Windows::of(first),
+            None => Windows {
                 first,
                 step_ms: self.grid.step_ms,
                 n: self.grid.n,

@@ -13,7 +13,7 @@ use crate::promql::annotations::Annotations;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::{Hold, Share};
 use crate::promql::plan::Plan;
-use crate::storage::{ChunkSlice, Queryable, SelectHints};
+use crate::storage::{ChunkSlice, Queryable, SelectHints, Windows};
 
 /// Samples of one series as columns: floats, and beside them native histograms.
 #[derive(Debug, Default)]
@@ -95,6 +95,7 @@ pub(crate) fn select_all(
             .map(|matcher| Matcher::clone(matcher))
             .collect();
         let hints = SelectHints {
+            windows: selector.windows,
             step_ms,
             range_ms: selector.range_ms,
             func: selector.func.to_owned(),
@@ -216,12 +217,12 @@ impl Selected {
         &self.share
     }
 
-    /// The samples of a series that `reach` can see, decoded into `scratch` unless they are kept for other readers.
+    /// The samples of a series that `windows` can see, decoded into `scratch` unless they are kept for other readers.
     pub(crate) fn samples<'a>(
         &'a self,
         series: &'a Series,
         scratch: &'a mut Samples,
-        reach: Reach,
+        windows: Windows,
     ) -> Result<&'a Samples, QueryError> {
         if self.is_shared {
             let decoded = series.decoded.get_or_init(|| {
@@ -229,7 +230,7 @@ impl Selected {
                     memory: self.memory.sibling(),
                     ..Samples::default()
                 };
-                series.decode(Reach::of(self.interval), &mut samples)?;
+                series.decode(Windows::of(self.interval), &mut samples)?;
                 self.memory.absorb(&samples.memory);
                 Ok(Arc::new(samples))
             });
@@ -238,56 +239,14 @@ impl Selected {
                 Err(error) => Err(error.clone()),
             };
         }
-        series.decode(reach, scratch)?;
+        series.decode(windows, scratch)?;
         Ok(scratch)
-    }
-}
-
-/// Times that matter: intervals of the same length at equal distances.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reach {
-    /// The first of them, both ends included.
-    pub(crate) first: Interval,
-    /// From one to the next.
-    pub(crate) step_ms: i64,
-    /// How many.
-    pub(crate) n: usize,
-}
-
-impl Reach {
-    /// One interval.
-    pub(crate) fn of(interval: Interval) -> Self {
-        Self {
-            first: interval,
-            step_ms: 1,
-            n: 1,
-        }
-    }
-
-    /// From the first time that matters to the last.
-    pub(crate) fn length_ms(&self) -> i64 {
-        let steps = i64::try_from(self.n.saturating_sub(1)).unwrap_or(i64::MAX);
-        let length = self.first.max.saturating_sub(self.first.min);
-        length.saturating_add(steps.saturating_mul(self.step_ms))
-    }
-
-    /// The last time that may matter of a chunk between `min` and `max`; `None` where it lies in a gap.
-    fn last_within(&self, min: i64, max: i64) -> Option<i64> {
-        let steps_max = i64::try_from(self.n.checked_sub(1)?).unwrap_or(i64::MAX);
-        if max < self.first.min {
-            return None;
-        }
-        // The last interval that begins in time is the one that ends last.
-        let n_steps = max.saturating_sub(self.first.min) / self.step_ms.max(1);
-        let later_ms = n_steps.min(steps_max).saturating_mul(self.step_ms);
-        let end = self.first.max.saturating_add(later_ms);
-        (min <= end).then_some(end)
     }
 }
 
 impl Series {
     /// About how much memory [`Self::decode`] takes: exact for floats, a guess for histograms.
-    fn n_bytes_decoded(&self, reach: Reach) -> usize {
+    fn n_bytes_decoded(&self, windows: Windows) -> usize {
         let sample_bytes = |encoding: Encoding| {
             if encoding.has_histograms() {
                 size_of::<i64>() + size_of::<Arc<Histogram>>() + size_of::<Histogram>()
@@ -296,7 +255,7 @@ impl Series {
             }
         };
         let chunks = self.chunks.iter();
-        let read = chunks.filter(|chunk| reach.last_within(chunk.min_t, chunk.max_t).is_some());
+        let read = chunks.filter(|chunk| windows.touch(chunk.min_t, chunk.max_t));
         read.map(|chunk| {
             let promised = n_samples(chunk.encoding, &chunk.data).unwrap_or(0);
             // A sample takes two bits at least, whatever a damaged header says.
@@ -305,29 +264,30 @@ impl Series {
         .sum()
     }
 
-    /// Decodes the chunks that `reach` touches; of samples with the same time the first chunk's stays.
-    fn decode(&self, reach: Reach, out: &mut Samples) -> Result<(), QueryError> {
+    /// Decodes the chunks that `windows` touches; of samples with the same time the first chunk's stays.
+    fn decode(&self, windows: Windows, out: &mut Samples) -> Result<(), QueryError> {
         out.clear();
         if self
             .chunks
             .iter()
             .any(|chunk| has_start_times(chunk.encoding, &chunk.data))
         {
-            return self.decode_with_starts(reach, out);
+            return self.decode_with_starts(windows, out);
         }
-        let mut n_bytes = self.n_bytes_decoded(reach);
+        let mut n_bytes = self.n_bytes_decoded(windows);
         out.memory.grow_to(n_bytes)?;
+        let has_gaps = windows.have_gaps();
         for (i, chunk) in self.chunks.iter().enumerate() {
             if i % CHUNKS_BETWEEN_CHECKS == CHUNKS_BETWEEN_CHECKS - 1 {
                 out.memory.check()?;
             }
-            let Some(until) = reach.last_within(chunk.min_t, chunk.max_t) else {
+            let Some(wanted) = windows.within(chunk.min_t, chunk.max_t) else {
                 continue;
             };
-            let until = if chunk.max_t <= until {
+            let until = if chunk.max_t <= wanted.max {
                 i64::MAX
             } else {
-                until
+                wanted.max
             };
             let damaged = |error| QueryError::Storage(format!("series {}: {error}", self.labels));
             if chunk.encoding.has_histograms() {
@@ -344,6 +304,9 @@ impl Series {
                 let columns = (&mut out.t, &mut out.v);
                 decode_floats_until(chunk.encoding, &chunk.data, until, columns)
                     .map_err(damaged)?;
+                if has_gaps && chunk.min_t < wanted.min {
+                    out.forget_floats(from, wanted.min);
+                }
                 if !joins(&out.t, from) {
                     interleave(&mut out.t, &mut out.v, from, |_| ());
                 }
@@ -353,12 +316,12 @@ impl Series {
     }
 
     /// The same where chunks say since when samples count.
-    fn decode_with_starts(&self, reach: Reach, out: &mut Samples) -> Result<(), QueryError> {
+    fn decode_with_starts(&self, windows: Windows, out: &mut Samples) -> Result<(), QueryError> {
         // A start time is as long as a time, and a sample takes more than that already.
-        let mut n_bytes = self.n_bytes_decoded(reach).saturating_mul(2);
+        let mut n_bytes = self.n_bytes_decoded(windows).saturating_mul(2);
         out.memory.grow_to(n_bytes)?;
         for chunk in &self.chunks {
-            if reach.last_within(chunk.min_t, chunk.max_t).is_none() {
+            if !windows.touch(chunk.min_t, chunk.max_t) {
                 continue;
             }
             let damaged = |error| QueryError::Storage(format!("series {}: {error}", self.labels));
@@ -402,6 +365,14 @@ impl Samples {
     pub(crate) fn book_floats(&self, n: usize) -> Result<(), QueryError> {
         let float_bytes = size_of::<i64>() + size_of::<f64>();
         self.memory.grow_to((self.t.len() + n) * float_bytes)
+    }
+
+    /// Forgets floats before `min`, from position `from` on: what no window sees would only lie between those it sees.
+    fn forget_floats(&mut self, from: usize, min: i64) {
+        let decoded = self.t.get(from..).unwrap_or_default();
+        let to = from + decoded.partition_point(|t| *t < min);
+        self.t.drain(from..to);
+        self.v.drain(from..to);
     }
 
     /// The floats alone; what the copy takes is booked with nobody.
@@ -534,30 +505,6 @@ fn interleave_with_starts<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn chunks_in_gaps_between_windows_are_known() {
-        let reach = Reach {
-            first: Interval { min: 100, max: 110 },
-            step_ms: 50,
-            n: 3,
-        };
-        for (chunk, expect) in [
-            ((0, 99), None),
-            ((0, 100), Some(110)),
-            ((105, 149), Some(110)),
-            ((111, 149), None),
-            ((111, 150), Some(160)),
-            ((0, 1_000), Some(210)),
-            ((210, 1_000), Some(210)),
-            ((211, 1_000), None),
-        ] {
-            assert_eq!(reach.last_within(chunk.0, chunk.1), expect, "{chunk:?}");
-        }
-        assert_eq!(Reach { n: 0, ..reach }.last_within(0, 1_000), None);
-        let all = Reach::of(Interval::ALL);
-        assert_eq!(all.last_within(i64::MIN, i64::MAX), Some(i64::MAX));
-    }
 
     #[test]
     fn of_overlapping_chunks_the_first_wins() {

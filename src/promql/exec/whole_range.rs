@@ -7,12 +7,13 @@ use crate::promql::exec::Evaluator;
 use crate::promql::exec::booking::Booking;
 use crate::promql::exec::finish::{sort_matrix, without_metric};
 use crate::promql::exec::frame::{Cell, Head};
-use crate::promql::exec::source::{Reach, Samples};
+use crate::promql::exec::source::Samples;
 use crate::promql::functions::{RangeFn, extended};
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::Extend;
 use crate::promql::plan::{Grid, Range, RangeSource, Subquery};
 use crate::promql::value::{HistogramPoint, MatrixSeries};
+use crate::storage::Windows;
 
 impl Evaluator {
     /// A range vector by itself, at the only time of an instant query.
@@ -79,7 +80,7 @@ impl Evaluator {
                     self.budget.check()?;
                     let Some(selected) = selected else { break };
                     let samples =
-                        selected.samples(series, &mut scratch, Reach::of(selected.interval()))?;
+                        selected.samples(series, &mut scratch, Windows::of(selected.interval()))?;
                     add(Head::new(series.labels.clone()), samples)?;
                 }
             }

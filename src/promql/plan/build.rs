@@ -68,6 +68,7 @@ impl Builder<'_> {
         self.selectors.push(Selector {
             matchers: selector.matchers.clone(),
             interval: Interval { min: 0, max: 0 },
+            windows: None,
             func: "",
             range_ms: 0,
             n_leaves: 1,

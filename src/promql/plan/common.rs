@@ -38,6 +38,9 @@ fn is_same(earlier: &Selector, later: &Selector) -> bool {
 }
 
 fn merge(earlier: &mut Selector, later: &Selector) {
+    if earlier.windows != later.windows {
+        earlier.windows = None;
+    }
     earlier.interval = Interval {
         min: earlier.interval.min.min(later.interval.min),
         max: earlier.interval.max.max(later.interval.max),

@@ -4,10 +4,11 @@
     reason = "the arms name what is treated here; everything else is one case"
 )]
 
-use crate::model::Interval;
+use crate::model::{Interval, TimestampMs};
 use crate::promql::functions::Func;
 use crate::promql::parse::ast::Extend;
 use crate::promql::plan::{Grid, Leaf, Node, Plan, PlanContext, Range, RangeSource, Selector};
+use crate::storage::Windows;
 
 /// Sets interval, function and range of every selector.
 pub(crate) fn bound_selectors(plan: &mut Plan, context: &PlanContext) {
@@ -92,11 +93,18 @@ impl Walk<'_> {
             Some(at) => (at, at),
             None => (grid.start, grid.end()),
         };
+        let around = |first: TimestampMs, last: TimestampMs| Interval {
+            min: first.saturating_sub(leaf.offset_ms).saturating_sub(before),
+            max: last.saturating_sub(leaf.offset_ms).saturating_add(after),
+        };
         if let Some(selector) = self.selectors.get_mut(leaf.selector) {
-            selector.interval = Interval {
-                min: first.saturating_sub(leaf.offset_ms).saturating_sub(before),
-                max: last.saturating_sub(leaf.offset_ms).saturating_add(after),
+            selector.interval = around(first, last);
+            let windows = Windows {
+                first: around(first, first),
+                step_ms: grid.step_ms,
+                n: grid.n,
             };
+            selector.windows = (leaf.at.is_none() && windows.have_gaps()).then_some(windows);
             selector.func = func;
             selector.range_ms = range_ms;
         }

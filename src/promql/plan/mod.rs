@@ -28,6 +28,7 @@ use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::{
     AggregateOp, BinaryOp, Expr, Extend, Span, ValueType, VectorMatching,
 };
+use crate::storage::Windows;
 pub(crate) use grid::Grid;
 
 /// What a plan is made for.
@@ -61,6 +62,8 @@ pub(crate) struct Selector {
     pub(crate) matchers: Vec<Arc<Matcher>>,
     /// From when to when samples can matter.
     pub(crate) interval: Interval,
+    /// Where only parts of that matter, alike for all leaves.
+    pub(crate) windows: Option<Windows>,
     /// The function around it, when all leaves agree.
     pub(crate) func: &'static str,
     /// The range around it, when all leaves agree.
