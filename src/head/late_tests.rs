@@ -7,7 +7,7 @@ use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
 use crate::model::{Interval, Labels, Matcher};
 use crate::storage::{AppendError, Appendable, Queryable, SelectHints};
 
-fn open(dir: &Path) -> (Head, ReplayReport) {
+pub(super) fn open(dir: &Path) -> (Head, ReplayReport) {
     let settings = HeadSettings {
         chunk_range_ms: 1000,
         out_of_order_window_ms: 5000,
@@ -16,20 +16,20 @@ fn open(dir: &Path) -> (Head, ReplayReport) {
     Head::open(dir, settings, i64::MIN, &ReplayProgress::default()).unwrap()
 }
 
-fn try_append(head: &Head, t: i64, v: f64) -> Result<(), AppendError> {
+pub(super) fn try_append(head: &Head, t: i64, v: f64) -> Result<(), AppendError> {
     let labels = Labels::new(&[("n", "a")]).unwrap();
     let mut appender = head.appender();
     appender.append_labels(&labels, t, v)?;
     appender.commit()
 }
 
-fn append(head: &Head, times: impl IntoIterator<Item = i64>) {
+pub(super) fn append(head: &Head, times: impl IntoIterator<Item = i64>) {
     for t in times {
         try_append(head, t, 0.5).unwrap();
     }
 }
 
-fn samples(source: &dyn Queryable) -> Vec<(i64, f64)> {
+pub(super) fn samples(source: &dyn Queryable) -> Vec<(i64, f64)> {
     let all = [Matcher::equal("n", "a")];
     let mut set = source
         .select(&all, &SelectHints::new(Interval::ALL))
@@ -43,7 +43,7 @@ fn samples(source: &dyn Queryable) -> Vec<(i64, f64)> {
     times.into_iter().zip(values).collect()
 }
 
-fn times(source: &dyn Queryable) -> Vec<i64> {
+pub(super) fn times(source: &dyn Queryable) -> Vec<i64> {
     samples(source).into_iter().map(|(t, _)| t).collect()
 }
 

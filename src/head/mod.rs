@@ -15,6 +15,8 @@ mod exemplars;
 mod kept_tests;
 mod late;
 #[cfg(test)]
+mod late_log_tests;
+#[cfg(test)]
 mod late_tests;
 mod map;
 mod open_chunk;

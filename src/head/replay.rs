@@ -455,7 +455,9 @@ impl Replay {
         let segment = inner.wal_segment.load(Ordering::Relaxed);
         retire(&inner, &left, segment);
         let counters = &inner.counters;
-        count(&counters.chunks_created, report.n_chunks_mapped);
+        // Late ones were counted where they took the place of samples that waited.
+        let n_chunks = report.n_chunks_mapped - report.n_out_of_order_chunks;
+        count(&counters.chunks_created, n_chunks);
         count(&counters.chunk_file_corruptions, found.n_corruptions);
         count(&counters.wal_corruptions, report.n_damages);
         count(&counters.wal_unknown_refs, report.n_unknown_refs);

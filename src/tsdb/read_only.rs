@@ -111,3 +111,47 @@ impl ReadOnlyTsdb {
         Fanout::new(head.chain(blocks).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ReadOnlyTsdb;
+    use crate::tsdb::Tsdb;
+    use crate::tsdb::tests::{Model, append, samples, scratch, settings};
+
+    #[test]
+    fn late_samples_are_seen_and_nothing_is_changed() {
+        let (dir, root) = (scratch(), scratch());
+        let mut settings = settings();
+        settings.head.out_of_order_window_ms = 5000;
+        let clock = std::sync::Arc::new(crate::foundation::ManualClock::new(1));
+        let db = Tsdb::open(dir.path(), settings, clock).unwrap();
+        let mut model = Model::new();
+        append(&db, &["a", "b"], (0..30).map(|n| 9000 + n * 10), &mut model);
+        append(&db, &["a"], (0..80).map(|n| 8000 + n * 7), &mut model);
+        append(&db, &["c"], [7000, 9000, 6500], &mut model);
+        let list = || {
+            let of = |name: &str| {
+                let entries = std::fs::read_dir(dir.path().join(name)).unwrap();
+                let entries = entries.map(Result::unwrap);
+                let mut all: Vec<_> = entries
+                    .map(|entry| (entry.file_name(), entry.metadata().unwrap().len()))
+                    .collect();
+                all.sort();
+                all
+            };
+            ["wal", "wbl", "chunks_head"].map(of)
+        };
+        let before = list();
+        for _ in 0..2 {
+            let looking = ReadOnlyTsdb::open(dir.path(), root.path()).unwrap();
+            assert_eq!(samples(&looking.timeline()), model);
+        }
+        assert_eq!(list(), before);
+        // The samples of before the last cut of late ones are in blocks, and of none of them are there two.
+        db.cut_out_of_order().unwrap();
+        append(&db, &["a"], [7500], &mut model);
+        let looking = ReadOnlyTsdb::open(dir.path(), root.path()).unwrap();
+        assert_eq!(samples(&looking.timeline()), model);
+        assert_eq!(samples(&*db.timeline()), model);
+    }
+}

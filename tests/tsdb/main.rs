@@ -1,5 +1,7 @@
 //! The local database beside Debian's Prometheus and promtool: each opens what the other wrote.
 #[cfg(test)]
+mod histograms;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod peer;

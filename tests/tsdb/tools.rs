@@ -14,7 +14,7 @@ use crate::support::{copy_dir, open};
 
 const START: i64 = 1_699_984_800_000;
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {error}");
@@ -84,6 +84,15 @@ fn sections(text: &str) -> Vec<BTreeSet<String>> {
     text.split("\n\n").map(section).collect()
 }
 
+/// What both say, as far as they mean the same.
+pub(crate) fn analyzed(arguments: &[&str]) -> (Vec<BTreeSet<String>>, Vec<BTreeSet<String>>) {
+    let (mut ours, mut theirs) = (sections(&ours(arguments)), sections(&theirs(arguments)));
+    // How full chunks are is told another way since 2.43.
+    ours.truncate(7);
+    theirs.truncate(7);
+    (ours, theirs)
+}
+
 #[test]
 fn analyze_counts_what_promtool_counts() {
     let scratch = tempfile::tempdir().unwrap();
@@ -96,10 +105,7 @@ fn analyze_counts_what_promtool_counts() {
     for more in [vec![ids[0].as_str()], vec!["--extended", ids[1].as_str()]] {
         let limit = vec!["tsdb", "analyze", "--limit=1000", path(scratch.path())];
         let arguments = [limit, more].concat();
-        let (mut ours, mut theirs) = (sections(&ours(&arguments)), sections(&theirs(&arguments)));
-        // How full chunks are is told another way since 2.43.
-        ours.truncate(7);
-        theirs.truncate(7);
+        let (ours, theirs) = analyzed(&arguments);
         assert_eq!(ours, theirs);
     }
     let some = "--match={n=~\"[0-5]\"}";
