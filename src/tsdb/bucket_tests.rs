@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::block::{Block, NewBlock, merge_blocks};
+use crate::block::{Block, BlockMeta, NewBlock, merge_blocks};
 use crate::gateway::{BlockInfo, Snapshot};
 use crate::index::SeriesEntry;
 use crate::model::{BlockId, Interval, Labels, Matcher, TimeRange};
@@ -174,6 +174,38 @@ fn what_was_deleted_here_is_not_taken_from_the_copy_in_the_bucket() {
     db.delete_series(&[Matcher::equal("n", "a")], gone).unwrap();
     let of_a = model.get_mut("a").unwrap();
     of_a.retain(|t, _| !gone.contains(*t));
+    assert_eq!(samples(&*db.timeline()), model);
+}
+
+#[test]
+fn when_the_disk_is_full_blocks_that_the_bucket_has_go_first_and_answers_stay_the_same() {
+    let (dir, there) = (scratch(), scratch());
+    let db = open(dir.path());
+    let mut model = Model::new();
+    append(&db, &["a", "b"], (0..2500).map(|n| n * 2), &mut model);
+    while db.cut().unwrap().is_some() {}
+    let blocks = db.blocks();
+    let ids: Vec<BlockId> = blocks.iter().map(|block| block.meta().ulid).collect();
+    assert_eq!(ids.len(), 4);
+    let copies = [&blocks[1], &blocks[3]].map(|one| shipped(&db, one, there.path()));
+    db.set_bucket(bucket(&[&copies[0], &copies[1]], &[], &Arc::default()));
+    let is_shipped = |meta: &BlockMeta| [ids[1], ids[3]].contains(&meta.ulid);
+    assert_eq!(db.make_room(&is_shipped).unwrap(), [], "there is room");
+    db.head().note_full();
+    // Nobody knows how much is needed: one goes, and then there is room.
+    assert_eq!(db.make_room(&is_shipped).unwrap(), [ids[1]]);
+    assert!(!db.head().is_full());
+    append(&db, &["a", "b"], [6000], &mut model);
+    assert_eq!(samples(&*db.timeline()), model);
+    db.head().note_full();
+    assert_eq!(db.make_room(&is_shipped).unwrap(), [ids[3]]);
+    db.head().note_full();
+    assert_eq!(
+        db.make_room(&is_shipped).unwrap(),
+        [],
+        "the others are the only copies"
+    );
+    assert!(!db.head().is_full());
     assert_eq!(samples(&*db.timeline()), model);
 }
 

@@ -234,10 +234,13 @@ impl Tsdb {
                 continue;
             }
             let _one_at_a_time = self.inner.cutting.lock();
+            let id = block.meta().ulid;
+            // Its room is free when nobody maps its files, and it is to be seen before the next one goes.
+            drop(block);
             let lent = head.lend_room();
-            if self.delete_block(block.meta().ulid)? {
-                tracing::warn!(block = %block.meta().ulid, "the disk is full: a local block goes of which the bucket has a copy");
-                deleted.push(block.meta().ulid);
+            if self.delete_block(id)? {
+                tracing::warn!(block = %id, "the disk is full: a local block goes of which the bucket has a copy");
+                deleted.push(id);
             }
             drop(lent);
             head.resume();

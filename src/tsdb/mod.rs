@@ -8,6 +8,8 @@ mod backfill;
 mod bucket_tests;
 mod compact;
 #[cfg(test)]
+mod crash_late_tests;
+#[cfg(test)]
 mod crash_tests;
 mod cut;
 mod cut_late;

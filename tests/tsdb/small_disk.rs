@@ -155,10 +155,44 @@ fn load(mounted: &Path) {
         while db.cut().unwrap().is_some() {}
         load.check(&db, "after");
     }
+    let n_gone = shipped_blocks_make_room(&mut load, &db, &ballast);
     let (n_refused, t) = (load.n_refused, load.t);
     drop(db);
     load.check(&open(&data, settings()), "at the end");
-    say(&format!("{t} commits, {n_refused} refused, 4 times full"));
+    say(&format!(
+        "{t} commits, {n_refused} refused, 5 times full, {n_gone} blocks made room"
+    ));
+}
+
+/// Nobody frees the disk: local blocks of which the bucket has a copy go, the oldest first and no
+/// other, until as much is free as is held back, and writing goes on. How many went.
+fn shipped_blocks_make_room(load: &mut Load, db: &Tsdb, ballast: &Path) -> usize {
+    while db.blocks().len() < 9 {
+        assert!(load.append(db));
+        db.cut().unwrap();
+    }
+    let all: Vec<_> = db
+        .blocks()
+        .iter()
+        .map(|block| block.meta().clone())
+        .collect();
+    let shipped: Vec<_> = all[1..all.len() - 1].iter().map(|meta| meta.ulid).collect();
+    fill(ballast);
+    while load.append(db) {}
+    assert!(db.head().is_full());
+    let deleted = db.make_room(&|meta| shipped.contains(&meta.ulid)).unwrap();
+    assert!((1..shipped.len()).contains(&deleted.len()), "{deleted:?}");
+    assert_eq!(deleted, shipped[..deleted.len()]);
+    for meta in all.iter().filter(|meta| deleted.contains(&meta.ulid)) {
+        for taken in load.taken.values_mut() {
+            taken.retain(|t, _| *t < meta.min_time || meta.max_time <= *t);
+        }
+    }
+    assert!(!db.head().is_full(), "what went made room");
+    assert!(load.append(db) && load.append(db));
+    load.check(db, "shipped blocks made room");
+    std::fs::remove_file(ballast).unwrap();
+    deleted.len()
 }
 
 #[test]
