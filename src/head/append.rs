@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::head::core::{Head, Inner};
 use crate::head::late::Limits;
 use crate::head::open_chunk::Value;
@@ -9,8 +11,8 @@ use crate::head::series::MemSeries;
 use crate::head::stats::count;
 use crate::model::histogram::EXPONENTIAL_SCHEMA_MAX;
 use crate::model::{
-    Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, SampleTime, SeriesKey, TimestampMs,
-    is_stale,
+    Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, SampleTime, SeriesKey, Spelling,
+    TimestampMs, is_stale,
 };
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
 
@@ -27,6 +29,8 @@ pub(crate) struct Staging {
     pub(crate) rare: Vec<StagedRare>,
     pub(crate) exemplars: Vec<(Arc<MemSeries>, Exemplar)>,
     pub(crate) metadata: Vec<(Arc<MemSeries>, Arc<Metadata>)>,
+    /// Series whose samples come next.
+    expected: Vec<Option<Arc<MemSeries>>>,
 }
 
 /// A float.
@@ -77,6 +81,7 @@ impl Staging {
         self.rare.clear();
         self.exemplars.clear();
         self.metadata.clear();
+        self.expected.clear();
     }
 }
 
@@ -89,6 +94,8 @@ pub struct HeadAppender<'a> {
     limits: Option<Limits>,
     /// The series asked for last: its sample is the next to come.
     last: Option<Arc<MemSeries>>,
+    /// So many of [`Staging::expected`] have come.
+    n_come: usize,
     /// Samples come in order or not at all.
     discards_late: bool,
     /// A sample came that is there already, perhaps of a commit that is not in the log yet.
@@ -112,6 +119,7 @@ impl Head {
             staging: head.staging.lock().pop().unwrap_or_default(),
             limits,
             last: None,
+            n_come: 0,
             discards_late: false,
             meets_known: false,
             is_done: false,
@@ -132,23 +140,39 @@ impl Inner {
 }
 
 impl HeadAppender<'_> {
-    fn find(&mut self, series: SeriesRef) -> Result<&Arc<MemSeries>, AppendError> {
-        if self
-            .last
-            .as_ref()
-            .is_none_or(|last| last.series != series.0)
-        {
-            self.last = Some(
-                self.head
-                    .series
-                    .by_ref(series.0)
-                    .ok_or(AppendError::UnknownSeries)?,
-            );
+    /// The series of this number; whoever does not stage it gives it back into `last`.
+    #[inline]
+    fn take(&mut self, series: SeriesRef) -> Result<Arc<MemSeries>, AppendError> {
+        if let Some(last) = self.last.take_if(|last| last.series == series.0) {
+            return Ok(last);
         }
-        self.last.as_ref().ok_or(AppendError::UnknownSeries)
+        if let Some(staged) = self.staging.samples.last()
+            && staged.series.series == series.0
+        {
+            return Ok(Arc::clone(&staged.series));
+        }
+        let expected = self.staging.expected.get_mut(self.n_come..);
+        let mut expected = expected.unwrap_or_default().iter_mut().enumerate();
+        let is_it = |here: &Option<Arc<MemSeries>>| {
+            here.as_ref().is_some_and(|here| here.series == series.0)
+        };
+        if let Some((at, found)) = expected.find(|(_, here)| is_it(here))
+            && let Some(found) = found.take()
+        {
+            self.n_come += at + 1;
+            return Ok(found);
+        }
+        let found = self.head.series.by_ref(series.0);
+        found.ok_or(AppendError::UnknownSeries)
+    }
+
+    fn find(&mut self, series: SeriesRef) -> Result<&Arc<MemSeries>, AppendError> {
+        let found = self.take(series)?;
+        Ok(self.last.insert(found))
     }
 
     /// Looks whether a sample may come; its series, unless the very same sample is there.
+    #[inline]
     fn admit(
         &mut self,
         series: SeriesRef,
@@ -158,8 +182,9 @@ impl HeadAppender<'_> {
         let head = self.head;
         let limits = *self.limits.get_or_insert_with(|| head.limits_at(t));
         let limits = limits.for_order(self.discards_late);
-        let mut found = Arc::clone(self.find(series)?);
+        let mut found = self.take(series)?;
         if t < limits.floor && limits.oldest.is_none() {
+            self.last = Some(found);
             self.note_late(t, limits);
             return Err(AppendError::OutOfBounds {
                 oldest: limits.floor,
@@ -177,9 +202,18 @@ impl HeadAppender<'_> {
         if is_late {
             self.note_late(t, limits);
         }
-        let is_new = admitted?;
-        self.meets_known |= !is_new;
-        Ok(is_new.then_some(found))
+        match admitted {
+            Ok(true) => Ok(Some(found)),
+            Ok(false) => {
+                self.meets_known = true;
+                self.last = Some(found);
+                Ok(None)
+            }
+            Err(refusal) => {
+                self.last = Some(found);
+                Err(refusal)
+            }
+        }
     }
 
     fn note_late(&self, t: TimestampMs, limits: Limits) {
@@ -201,6 +235,13 @@ impl HeadAppender<'_> {
             self.staging.samples.push(Staged { series, t: at.t, v });
         }
         Ok(())
+    }
+
+    /// Forgets what was expected and expects `series`.
+    fn expect_instead(&mut self, fill: impl FnOnce(&Inner, &mut Vec<Option<Arc<MemSeries>>>)) {
+        self.n_come = 0;
+        self.staging.expected.clear();
+        fill(self.head, &mut self.staging.expected);
     }
 
     fn stage_histogram(
@@ -295,6 +336,29 @@ impl Appender for HeadAppender<'_> {
         let number = series.series;
         self.last = Some(series);
         Ok(SeriesRef(number))
+    }
+
+    fn by_spelling(&mut self, spellings: &[Spelling], found: &mut Vec<Option<SeriesRef>>) {
+        self.expect_instead(|head, expected| head.series.spellings.find(spellings, expected));
+        let numbers = self.staging.expected.iter();
+        found.extend(numbers.map(|series| Some(SeriesRef(series.as_ref()?.series))));
+    }
+
+    fn learn(&mut self, spelling: Spelling, series: SeriesRef) {
+        let found = self.find(series).map(Arc::clone);
+        if let Ok(series) = found {
+            self.head.series.spellings.learn(spelling, &series);
+        }
+    }
+
+    fn expect(&mut self, series: &[SeriesRef]) {
+        let numbers: SmallVec<[u64; 64]> = series.iter().map(|series| series.0).collect();
+        self.expect_instead(|head, expected| {
+            head.series
+                .by_refs_touched(&numbers, MemSeries::touch_state, |series| {
+                    expected.push(Some(Arc::clone(series)));
+                });
+        });
     }
 
     fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {

@@ -76,7 +76,7 @@ pub struct Head {
     inner: Arc<Inner>,
 }
 
-/// Locks are taken in this order: committer, mapping, a shard of the series map, postings or metadata, a series.
+/// Locks are taken in this order: committer, mapping turn, mapping, a shard of the series map, postings or metadata, a series.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: HeadSettings,
@@ -96,8 +96,10 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     /// One commit at a time: the order of the log is the order in memory.
     pub(crate) committer: Mutex<Committer>,
-    /// Series whose closed chunks want to be mapped; held while they are, and while chunks are dropped.
+    /// Series whose closed chunks want to be mapped; held only to put some there or to take them.
     pub(crate) mapping: Mutex<Vec<Arc<MemSeries>>>,
+    /// Held while chunks are mapped, and while they are dropped. No commit waits for it.
+    pub(crate) mapping_turn: Mutex<()>,
     /// Staging buffers that are not in use.
     pub(crate) staging: Mutex<Vec<Staging>>,
     /// Numbers the log still may mention beside the living series.
@@ -279,12 +281,16 @@ impl Inner {
         series
     }
 
-    /// Moves closed chunks from memory to files. A failure leaves them in memory, where they are read from.
+    /// Moves closed chunks from memory to files. A failure leaves them in memory, where they are read from; so does
+    /// somebody who has the turn, until the next commit.
     pub(crate) fn map_closed_chunks(&self) {
-        let mut queue = self.mapping.lock();
-        if queue.is_empty() {
+        if self.mapping.lock().is_empty() {
             return;
         }
+        let Some(_turn) = self.mapping_turn.try_lock() else {
+            return;
+        };
+        let mut queue = std::mem::take(&mut *self.mapping.lock());
         // A series that closed two chunks is here twice; both are taken together.
         queue.sort_unstable_by_key(|series| series.series);
         queue.dedup_by(|left, right| Arc::ptr_eq(left, right));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::head::series::MemSeries;
+use crate::head::spellings::Spellings;
 use crate::model::SeriesKey;
 
 const N_SHARDS: u64 = 64;
@@ -104,6 +105,7 @@ impl ByRef {
 pub(crate) struct SeriesMap {
     by_key: Vec<RwLock<ByKey>>,
     by_ref: Vec<RwLock<ByRef>>,
+    pub(crate) spellings: Spellings,
 }
 
 impl std::fmt::Debug for SeriesMap {
@@ -133,6 +135,7 @@ impl SeriesMap {
         Self {
             by_key: (0..N_SHARDS).map(|_| RwLock::default()).collect(),
             by_ref: (0..N_SHARDS).map(|_| RwLock::default()).collect(),
+            spellings: Spellings::new(),
         }
     }
 
@@ -147,7 +150,17 @@ impl SeriesMap {
     }
 
     /// Hands those of `numbers`, which ascend, that are here to `each`. Nobody can add series to the page meanwhile.
-    pub(crate) fn by_refs(&self, numbers: &[u64], mut each: impl FnMut(&Arc<MemSeries>)) {
+    pub(crate) fn by_refs(&self, numbers: &[u64], each: impl FnMut(&Arc<MemSeries>)) {
+        self.by_refs_touched(numbers, MemSeries::touch, each);
+    }
+
+    /// The same for `numbers` in any order; `touch` reads what will be read of each.
+    pub(crate) fn by_refs_touched(
+        &self,
+        numbers: &[u64],
+        touch: fn(&MemSeries) -> u64,
+        mut each: impl FnMut(&Arc<MemSeries>),
+    ) {
         for same_page in numbers.chunk_by(|a, b| page_and_place(*a).0 == page_and_place(*b).0) {
             let Some(first) = same_page.first() else {
                 continue;
@@ -162,7 +175,7 @@ impl SeriesMap {
                 .filter_map(|series| page.series.get(page_and_place(*series).1)?.as_ref());
             // Series lie far apart, and what follows locks each of them, so it would wait for the memory of one after
             // the other. Looked at like this, they come all at once.
-            let touched = found.clone().fold(0, |sum, series| sum ^ series.touch());
+            let touched = found.clone().fold(0, |sum, series| sum ^ touch(series));
             std::hint::black_box(touched);
             found.for_each(&mut each);
         }
@@ -192,6 +205,7 @@ impl SeriesMap {
         shard(&self.by_ref, page_and_place(series.series).0)
             .write()
             .insert(Arc::clone(&series));
+        self.spellings.count_series(1, 0);
         (series, true)
     }
 
@@ -206,6 +220,7 @@ impl SeriesMap {
         shard(&self.by_ref, page_and_place(series.series).0)
             .write()
             .remove(series.series);
+        self.spellings.count_series(0, 1);
     }
 
     /// Every series, shard by shard; those made meanwhile may be missing.
@@ -220,6 +235,7 @@ impl SeriesMap {
 
     /// Gives unused space back.
     pub(crate) fn shrink(&self) {
+        self.spellings.forget_dead();
         for shard in &self.by_key {
             let mut shard = shard.write();
             if shard.len() * 4 < shard.capacity() {

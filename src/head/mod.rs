@@ -29,6 +29,7 @@ mod replay;
 mod replay_late;
 mod room;
 mod series;
+mod spellings;
 mod stale;
 mod stats;
 mod sync;

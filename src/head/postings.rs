@@ -46,27 +46,27 @@ impl Postings {
         }
     }
 
-    /// Takes series out; `dead` is sorted.
-    pub(crate) fn remove(&mut self, dead: &[(u64, Labels)]) {
-        let is_dead = |series: &u64| dead.binary_search_by_key(series, |(s, _)| *s).is_ok();
-        self.all.retain(|series| !is_dead(series));
-        let mut touched: Vec<(&str, &str)> = dead.iter().flat_map(|(_, l)| l.iter()).collect();
-        touched.sort_unstable();
-        touched.dedup();
-        for (name, value) in touched {
-            let Some(values) = self.names.get_mut(name) else {
+    /// Takes series out of the list of all; `dead` ascends.
+    pub(crate) fn remove_from_all(&mut self, dead: &[u64]) {
+        retain_living(&mut self.all, dead);
+    }
+
+    /// Takes series out of the lists of `pairs`; `dead` ascends.
+    pub(crate) fn remove(&mut self, pairs: &[(&str, &str)], dead: &[u64]) {
+        for (name, value) in pairs {
+            let Some(values) = self.names.get_mut(*name) else {
                 continue;
             };
-            let Some(list) = values.get_mut(value) else {
+            let Some(list) = values.get_mut(*value) else {
                 continue;
             };
-            list.retain(|series| !is_dead(series));
+            retain_living(list, dead);
             if list.is_empty() {
-                values.remove(value);
+                values.remove(*value);
                 self.n_pairs -= 1;
             }
             if values.is_empty() {
-                self.names.remove(name);
+                self.names.remove(*name);
             }
         }
     }
@@ -188,6 +188,22 @@ fn insert_sorted(list: &mut Vec<u64>, series: u64) {
         list.push(series);
     } else if let Err(at) = list.binary_search(&series) {
         list.insert(at, series);
+    }
+}
+
+/// Takes `dead` out of `list`; both ascend.
+fn retain_living(list: &mut Vec<u64>, dead: &[u64]) {
+    if list.len() < dead.len() / 16 {
+        list.retain(|series| dead.binary_search(series).is_err());
+    } else {
+        let mut dead = dead.iter().peekable();
+        list.retain(|series| {
+            while dead.next_if(|gone| *gone < series).is_some() {}
+            dead.peek() != Some(&series)
+        });
+    }
+    if list.len() < list.capacity() / 2 {
+        list.shrink_to_fit();
     }
 }
 
@@ -318,17 +334,32 @@ mod tests {
     }
 
     #[test]
+    fn short_and_long_lists_lose_the_same() {
+        let dead: Vec<u64> = (0..1000).filter(|n| n % 3 == 0).collect();
+        for n in [0, 1, 2, 19, 20, 21, 400, 1500] {
+            let mut list: Vec<u64> = (0..n).map(|at| at * 7).collect();
+            let expect: Vec<u64> = list
+                .iter()
+                .filter(|series| !dead.contains(series))
+                .copied()
+                .collect();
+            retain_living(&mut list, &dead);
+            assert_eq!(list, expect, "{n}");
+        }
+    }
+
+    #[test]
     fn removed_series_leave_no_label_behind() {
         let mut postings = Postings::default();
         for n in 0..10 {
             postings.insert(n, &labels(n));
         }
         assert_eq!(postings.n_pairs(), 13);
-        let dead: Vec<_> = (0..10)
-            .filter(|n| n % 2 == 1)
-            .map(|n| (n, labels(n)))
-            .collect();
-        postings.remove(&dead);
+        let dead = [1, 3, 5, 7, 9];
+        let of_dead = dead.map(labels);
+        let pairs: Vec<_> = of_dead.iter().flatten().collect();
+        postings.remove_from_all(&dead);
+        postings.remove(&pairs, &dead);
         assert_eq!(postings.names().collect::<Vec<_>>(), ["n", "odd"]);
         assert_eq!(postings.values("odd").collect::<Vec<_>>(), [("0", 5)]);
         assert_eq!(postings.all, [0, 2, 4, 6, 8]);

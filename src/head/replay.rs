@@ -202,6 +202,7 @@ impl Replay {
             counters: Counters::default(),
             committer: Mutex::new(Committer::new(wal, wbl)),
             mapping: Mutex::default(),
+            mapping_turn: Mutex::default(),
             staging: Mutex::default(),
             retired: Mutex::new(Retired::default()),
             wal_segment: AtomicU32::new(segment),

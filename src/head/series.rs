@@ -45,6 +45,11 @@ impl MemSeries {
         let first = self.labels.first_byte().unwrap_or(0);
         self.series ^ u64::from(first) ^ u64::from(self.state.is_locked())
     }
+
+    /// Reads a little of what is read when a sample comes.
+    pub(crate) fn touch_state(&self) -> u64 {
+        self.series ^ u64::from(self.state.is_locked())
+    }
 }
 
 impl std::fmt::Debug for MemSeries {
@@ -226,6 +231,9 @@ impl SeriesState {
             return;
         }
         self.tail.retain(|(id, _)| *id > point.oldest_view);
+        if self.tail.spilled() && self.tail.is_empty() {
+            self.tail.shrink_to_fit();
+        }
         self.tail.push((point.id, t));
     }
 

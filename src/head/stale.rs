@@ -104,7 +104,7 @@ impl Inner {
     fn evict(&self, stale: &StaleSeries) -> Result<usize, HeadError> {
         // No commit meanwhile: who comes later finds the series dead and makes another.
         let mut committer = self.committer.lock();
-        let mapping = self.mapping.lock();
+        let turn = self.mapping_turn.lock();
         let unchanged = stale.series.iter().filter(|(series, newest)| {
             let state = series.lock();
             !state.is_dead && state.late.is_none() && state.max_t() == Some(*newest)
@@ -132,8 +132,8 @@ impl Inner {
         }
         let segment = committer.wal.segment();
         self.wal_segment.store(segment, Ordering::Relaxed);
+        drop((turn, committer));
         retire(self, &going, segment);
-        drop((mapping, committer));
         count(&self.counters.chunks_removed, n_chunks);
         Ok(going.len())
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chunk::decode_floats;
 use crate::head::{Head, HeadSettings, ReplayProgress};
-use crate::model::{Interval, Labels, MatchType, Matcher, Metadata, MetricType};
-use crate::storage::{AppendError, Appendable, Queryable, SelectHints};
+use crate::model::{Interval, Labels, MatchType, Matcher, Metadata, MetricType, Spelling};
+use crate::storage::{AppendError, Appendable, Appender, Queryable, SelectHints, SeriesRef};
 use crate::wal::{Compression, WalSettings};
 
 /// Samples by series name and time.
@@ -114,6 +114,32 @@ fn assert_same(found: &Model, expected: &Model, seed: u64) {
     }
 }
 
+/// By labels, by how they are written, or as it was said to come.
+fn append_somehow(
+    appender: &mut dyn Appender,
+    labels: &Labels,
+    (t, v): (i64, f64),
+) -> Result<(), AppendError> {
+    let spelling = Spelling::of_bytes(labels.to_string().as_bytes());
+    let mut found = Vec::new();
+    if t % 3 != 0 {
+        appender.by_spelling(&[spelling], &mut found);
+    }
+    if let Some(series) = found.first().copied().flatten() {
+        if t % 3 == 1 {
+            appender.expect(&[SeriesRef(u64::MAX), series, series]);
+        }
+        let appended = appender.append(series, t, v);
+        // A reference alone is worth nothing once the series is dropped.
+        if appended != Err(AppendError::UnknownSeries) {
+            return appended;
+        }
+    }
+    let series = appender.append_labels(labels, t, v)?;
+    appender.learn(spelling, series);
+    Ok(())
+}
+
 /// One transaction of random samples; the model learns what must have been taken.
 fn transact(head: &Head, random: &mut Random, model: &mut Model, now: &mut i64, floor: i64) {
     let mut appender = head.appender();
@@ -134,7 +160,7 @@ fn transact(head: &Head, random: &mut Random, model: &mut Model, now: &mut i64, 
         } else {
             f64::from(u32::try_from(random.below(1 << 31)).unwrap()) * 0.1
         };
-        let result = appender.append_labels(&labels(&name), t, v);
+        let result = append_somehow(appender.as_mut(), &labels(&name), (t, v));
         let bound = *first_bound
             .get_or_insert(max_t.unwrap_or(t) - 500)
             .max(&mut floor.clone());
@@ -147,11 +173,7 @@ fn transact(head: &Head, random: &mut Random, model: &mut Model, now: &mut i64, 
             }
             _ => Ok(()),
         };
-        assert_eq!(
-            result.map(|_| ()),
-            expected,
-            "{name} {t} after {last:?} bound {bound}"
-        );
+        assert_eq!(result, expected, "{name} {t} after {last:?} bound {bound}");
         if expected.is_ok() {
             staged.push((name, t, v));
         }
@@ -365,10 +387,36 @@ fn an_unknown_reference_is_refused_and_an_empty_label_set_too() {
     let dir = scratch();
     let head = open(dir.path(), i64::MIN);
     let mut appender = head.appender();
-    let unknown = appender.append(crate::storage::SeriesRef(77), 1, 1.0);
+    let unknown = appender.append(SeriesRef(77), 1, 1.0);
     assert_eq!(unknown, Err(AppendError::UnknownSeries));
     let empty = appender.append_labels(&Labels::empty(), 1, 1.0);
     assert_eq!(empty, Err(AppendError::EmptyLabels));
+}
+
+#[test]
+fn a_spelling_finds_its_series_until_that_is_dropped() {
+    let dir = scratch();
+    let head = open(dir.path(), i64::MIN);
+    let spelling = Spelling::of_bytes(b"a as somebody writes it");
+    let find = || {
+        let mut found = Vec::new();
+        head.appender().by_spelling(&[spelling], &mut found);
+        found
+    };
+    let mut appender = head.appender();
+    let old = appender.append_labels(&labels("a"), 100, 1.0).unwrap();
+    appender.learn(spelling, old);
+    appender.commit().unwrap();
+    assert_eq!(find(), [Some(old)]);
+    let mut early = head.appender();
+    early.by_spelling(&[spelling], &mut Vec::new());
+    head.truncate_before(400).unwrap();
+    assert_eq!(find(), [None]);
+    // Who had found it before is served by the series that comes in its place.
+    early.append(old, 500, 2.0).unwrap();
+    early.commit().unwrap();
+    let left = samples(&head, Interval::ALL);
+    assert_eq!(left["a"].keys().collect::<Vec<_>>(), [&500]);
 }
 
 #[test]
@@ -437,10 +485,10 @@ fn write_until(head: &Head, writer: i64, is_over: &AtomicBool) {
                 format!("shared-{n}")
             };
             let t = 10_000 + round * 20 + writer;
-            let result = appender.append_labels(&labels(&name), t, f64::from(n));
+            let result = append_somehow(appender.as_mut(), &labels(&name), (t, f64::from(n)));
             let is_expected = matches!(
                 result,
-                Ok(_) | Err(AppendError::OutOfOrder { .. } | AppendError::OutOfBounds { .. })
+                Ok(()) | Err(AppendError::OutOfOrder { .. } | AppendError::OutOfBounds { .. })
             );
             assert!(is_expected, "{result:?}");
         }

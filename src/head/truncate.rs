@@ -13,6 +13,9 @@ use crate::wal::{
     remove_before, write_checkpoint,
 };
 
+/// Lists of so many labels are shortened before somebody else may look at them.
+const PAIRS_PER_SLICE: usize = 64;
+
 /// What a truncation dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TruncateStats {
@@ -71,9 +74,17 @@ pub(crate) fn retire(inner: &Inner, dead: &[Arc<MemSeries>], segment: SegmentNum
         .lock()
         .removed
         .extend(gone.iter().map(|(series, _)| (*series, segment)));
-    let mut postings = inner.postings.write();
-    postings.remove(&gone);
-    let mut metadata = inner.metadata.write();
+    let numbers: Vec<u64> = gone.iter().map(|(series, _)| *series).collect();
+    let mut pairs: Vec<(&str, &str)> = gone.iter().flat_map(|(_, labels)| labels).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    // In slices: nobody who makes a series waits for all of it. Meanwhile a list may name what is not there any more,
+    // which whoever reads it passes over.
+    inner.postings.write().remove_from_all(&numbers);
+    for some in pairs.chunks(PAIRS_PER_SLICE) {
+        inner.postings.write().remove(some, &numbers);
+    }
+    let (postings, mut metadata) = (inner.postings.read(), inner.metadata.write());
     metadata.retain(|name, _| postings.has_value(METRIC_NAME, name));
     drop((postings, metadata));
     inner.series.shrink();
@@ -93,7 +104,7 @@ impl Inner {
 
     /// Drops old chunks and empty series; the first chunk file that is still wanted.
     fn collect_garbage(&self, mint: TimestampMs, stats: &mut TruncateStats) -> u32 {
-        let _no_mapping_meanwhile = self.mapping.lock();
+        let no_mapping_meanwhile = self.mapping_turn.lock();
         let mut first_file = self.files.write_position();
         let mut min_t = i64::MAX;
         let mut dead = Vec::new();
@@ -107,6 +118,7 @@ impl Inner {
             min_t = min_t.min(state.min_t().unwrap_or(i64::MAX));
             first_file = first_file.min(state.first_file().unwrap_or(u32::MAX));
         });
+        drop(no_mapping_meanwhile);
         let segment = self.wal_segment.load(std::sync::atomic::Ordering::Relaxed);
         retire(self, &dead, segment);
         self.bounds.raise_min(if min_t == i64::MAX {

@@ -212,12 +212,13 @@ impl Labels {
     }
 }
 
+/// What keys are keyed with.
+static SECRETS: LazyLock<[foldhash::quality::RandomState; 2]> = LazyLock::new(Default::default);
+
 impl SeriesKey {
     /// The key of labels that are sorted by name, unique and without empty values; no allocation.
     pub fn of<'a>(labels: impl IntoIterator<Item = Label<'a>>) -> Self {
         use std::hash::{BuildHasher, Hasher};
-        static SECRETS: LazyLock<[foldhash::quality::RandomState; 2]> =
-            LazyLock::new(Default::default);
         let [left, right] = &*SECRETS;
         let (mut left, mut right) = (left.build_hasher(), right.build_hasher());
         for (name, value) in labels {
@@ -229,6 +230,30 @@ impl SeriesKey {
             }
         }
         Self(u128::from(left.finish()) << 64 | u128::from(right.finish()))
+    }
+}
+
+/// How somebody writes a label set: 128 bits of keyed hash over the bytes. One set may be written in many ways.
+///
+/// Keyed with a secret of this process, as [`SeriesKey`] is; never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Spelling(u128);
+
+impl Spelling {
+    /// The spelling that these bytes are.
+    #[inline]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        use std::hash::{BuildHasher, Hasher};
+        let [mut left, mut right] = SECRETS.each_ref().map(BuildHasher::build_hasher);
+        left.write(bytes);
+        right.write(bytes);
+        Self(u128::from(left.finish()) << 64 | u128::from(right.finish()))
+    }
+
+    /// Both halves.
+    #[expect(clippy::cast_possible_truncation, reason = "the two words")]
+    pub fn words(self) -> (u64, u64) {
+        ((self.0 >> 64) as u64, self.0 as u64)
     }
 }
 

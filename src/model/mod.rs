@@ -25,7 +25,7 @@ pub use histogram::{
 };
 pub use id::BlockId;
 pub use labels::{
-    ExternalLabels, Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, SeriesKey,
+    ExternalLabels, Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, SeriesKey, Spelling,
 };
 pub use matcher::{MatchType, Matcher, MatcherError, compile_anchored};
 pub use metadata::{Metadata, MetricType};

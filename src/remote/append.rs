@@ -6,13 +6,16 @@ use thiserror::Error;
 
 use crate::foundation::proto::ProtoError;
 use crate::foundation::verdict::Verdict;
-use crate::model::{Exemplar, Label, Labels, METRIC_NAME, MetricType, SeriesKey, TimestampMs};
+use crate::model::{
+    Exemplar, Label, Labels, METRIC_NAME, MetricType, SeriesKey, Spelling, TimestampMs,
+};
 use crate::remote::read::{
     ExemplarMessage, MetadataMessage, RequestItem, RequestReader, SeriesExtras, SeriesReader,
     WriteVersion,
 };
 use crate::remote::refusal::{RefusalKind, WriteReport};
 use crate::remote::snappy::{SnappyError, decompress};
+use crate::remote::usual::UsualSeries;
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
 
 /// Bounds of a request.
@@ -121,6 +124,51 @@ struct Writer<'a, 'b> {
     report: WriteReport,
 }
 
+/// Lists that are used again for the next series.
+#[derive(Default)]
+struct Scratch<'b> {
+    labels: Vec<Label<'b>>,
+    exemplar_labels: Vec<Label<'b>>,
+}
+
+/// So many series are looked up together.
+const SERIES_PER_BATCH: usize = 64;
+
+/// The next series of a request, in its order.
+#[derive(Default)]
+struct Batch<'b> {
+    series: Vec<(SeriesReader<'b>, Option<UsualSeries<'b>>)>,
+    /// Of those that are written as usual.
+    spellings: Vec<Spelling>,
+    found: Vec<Option<SeriesRef>>,
+}
+
+impl<'b> Batch<'b> {
+    /// False when there are no more.
+    fn fill(
+        &mut self,
+        reader: &mut RequestReader<'b>,
+        may_be_usual: bool,
+    ) -> Result<bool, ProtoError> {
+        self.spellings.clear();
+        while self.series.len() < SERIES_PER_BATCH
+            && let Some(item) = reader.next_item()?
+        {
+            let RequestItem::Series(series) = item else {
+                continue;
+            };
+            let usual = may_be_usual
+                .then(|| UsualSeries::of(series.message()))
+                .flatten();
+            if let Some(usual) = usual {
+                self.spellings.push(Spelling::of_bytes(usual.labels));
+            }
+            self.series.push((series, usual));
+        }
+        Ok(!self.series.is_empty())
+    }
+}
+
 /// A series of the request, and its reference once something of it was appended.
 struct Current<'a, 'b> {
     labels: &'a [Label<'b>],
@@ -130,36 +178,106 @@ struct Current<'a, 'b> {
 impl<'b> Writer<'_, 'b> {
     fn write(&mut self, request: &'b [u8]) -> Result<(), WriteError> {
         let mut reader = RequestReader::new(request, self.version)?;
-        let mut labels: Vec<Label<'b>> = Vec::with_capacity(32);
-        let mut exemplar_labels = Vec::new();
-        while let Some(item) = reader.next_item()? {
-            if let RequestItem::Series(mut series) = item {
-                let extras = reader.labels(&mut series, &mut labels)?;
-                let problem = match extras.bad_label {
-                    Some(bad) => Some(format!("invalid labels: {bad}")),
-                    None => arrange(&mut labels).or_else(|| self.lacks_samples(&extras)),
-                };
-                if let Some(text) = problem {
-                    self.report.refuse_series(text, &labels);
+        let mut batch = Batch::default();
+        let mut scratch = Scratch::default();
+        // What a request says of metrics is looked up by their names.
+        let may_be_usual = self.version == WriteVersion::V1 && self.metadata.is_empty();
+        while batch.fill(&mut reader, may_be_usual)? {
+            let Batch {
+                series,
+                spellings,
+                found,
+            } = &mut batch;
+            self.appender.by_spelling(spellings, found);
+            let mut found = found.drain(..).zip(spellings.iter());
+            for (series, usual) in series.drain(..) {
+                let Some(usual) = usual else {
+                    self.write_series(&reader, series, &mut scratch)?;
                     continue;
-                }
-                let mut current = Current {
-                    labels: &labels,
-                    reference: None,
                 };
-                let before = self.report.n_samples + self.report.n_histograms;
-                self.write_samples(&reader, (&series, extras), &mut current)?;
-                let after = self.report.n_samples + self.report.n_histograms;
-                self.report.n_series += u64::from(before < after);
-                if extras.has_exemplars {
-                    self.write_exemplars(&reader, &series, &mut current, &mut exemplar_labels)?;
-                }
-                if let Some(reference) = current.reference {
-                    self.note_metadata(reference, (&labels, extras.metadata))?;
+                match found.next() {
+                    Some((Some(known), _)) => {
+                        self.write_known(known, usual, (&reader, series), &mut scratch)?;
+                    }
+                    unknown => {
+                        let reference = self.write_series(&reader, series, &mut scratch)?;
+                        if let Some((reference, (_, spelling))) = reference.zip(unknown) {
+                            self.appender.learn(*spelling, reference);
+                        }
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// A series that was written in the same bytes before: its labels are good and nobody reads them.
+    fn write_known(
+        &mut self,
+        known: SeriesRef,
+        usual: UsualSeries<'b>,
+        (reader, mut series): (&RequestReader<'b>, SeriesReader<'b>),
+        scratch: &mut Scratch<'b>,
+    ) -> Result<(), WriteError> {
+        let mut n_taken = 0;
+        for (at, v) in usual.samples() {
+            let appended = if self.newest_t < at.t {
+                Err(AppendError::TooFarAhead {
+                    newest: self.newest_t,
+                })
+            } else {
+                self.appender.append_at(known, at, v)
+            };
+            match appended {
+                Ok(()) => n_taken += 1,
+                Err(error) => {
+                    reader.labels(&mut series, &mut scratch.labels)?;
+                    arrange(&mut scratch.labels);
+                    self.sort_out(error, &scratch.labels, at.t)?;
+                }
+            }
+        }
+        self.report.n_samples += n_taken;
+        self.report.n_series += u64::from(0 < n_taken);
+        Ok(())
+    }
+
+    /// Any series, field by field; its reference once something of it was appended.
+    fn write_series(
+        &mut self,
+        reader: &RequestReader<'b>,
+        mut series: SeriesReader<'b>,
+        scratch: &mut Scratch<'b>,
+    ) -> Result<Option<SeriesRef>, WriteError> {
+        let Scratch {
+            labels,
+            exemplar_labels,
+        } = scratch;
+        let extras = reader.labels(&mut series, labels)?;
+        let problem = match extras.bad_label {
+            Some(bad) => Some(format!("invalid labels: {bad}")),
+            None => arrange(labels).or_else(|| self.lacks_samples(&extras)),
+        };
+        if let Some(text) = problem {
+            self.report.refuse_series(text, labels);
+            return Ok(None);
+        }
+        let mut current = Current {
+            labels,
+            reference: None,
+        };
+        let before = self.report.n_samples + self.report.n_histograms;
+        self.write_samples(reader, (&series, extras), &mut current)?;
+        let after = self.report.n_samples + self.report.n_histograms;
+        self.report.n_series += u64::from(before < after);
+        if extras.has_exemplars {
+            self.write_exemplars(reader, &series, &mut current, exemplar_labels)?;
+        }
+        let reference = current.reference;
+        if let Some(reference) = reference {
+            self.note_metadata(reference, (labels, extras.metadata))?;
+        }
+        Ok(reference)
     }
 
     /// Version 2 sends no series for its labels alone.

@@ -11,6 +11,7 @@ mod read;
 mod refusal;
 mod snappy;
 mod symbols;
+mod usual;
 
 #[cfg(test)]
 mod rich_tests;

@@ -295,7 +295,12 @@ pub struct ExemplarMessage<'b, 'a> {
     pub t: TimestampMs,
 }
 
-impl SeriesReader<'_> {
+impl<'a> SeriesReader<'a> {
+    /// All of it.
+    pub(super) fn message(&self) -> Slice<'a> {
+        self.message
+    }
+
     /// Hands every float to `take`, in the order sent; stops at its error.
     pub fn samples<E: From<ProtoError>>(
         &self,

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::model::{
     Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, MetricType, Sample, SampleTime,
-    SeriesKey, TimestampMs,
+    SeriesKey, Spelling, TimestampMs,
 };
 use crate::remote::{
     RequestReader, SnappyError, WriteError, WriteLimits, WriteReport, WriteRequestEncoder,
@@ -26,6 +26,7 @@ pub(super) struct Memory {
 #[derive(Default)]
 pub(super) struct State {
     series: HashMap<SeriesKey, usize>,
+    spellings: HashMap<Spelling, SeriesRef>,
     pub(super) labels: Vec<Labels>,
     pub(super) committed: Vec<(u64, SampleTime, f64)>,
     pub(super) histograms: Vec<(u64, SampleTime, Counts, Arc<Histogram>)>,
@@ -80,6 +81,20 @@ impl Appender for Transaction<'_> {
         state.labels.push(labels);
         state.series.insert(key, reference);
         Ok(SeriesRef(reference as u64))
+    }
+
+    fn by_spelling(&mut self, spellings: &[Spelling], found: &mut Vec<Option<SeriesRef>>) {
+        let state = self.memory.state.lock();
+        found.extend(
+            spellings
+                .iter()
+                .map(|one| state.spellings.get(one).copied()),
+        );
+    }
+
+    fn learn(&mut self, spelling: Spelling, series: SeriesRef) {
+        let mut state = self.memory.state.lock();
+        state.spellings.insert(spelling, series);
     }
 
     fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {
@@ -198,6 +213,38 @@ fn a_known_series_builds_no_labels() {
         assert_eq!(send(&memory, encoder.as_bytes()).unwrap().n_samples, 100);
     }
     assert_eq!(memory.n_labels_built.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_series_that_was_written_alike_before_is_taken_and_refused_alike() {
+    let memory = Memory::default();
+    let mut encoder = WriteRequestEncoder::new();
+    let mut expect = Vec::new();
+    for n in 0..200 {
+        let (n, t) = (n.to_string(), i64::from(n % 7) - 4);
+        let t = if t == 0 { 99_000_000 } else { t };
+        let labels = [("zone", "b"), ("__name__", "up"), ("gone", ""), ("n", &n)];
+        encoder.series(labels, &[sample(5, 1.0), sample(t, 0.0), sample(7, 2.0)]);
+        let times = if (1..1_000).contains(&t) {
+            vec![5, t, 7]
+        } else {
+            vec![5, 7]
+        };
+        for at in times {
+            let v = if at == t { 0 } else { at / 6 + 1 };
+            let name = "{__name__=\"up\", n=";
+            expect.push(format!("{name}\"{n}\", zone=\"b\"}} {v} @{at}"));
+        }
+    }
+    // Without a name: never known.
+    encoder.series([("job", "a")], &[sample(1, 1.0)]);
+    let first = send(&memory, encoder.as_bytes()).unwrap();
+    assert_eq!(content(&memory), expect);
+    assert_eq!(memory.state.lock().spellings.len(), 200);
+    let again = send(&memory, encoder.as_bytes()).unwrap();
+    assert_eq!(again, first);
+    assert_eq!(content(&memory), [expect.clone(), expect].concat());
+    assert_eq!(memory.n_labels_built.load(Ordering::Relaxed), 200);
 }
 
 #[test]

@@ -8,6 +8,9 @@ use crate::storage::SeriesRef;
 /// Entries beyond twice the last good scrape by more than this, left by failing scrapes, are thrown away.
 const LEFTOVERS_MAX: usize = 1_000;
 
+/// So many entries are announced to the database at once.
+const ANNOUNCED: usize = 64;
+
 /// Position of an entry; valid until the scrape ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot(usize);
@@ -41,6 +44,8 @@ pub(super) struct SeriesCache {
     entries: Vec<Entry>,
     by_text: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     next: usize,
+    /// The database was told of the entries before this one.
+    announced: usize,
     scrape: u64,
     n_last_good: usize,
     /// Series of a time when other rules held; they get a marker unless the next scrape has them too.
@@ -52,6 +57,23 @@ impl SeriesCache {
     pub(super) fn begin(&mut self) {
         self.scrape += 1;
         self.next = 0;
+        self.announced = 0;
+    }
+
+    /// Fills `series` with what comes next if the target keeps its order; false when the database knows it already.
+    #[inline]
+    pub(super) fn announce(&mut self, series: &mut Vec<SeriesRef>) -> bool {
+        if self.next < self.announced {
+            return false;
+        }
+        self.announced = self.next + ANNOUNCED;
+        let entries = self.entries.iter().skip(self.next).take(ANNOUNCED);
+        series.clear();
+        series.extend(entries.filter_map(|entry| match entry.known {
+            Known::Series(series) => Some(series),
+            Known::Dropped => None,
+        }));
+        !series.is_empty()
     }
 
     /// Number of the scrape that was begun last.

@@ -151,7 +151,11 @@ impl Ingest {
         let settings = scraped.settings;
         let limit = settings.limits.samples;
         let (mut n_samples, mut has_too_many_buckets) = (0, false);
+        let mut coming = Vec::new();
         loop {
+            if self.cache.announce(&mut coming) {
+                appender.expect(&coming);
+            }
             let (value, t, fits) = match parser.next_entry()? {
                 None => break,
                 Some(Entry::Series(line)) => (Value::Float(line.v), line.t, true),

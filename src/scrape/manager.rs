@@ -158,7 +158,7 @@ pub fn default_settings(own_http_addr: &str) -> Settings {
     }
 }
 
-fn default_job(job_name: &str, address: &str) -> JobSettings {
+pub(super) fn default_job(job_name: &str, address: &str) -> JobSettings {
     JobSettings {
         job_name: job_name.to_owned(),
         discovery: vec![DiscoverySettings::Static(vec![TargetGroup {

@@ -17,6 +17,7 @@ mod limits;
 mod looping;
 mod manager;
 mod metadata;
+mod pages;
 mod pool;
 mod report;
 mod sample;
@@ -34,6 +35,7 @@ pub use counters::{Count, ScrapeCounters};
 pub use discovery::{expand_glob, is_target_file_pattern};
 pub use error::ScrapeError;
 pub use manager::{ScrapeManager, StopTimedOut, default_settings};
+pub use pages::PageIngest;
 pub use settings::{
     Auth, DiscoverySettings, HeaderValues, HistogramSettings, Honor, HttpDiscovery, HttpSettings,
     IngestSettings, JobSettings, Limits, PemSource, ProxySettings, RequestSettings, Secret,

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::model::{
     Counts, EXEMPLAR_CHARS_MAX, Exemplar, Histogram, HistogramError, Labels, LabelsError, Metadata,
-    SampleTime, SeriesKey, TimestampMs,
+    SampleTime, SeriesKey, Spelling, TimestampMs,
 };
 
 /// A series of one database, for as long as that database is open and the series has recent samples.
@@ -102,6 +102,19 @@ pub trait Appender: Send {
         key: SeriesKey,
         labels: &mut dyn FnMut() -> Result<Labels, LabelsError>,
     ) -> Result<SeriesRef, AppendError>;
+
+    /// Finds series by how a sender writes their labels, as far as [`Appender::learn`] has said it; pushes one entry for
+    /// each. They are then expected in this order, as by [`Appender::expect`].
+    fn by_spelling(&mut self, spellings: &[Spelling], found: &mut Vec<Option<SeriesRef>>) {
+        found.extend(spellings.iter().map(|_| None));
+    }
+
+    /// `spelling` is how a sender writes the labels of `series`.
+    fn learn(&mut self, _spelling: Spelling, _series: SeriesRef) {}
+
+    /// Samples of these series come next, in this order. Whoever says so helps to look them up together; nothing depends
+    /// on whether it is true.
+    fn expect(&mut self, _series: &[SeriesRef]) {}
 
     /// Stages one float. A refusal concerns this sample only.
     fn append(&mut self, series: SeriesRef, t: TimestampMs, v: f64) -> Result<(), AppendError> {

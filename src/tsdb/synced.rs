@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, SampleTime, SeriesKey,
+    Counts, Exemplar, Histogram, Labels, LabelsError, Metadata, SampleTime, SeriesKey, Spelling,
 };
 use crate::storage::{AppendError, Appendable, Appender, SeriesRef};
 use crate::tsdb::Tsdb;
@@ -40,6 +40,18 @@ impl Appender for SyncedAppender<'_> {
         labels: &mut dyn FnMut() -> Result<Labels, LabelsError>,
     ) -> Result<SeriesRef, AppendError> {
         self.inner.series(key, labels)
+    }
+
+    fn by_spelling(&mut self, spellings: &[Spelling], found: &mut Vec<Option<SeriesRef>>) {
+        self.inner.by_spelling(spellings, found);
+    }
+
+    fn learn(&mut self, spelling: Spelling, series: SeriesRef) {
+        self.inner.learn(spelling, series);
+    }
+
+    fn expect(&mut self, series: &[SeriesRef]) {
+        self.inner.expect(series);
     }
 
     fn append_at(&mut self, series: SeriesRef, at: SampleTime, v: f64) -> Result<(), AppendError> {
