@@ -51,7 +51,7 @@ impl Life {
             self.step(&db, watch, n);
             if n % 10 == 9 {
                 self.sync(&db, watch);
-                db.inner().head.rotate_log();
+                db.inner().head().rotate_log();
             }
         }
         let deleted = |min, max| Interval { min, max };
@@ -74,7 +74,7 @@ impl Life {
                 db.cut_out_of_order().unwrap();
             }
             if n % 25 == 24 {
-                db.inner().head.rotate_log();
+                db.inner().head().rotate_log();
             }
         }
         self.cut(&db, watch);
