@@ -9,6 +9,7 @@ mod error;
 mod join;
 pub mod meta;
 mod read;
+mod series_set;
 mod sorted;
 #[cfg(test)]
 mod tests;

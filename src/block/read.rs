@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use crate::block::error::BlockError;
 use crate::block::meta::BlockMeta;
+use crate::block::series_set::BlockSeriesSet;
 use crate::block::tombstones::Tombstones;
 use crate::chunk::{ChunkError, SegmentReader, StoredChunk, without_intervals};
 use crate::foundation::Cancel;
 use crate::index::{ChunkMeta, IndexError, IndexReader, SeriesEntry};
 use crate::model::{Interval, Labels, Matcher};
 use crate::storage::{
-    ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
-    StorageError, Windows, lost_samples,
+    ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError, Windows,
 };
 
 /// Directory of the segments within a block.
@@ -28,8 +28,8 @@ pub const INDEX_FILE: &str = "index";
 pub struct Block(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    dir: PathBuf,
+pub(super) struct Inner {
+    pub(super) dir: PathBuf,
     meta: BlockMeta,
     index: IndexReader,
     segments: SegmentReader,
@@ -110,7 +110,7 @@ impl Block {
 
 impl Inner {
     /// The labels of series `id` and those of its chunks that `times` touch and that were not deleted whole.
-    fn series(
+    pub(super) fn series(
         &self,
         id: u32,
         times: Windows,
@@ -131,7 +131,11 @@ impl Inner {
     }
 
     /// The chunk without its deleted samples; `None` when none is left.
-    fn chunk(&self, id: u32, meta: &ChunkMeta) -> Result<Option<ChunkSlice>, ChunkError> {
+    pub(super) fn chunk(
+        &self,
+        id: u32,
+        meta: &ChunkMeta,
+    ) -> Result<Option<ChunkSlice>, ChunkError> {
         let StoredChunk { encoding, data, .. } = self.segments.chunk(meta.at)?;
         let deleted = self.tombstones.of(u64::from(id));
         if deleted.iter().any(|gone| gone.overlaps(&meta.interval())) {
@@ -164,21 +168,11 @@ impl Queryable for Block {
         } else {
             Vec::new()
         };
-        Ok(Box::new(BlockSeriesSet {
-            block: Arc::clone(&self.0),
-            ids: ids.into_iter(),
-            entry: SeriesEntry::default(),
-            times: hints.times(),
-            skip_chunks: hints.skip_chunks,
-            n_left: if hints.limit == 0 {
-                usize::MAX
-            } else {
-                hints.limit
-            },
-            cancel: hints.cancel.clone(),
-            last: None,
-            rest: None,
-        }))
+        Ok(Box::new(BlockSeriesSet::new(
+            Arc::clone(&self.0),
+            ids,
+            hints,
+        )))
     }
 
     fn label_names(
@@ -220,99 +214,7 @@ impl Block {
     }
 }
 
-/// Why chunks of a series are missing, and what they span.
-type Lost = (StorageError, Interval);
-
-/// Reads one series after the other.
-struct BlockSeriesSet {
-    block: Arc<Inner>,
-    ids: std::vec::IntoIter<u32>,
-    entry: SeriesEntry,
-    times: Windows,
-    skip_chunks: bool,
-    n_left: usize,
-    cancel: Cancel,
-    last: Option<Labels>,
-    /// What is left of a series of which a chunk is damaged: it comes behind the error.
-    rest: Option<ChunkSeries>,
-}
-
-impl BlockSeriesSet {
-    /// The chunks of a series as the entry lists them, and what is wrong with those that are missing.
-    fn chunks(&self, id: u32) -> Result<(Vec<ChunkSlice>, Option<Lost>), StorageError> {
-        let mut chunks = Vec::new();
-        let mut lost: Option<Lost> = None;
-        chunks.reserve_exact(self.entry.chunks.len());
-        for meta in &self.entry.chunks {
-            match self.block.chunk(id, meta) {
-                Ok(chunk) => chunks.extend(chunk),
-                Err(error) => {
-                    let flaw = chunk_failed(&self.block.dir, &error);
-                    if !matches!(flaw, StorageError::Corrupt(_)) {
-                        return Err(flaw);
-                    }
-                    let (_, span) = lost.get_or_insert((flaw, meta.interval()));
-                    *span = span.joined(meta.interval());
-                }
-            }
-        }
-        Ok((chunks, lost))
-    }
-
-    fn advance(&mut self) -> Result<Option<ChunkSeries>, StorageError> {
-        if let Some(rest) = self.rest.take() {
-            self.n_left -= 1;
-            return Ok(Some(rest));
-        }
-        while 0 < self.n_left
-            && let Some(id) = self.ids.next()
-        {
-            check_cancel(&self.cancel)?;
-            let read = self.block.series(id, self.times, &mut self.entry);
-            let Some(labels) = read.map_err(index_failed)? else {
-                continue;
-            };
-            let (chunks, lost) = if self.skip_chunks {
-                (Vec::new(), None)
-            } else {
-                self.chunks(id)?
-            };
-            if chunks.is_empty() && lost.is_none() && !self.skip_chunks {
-                continue;
-            }
-            // Whoever merges relies on label order; an index that was not written in it would lose series.
-            if self.last.as_ref().is_some_and(|last| labels <= *last) {
-                let dir = self.block.dir.display();
-                return Err(StorageError::Corrupt(format!(
-                    "{dir}: series {labels} is out of order"
-                )));
-            }
-            self.last = Some(labels.clone());
-            if let Some((flaw, span)) = lost {
-                let flaw = lost_samples(flaw, &labels, span);
-                self.rest = (!chunks.is_empty()).then_some(ChunkSeries { labels, chunks });
-                return Err(flaw);
-            }
-            self.n_left -= 1;
-            return Ok(Some(ChunkSeries { labels, chunks }));
-        }
-        Ok(None)
-    }
-}
-
-impl SeriesSet for BlockSeriesSet {
-    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
-        let item = self.advance().transpose();
-        // A damaged series is an error in its place, and a damaged chunk one before what is left of its series; those
-        // after it still come, for whoever goes on.
-        if matches!(item, Some(Err(StorageError::Canceled))) {
-            self.n_left = 0;
-        }
-        item
-    }
-}
-
-fn check_cancel(cancel: &Cancel) -> Result<(), StorageError> {
+pub(super) fn check_cancel(cancel: &Cancel) -> Result<(), StorageError> {
     match cancel.reason() {
         Some(_) => Err(StorageError::Canceled),
         None => Ok(()),
@@ -323,7 +225,7 @@ fn check_cancel(cancel: &Cancel) -> Result<(), StorageError> {
     clippy::needless_pass_by_value,
     reason = "the shape that map_err wants"
 )]
-fn index_failed(error: IndexError) -> StorageError {
+pub(super) fn index_failed(error: IndexError) -> StorageError {
     match error {
         IndexError::File { .. } => StorageError::Unavailable(error.to_string()),
         IndexError::Damaged { .. } | IndexError::Unwritable(_) => {
@@ -332,7 +234,7 @@ fn index_failed(error: IndexError) -> StorageError {
     }
 }
 
-fn chunk_failed(dir: &Path, error: &ChunkError) -> StorageError {
+pub(super) fn chunk_failed(dir: &Path, error: &ChunkError) -> StorageError {
     let text = error.to_string();
     if matches!(error, ChunkError::File { .. }) {
         StorageError::Unavailable(text)

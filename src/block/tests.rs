@@ -12,6 +12,7 @@ use crate::block::{
     write_block,
 };
 use crate::chunk::{decode_floats, encode_floats};
+use crate::foundation::Pool;
 use crate::model::{BlockId, Encoding, Interval, Labels, Matcher, Sample, TimeRange};
 use crate::storage::contract::{self, START_MS, STEP_MS};
 use crate::storage::{
@@ -367,6 +368,43 @@ fn a_damaged_chunk_costs_only_the_select_that_needs_it() {
     let n_header_bits = 5 * 8;
     assert!(n_left_lost > n_header_bits && n_right_lost > n_header_bits);
     assert!(verify(&dir).is_healthy());
+}
+
+#[test]
+fn many_series_are_read_by_several_threads_as_by_one() {
+    let root = tempfile::tempdir().unwrap();
+    let fixture: contract::Fixture = (0..1000)
+        .map(|n| {
+            let labels = Labels::new(&[("n", &format!("{n:04}"))]).unwrap();
+            let t = START_MS + n;
+            (labels, vec![Sample { t, v: 1.0 }])
+        })
+        .collect();
+    let (_, dir) = written(root.path(), NewBlock::new(id(1), RANGE), &fixture).unwrap();
+    let segment = dir.join("chunks/000001");
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    overwrite(&segment, &bytes);
+    let block = Block::open(&dir).unwrap();
+    let read_with = |helpers| {
+        let hints = SelectHints {
+            helpers,
+            ..SelectHints::new(Interval::ALL)
+        };
+        let mut set = block.select(&[], &hints).unwrap();
+        let all = std::iter::from_fn(|| set.next());
+        let all = all.map(|series| match series {
+            Ok(series) => format!("{} {:?}", series.labels, series.chunks),
+            Err(error) => error.to_string(),
+        });
+        all.collect::<Vec<_>>()
+    };
+    let alone = read_with(None);
+    assert!(alone.len() == 1000 && alone.iter().any(|line| line.contains("checksum")));
+    let pool = Pool::new("block-test", 3, 64).unwrap();
+    assert_eq!(read_with(Some(pool.clone())), alone);
+    pool.stop();
 }
 
 #[test]
