@@ -35,6 +35,8 @@ mod timeline;
 #[cfg(test)]
 mod upkeep_tests;
 #[cfg(test)]
+mod young_crash_tests;
+#[cfg(test)]
 mod young_tests;
 
 pub use backfill::{BackfillBatch, BackfillError, OpenMetricsImport, backfill_range_ms};
