@@ -24,7 +24,7 @@ use crate::tsdb::timeline::Sources;
 use crate::wal::{last_checkpoint, list_segments};
 
 /// The data directory of the young head, within that of the database. Prometheus looks at no directory of that name.
-const YOUNG_DIR: &str = "head-young";
+pub(crate) const YOUNG_DIR: &str = "head-young";
 /// Files of a young head are closed at this size; they live for minutes.
 const YOUNG_FILE_BYTES_MAX: u64 = 16 << 20;
 /// Appends are paused for the rest once the last pass over the young log was shorter than this.

@@ -10,6 +10,7 @@ use crate::storage::{Fanout, Queryable};
 use crate::tsdb::TsdbError;
 use crate::tsdb::floor::read_floor;
 use crate::tsdb::load::sort;
+use crate::tsdb::opening::YOUNG_DIR;
 
 /// Beginning of the name of the directory that a replay writes to, as promtool names its own.
 const SANDBOX: &str = "tmp_dbro_sandbox";
@@ -19,8 +20,9 @@ const SANDBOX: &str = "tmp_dbro_sandbox";
 pub struct ReadOnlyTsdb {
     blocks: Vec<Block>,
     refused: Vec<String>,
-    /// Before the sandbox, so that its files are closed when that goes.
-    head: Option<Head>,
+    /// That of the log, and a young one whose samples are not in the log yet. Before the sandbox, so that their files are
+    /// closed when that goes.
+    heads: Vec<Head>,
     _sandbox: Option<Sandbox>,
 }
 
@@ -41,7 +43,7 @@ impl ReadOnlyTsdb {
         let mut all = Self {
             blocks: Vec::new(),
             refused: Vec::new(),
-            head: None,
+            heads: Vec::new(),
             _sandbox: None,
         };
         for entry in std::fs::read_dir(dir).map_err(TsdbError::io("list", dir))? {
@@ -77,13 +79,19 @@ impl ReadOnlyTsdb {
         std::fs::create_dir_all(scratch).map_err(TsdbError::io("create", scratch))?;
         let in_order = all.blocks.iter().filter(|block| !block.meta().is_partial());
         let floor = in_order.map(|block| block.meta().max_time).max();
-        let (head, _report) = Head::open_read_only(
-            dir,
-            scratch,
-            HeadSettings::default(),
-            floor.unwrap_or(i64::MIN).max(read_floor(dir)),
-        )?;
-        all.head = Some(head);
+        let floor = floor.unwrap_or(i64::MIN).max(read_floor(dir));
+        let settings = HeadSettings::default();
+        let (head, _report) = Head::open_read_only(dir, scratch, settings, floor)?;
+        all.heads.push(head);
+        let young = dir.join(YOUNG_DIR);
+        if young.is_dir() {
+            match Head::open_read_only(&young, &scratch.join(YOUNG_DIR), settings, floor) {
+                Ok((head, _report)) => all.heads.push(head),
+                // Its owner was done with it meanwhile.
+                Err(_) if !young.is_dir() => (),
+                Err(error) => return Err(error.into()),
+            }
+        }
         all._sandbox = Some(sandbox);
         Ok(all)
     }
@@ -100,15 +108,15 @@ impl ReadOnlyTsdb {
 
     /// Everything there is.
     pub fn timeline(&self) -> Fanout {
-        let head = self
-            .head
+        let heads = self
+            .heads
             .iter()
             .map(|head| Arc::new(head.clone()) as Arc<dyn Queryable>);
         let blocks = self
             .blocks
             .iter()
             .map(|block| Arc::new(block.clone()) as Arc<dyn Queryable>);
-        Fanout::new(head.chain(blocks).collect())
+        Fanout::new(heads.chain(blocks).collect())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::foundation::ManualClock;
 use crate::model::Interval;
 use crate::storage::{Appendable, LabelHints, Queryable, SelectHints};
 use crate::tsdb::tests::{Model, all, append, labels, open, samples, scratch, settings};
-use crate::tsdb::{Opening, Tsdb, TsdbError};
+use crate::tsdb::{Opening, ReadOnlyTsdb, Tsdb, TsdbError};
 
 /// Takes samples at once.
 pub(super) fn open_at_once(dir: &Path) -> (Tsdb, Opening) {
@@ -111,6 +111,9 @@ fn what_a_young_head_held_at_a_kill_is_found_by_the_next_start_of_either_kind() 
     assert_eq!(samples(&*db.timeline())["d"], model["d"]);
     let copy = scratch();
     crate::tsdb::tests::copy_dir(dir.path(), copy.path());
+    let tools = ReadOnlyTsdb::open(dir.path(), copy.path()).unwrap();
+    assert_eq!(samples(&tools.timeline()), model);
+    drop(tools);
     let taken = opening.run().unwrap();
     assert_eq!((taken.n_samples, taken.n_known), (8, 0));
     assert_eq!(samples(&*db.timeline()), model);
