@@ -11,7 +11,7 @@ use crate::tsdb::tests::{Model, all, append, labels, open, samples, scratch, set
 use crate::tsdb::{Opening, ReadOnlyTsdb, Tsdb, TsdbError};
 
 /// Takes samples at once.
-pub(super) fn open_at_once(dir: &Path) -> (Tsdb, Opening) {
+fn open_at_once(dir: &Path) -> (Tsdb, Opening) {
     let clock = Arc::new(ManualClock::new(5000));
     let (db, opening) = Tsdb::open_at_once(dir, settings(), clock, &Arc::default()).unwrap();
     (db, opening.unwrap())
