@@ -1,5 +1,6 @@
 //! One target: rounds of breaking and reading, what they may take, and what they did take.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,8 +12,10 @@ use crate::{memory, settings};
 /// Rounds of a run that was told nothing, unless the target says otherwise.
 pub(crate) const N_ROUNDS: u64 = 8_000;
 
-/// A round that takes longer does not end.
-const STALLED: Duration = Duration::from_secs(120);
+/// A round that computes for longer does not end. Time in which the machine did something else does not count.
+const STALLED_CPU: Duration = Duration::from_mins(1);
+/// Nor does one that waits for longer.
+const STALLED: Duration = Duration::from_mins(30);
 
 /// A long run says so often how far it is.
 const BETWEEN_LINES: Duration = Duration::from_mins(1);
@@ -98,14 +101,16 @@ impl WatchDog {
     fn new(what: &'static str, seed: u64, round: Arc<AtomicU64>) -> Self {
         let is_over = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&is_over);
+        let watched = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+        let schedule = Path::new("/proc").join(watched).join("schedstat");
         let watch = move || {
-            let (mut last, mut since) = (u64::MAX, Instant::now());
+            let (mut last, mut since) = (u64::MAX, (Instant::now(), Duration::ZERO));
             while seen.load(Ordering::Relaxed) == 0 {
-                let now = round.load(Ordering::Relaxed);
+                let (now, cpu) = (round.load(Ordering::Relaxed), cpu_time(&schedule));
                 if now != last {
-                    (last, since) = (now, Instant::now());
+                    (last, since) = (now, (Instant::now(), cpu));
                 }
-                if STALLED < since.elapsed() {
+                if STALLED < since.0.elapsed() || STALLED_CPU < cpu.saturating_sub(since.1) {
                     eprintln!("{what}: seed {seed} round {now} does not end");
                     std::process::abort();
                 }
@@ -132,11 +137,15 @@ impl Drop for WatchDog {
 /// The seed of a run that was told nothing.
 const SEED: u64 = 20_261_121;
 
-/// CPU time of this thread; none where the system does not tell.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+/// CPU time of a thread; none where the system does not tell.
+fn cpu_time(schedule: &Path) -> Duration {
+    let text = std::fs::read_to_string(schedule).unwrap_or_default();
     let nanoseconds = text.split_whitespace().next().and_then(|n| n.parse().ok());
-    nanoseconds.map_or(0.0, |n: u64| Duration::from_nanos(n).as_secs_f64())
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+fn cpu_seconds() -> f64 {
+    cpu_time(Path::new("/proc/thread-self/schedstat")).as_secs_f64()
 }
 
 /// How large an input is.
