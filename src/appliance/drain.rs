@@ -22,7 +22,7 @@ use crate::foundation::shutdown::{Stage, Unfinished, run};
 /// | shipper | the upload that runs is finished; what is cut off would be taken up again |
 /// | gateway | the sync that runs is finished, and the catalog is on the disk |
 /// | pools | queries and cuts that run are finished |
-/// | head | the log is synced: what was acknowledged survives the machine |
+/// | head | the log is synced: what was acknowledged survives the machine; the head is saved for the next start |
 pub(crate) async fn drain(
     built: Built,
     deadline: Duration,
@@ -64,8 +64,8 @@ pub(crate) async fn drain(
         Stage::new("head", deadline)
             .durable()
             .part("log", async move {
-                let synced = tokio::task::spawn_blocking(move || tsdb.sync()).await;
-                match synced {
+                let closed = tokio::task::spawn_blocking(move || tsdb.close()).await;
+                match closed {
                     Ok(Ok(())) => (),
                     Ok(Err(error)) => {
                         tracing::error!(error = &error as &dyn std::error::Error, "sync the log");

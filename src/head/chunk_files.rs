@@ -155,6 +155,23 @@ impl ChunkFiles {
         Some((encoding, bytes.slice_ref(data)))
     }
 
+    /// Does a chunk from `min_t` to `max_t` lie there? Whoever has its place from elsewhere asks before reading it.
+    pub(crate) fn has(&self, chunk: &MappedChunk) -> bool {
+        let mapped = self.mapped.read();
+        let at = mapped.binary_search_by_key(&chunk.file, |(number, _)| *number);
+        let here = at
+            .ok()
+            .and_then(|at| mapped.get(at))
+            .and_then(|(_, bytes)| {
+                let entry = bytes.get(usize::try_from(chunk.offset).ok()?..)?;
+                let mut cursor = Cursor::new(entry);
+                cursor.u64_be("series").ok()?;
+                let min_t = cursor.i64_be("first time").ok()?;
+                Some((min_t, cursor.i64_be("last time").ok()?))
+            });
+        here == Some((chunk.min_t, chunk.max_t))
+    }
+
     /// Writes `chunks` in order and says where they lie.
     pub(crate) fn write(&self, chunks: &[ChunkToWrite]) -> Result<Vec<(u32, u32)>, HeadError> {
         let mut writer = self.writer.lock();

@@ -27,6 +27,9 @@ pub enum HeadError {
     /// The log takes nothing now.
     #[error("{0}")]
     Refused(String),
+    /// The snapshot does not hold what it says; the log does.
+    #[error("head snapshot: {0}")]
+    Snapshot(String),
     /// A chunk file came out wrong.
     #[error("head chunk files: {0}")]
     ChunkFiles(String),

@@ -131,6 +131,17 @@ impl ExemplarStore {
         *self.ring.write() = Ring::default();
     }
 
+    /// Hands all to `each` with the labels of their series, oldest first.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&Labels, &Exemplar)) {
+        let ring = self.ring.read();
+        let (newer, older) = ring.slots.split_at(ring.next.min(ring.slots.len()));
+        for slot in older.iter().chain(newer) {
+            if let Some(chain) = ring.series.get(&slot.series) {
+                each(&chain.labels, &slot.exemplar);
+            }
+        }
+    }
+
     fn select(&self, selectors: &[Vec<Matcher>], interval: Interval) -> Vec<SeriesExemplars> {
         let ring = self.ring.read();
         let is_wanted = |labels: &Labels| {

@@ -1,9 +1,11 @@
 //! The newest samples.
 //!
 //! Owns: the series map, append and its refusals, out-of-order samples, isolation, chunk cutting, deletion, truncation,
-//! replay, full disks.
+//! replay, the snapshot of a clean stop (see `FORMAT.md`), full disks.
 //! Never: deletes a block or talks to a bucket.
 //! Tested by: model and crash tests beside the code.
+#![doc = include_str!("FORMAT.md")]
+
 mod append;
 mod chunk_files;
 mod commit;
@@ -26,8 +28,14 @@ mod progress;
 mod read;
 mod records;
 mod replay;
-mod replay_late;
+mod replay_apply;
+mod replay_lanes;
+mod replay_read;
+mod restore;
 mod room;
+mod save;
+mod saved;
+mod saved_series;
 mod series;
 mod spellings;
 mod stale;
@@ -42,6 +50,8 @@ mod truncate;
 #[cfg(test)]
 mod values_tests;
 mod wbl;
+#[cfg(test)]
+mod whole_tests;
 
 pub use append::HeadAppender;
 pub use core::{Head, HeadSettings};
@@ -51,6 +61,7 @@ pub use late::{FrozenSamples, LATE_DELAY_MINUTES, LateDelays};
 pub use progress::{ReplayProgress, ReplaySegments};
 pub use read::HeadView;
 pub use replay::ReplayReport;
+pub use save::SavedStats;
 pub use stale::StaleSeries;
 pub use stats::{HeadStats, HeadStatus, NamedCount};
 pub use take_over::{ClosedSegments, TakeOver, TakenOver};

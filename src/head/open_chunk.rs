@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use crate::chunk::{
-    HISTOGRAM_CHUNK_BYTES, HISTOGRAM_SAMPLES_MIN, HistogramAppender, SAMPLES_PER_CHUNK,
+    ChunkError, HISTOGRAM_CHUNK_BYTES, HISTOGRAM_SAMPLES_MIN, HistogramAppender, SAMPLES_PER_CHUNK,
     Xor2Appender, XorAppender,
 };
 use crate::head::series::ClosedChunk;
@@ -110,6 +110,18 @@ struct HistogramChunk {
     is_judged: bool,
 }
 
+/// An open chunk on its way to the next process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SavedChunk<'a> {
+    pub(crate) encoding: Encoding,
+    pub(crate) data: &'a [u8],
+    pub(crate) min_t: TimestampMs,
+    pub(crate) max_t: TimestampMs,
+    pub(crate) next_at: TimestampMs,
+    pub(crate) is_judged: bool,
+    pub(crate) last: f64,
+}
+
 impl OpenChunk {
     /// An empty chunk for a sample that nothing precedes.
     pub(crate) fn new(at: SampleTime, value: Value<'_>, rules: ChunkRules) -> Self {
@@ -197,6 +209,49 @@ impl OpenChunk {
             encoding,
             data: Bytes::from(data),
         }
+    }
+
+    /// What brings it back with [`OpenChunk::restore`].
+    pub(crate) fn saved(&self) -> SavedChunk<'_> {
+        let (is_judged, last) = match &self.builder {
+            Builder::Xor(_) => (false, 0.0),
+            Builder::Xor2(builder) => (false, builder.last),
+            Builder::Histogram(builder) => (builder.is_judged, 0.0),
+        };
+        SavedChunk {
+            encoding: self.encoding(),
+            data: self.bytes(),
+            min_t: self.min_t,
+            max_t: self.max_t,
+            next_at: self.next_at,
+            is_judged,
+            last,
+        }
+    }
+
+    /// The chunk that was saved; the next sample finds it as it was.
+    pub(crate) fn restore(saved: SavedChunk<'_>) -> Result<Self, ChunkError> {
+        let SavedChunk { encoding, data, .. } = saved;
+        let builder = match encoding {
+            Encoding::Xor => Builder::Xor(XorAppender::resume(data)?),
+            Encoding::Xor2 => Builder::Xor2(Box::new(Xor2Chunk {
+                chunk: Xor2Appender::resume(data)?,
+                last: saved.last,
+            })),
+            Encoding::Histogram
+            | Encoding::FloatHistogram
+            | Encoding::HistogramSt
+            | Encoding::FloatHistogramSt => Builder::Histogram(Box::new(HistogramChunk {
+                chunk: HistogramAppender::resume(encoding, data)?,
+                is_judged: saved.is_judged,
+            })),
+        };
+        Ok(Self {
+            builder,
+            min_t: saved.min_t,
+            max_t: saved.max_t,
+            next_at: saved.next_at,
+        })
     }
 
     /// Is `value` what the newest sample says?

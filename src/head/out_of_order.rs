@@ -18,7 +18,7 @@ pub(crate) const SAMPLES_OPEN_MAX: usize = 32;
 
 /// What was measured.
 #[derive(Debug, Clone)]
-enum LateValue {
+pub(crate) enum LateValue {
     Float(f64),
     Histogram(Counts, Arc<Histogram>),
 }
@@ -58,9 +58,9 @@ impl From<Value<'_>> for LateValue {
 
 /// One sample that waits.
 #[derive(Debug, Clone)]
-struct LateSample {
-    at: SampleTime,
-    value: LateValue,
+pub(crate) struct LateSample {
+    pub(crate) at: SampleTime,
+    pub(crate) value: LateValue,
 }
 
 /// What happened to a sample.
@@ -75,30 +75,30 @@ pub(crate) enum Inserted {
 }
 
 #[derive(Debug)]
-enum Place {
+pub(crate) enum Place {
     Memory(Bytes),
     File { file: u32, offset: u32 },
 }
 
 /// Samples that became a chunk.
 #[derive(Debug)]
-struct LateChunk {
-    min_t: TimestampMs,
-    max_t: TimestampMs,
-    encoding: Encoding,
-    place: Place,
+pub(crate) struct LateChunk {
+    pub(crate) min_t: TimestampMs,
+    pub(crate) max_t: TimestampMs,
+    pub(crate) encoding: Encoding,
+    pub(crate) place: Place,
     /// On its way into a block.
-    is_frozen: bool,
+    pub(crate) is_frozen: bool,
     /// Times of samples that some reader may not see yet, with the commits that brought them.
-    unseen: Vec<(CommitId, TimestampMs)>,
+    pub(crate) unseen: Vec<(CommitId, TimestampMs)>,
 }
 
 /// The samples of one series that came out of order.
 #[derive(Debug, Default)]
 pub(crate) struct OutOfOrder {
-    chunks: Vec<LateChunk>,
+    pub(crate) chunks: Vec<LateChunk>,
     /// Sorted, each time once.
-    open: Vec<(LateSample, CommitId)>,
+    pub(crate) open: Vec<(LateSample, CommitId)>,
 }
 
 impl OutOfOrder {
@@ -253,6 +253,19 @@ impl OutOfOrder {
             .map(|(min, max)| Interval { min, max })
     }
 
+    /// Where chunks lie in files.
+    pub(crate) fn in_files(&self) -> impl Iterator<Item = MappedChunk> {
+        self.chunks.iter().filter_map(|chunk| match chunk.place {
+            Place::File { file, offset } => Some(MappedChunk {
+                min_t: chunk.min_t,
+                max_t: chunk.max_t,
+                file,
+                offset,
+            }),
+            Place::Memory(_) => None,
+        })
+    }
+
     /// The first file a chunk lies in.
     pub(crate) fn first_file(&self) -> Option<u32> {
         let files = self.chunks.iter().filter_map(|chunk| match chunk.place {
@@ -333,7 +346,7 @@ fn as_slice(chunk: EncodedChunk) -> ChunkSlice {
 }
 
 /// Chunks of samples in the order of time, one or more for each run of a kind.
-fn encode<'a>(
+pub(crate) fn encode<'a>(
     samples: impl Iterator<Item = &'a LateSample>,
 ) -> Result<Vec<EncodedChunk>, ChunkError> {
     let samples: Vec<&LateSample> = samples.collect();

@@ -74,8 +74,8 @@ impl ReplayProgress {
         self.n_done.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many samples were taken in all.
-    pub(crate) fn samples(&self, n_samples: u64) {
-        self.n_samples.store(n_samples, Ordering::Relaxed);
+    /// So many more samples were taken.
+    pub(crate) fn add_samples(&self, n_samples: u64) {
+        self.n_samples.fetch_add(n_samples, Ordering::Relaxed);
     }
 }

@@ -93,16 +93,16 @@ type Tail = SmallVec<[(CommitId, TimestampMs); 1]>;
 /// What is guarded by the lock of a series.
 #[derive(Debug, Default)]
 pub(crate) struct SeriesState {
-    mapped: Vec<MappedChunk>,
-    closed: Vec<ClosedChunk>,
-    open: Option<OpenChunk>,
+    pub(crate) mapped: Vec<MappedChunk>,
+    pub(crate) closed: Vec<ClosedChunk>,
+    pub(crate) open: Option<OpenChunk>,
     tail: Tail,
     /// Samples that came out of order.
     pub(crate) late: Option<Box<OutOfOrder>>,
     /// What its newest sample is.
     pub(crate) kind: ValueKind,
     /// It is a histogram of custom buckets.
-    is_custom: bool,
+    pub(crate) is_custom: bool,
     /// Its labels are in the log.
     pub(crate) is_logged: bool,
     /// Taken out of the head: whoever still holds it looks the series up again.

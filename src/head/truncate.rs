@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::head::HeadError;
 use crate::head::core::{Head, Inner};
 use crate::head::delete::TOMBSTONES_PER_RECORD;
+use crate::head::save::remove_snapshot;
 use crate::head::series::MemSeries;
 use crate::head::stats::count;
 use crate::model::{Labels, METRIC_NAME, TimestampMs};
@@ -50,6 +51,9 @@ impl Head {
     pub fn truncate_before(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
         self.close_before(mint);
         let inner = self.inner();
+        if let Some(dir) = inner.wal_dir.parent() {
+            remove_snapshot(dir)?;
+        }
         let result = inner.truncate(mint);
         match &result {
             Ok(_) => count(&inner.counters.truncations, 1),

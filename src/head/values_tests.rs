@@ -185,7 +185,7 @@ fn histogram(random: &mut Random, t: i64, is_float: bool) -> Histogram {
 }
 
 /// One random sample, and what of it must be found.
-fn append(
+pub(super) fn append(
     appender: &mut dyn crate::storage::Appender,
     random: &mut Random,
     (series, number): (SeriesRef, u64),

@@ -304,6 +304,12 @@ impl Life {
         self.sync(db, watch);
     }
 
+    /// Ends well, so that the next start finds the head saved.
+    pub(super) fn close(&mut self, db: &Tsdb, watch: &Watch) {
+        self.sync(db, watch);
+        db.close().unwrap();
+    }
+
     /// Makes a snapshot of everything.
     pub(super) fn snapshot(&mut self, db: &Tsdb, watch: &Watch) {
         let (begun, samples) = (watch.n_operations(), read(&*db.timeline()));
@@ -336,7 +342,7 @@ impl Life {
         n_gone
     }
 
-    /// Appends, deletes, cuts with truncation and checkpoint, compacts, cleans, makes a snapshot, closes and opens.
+    /// Appends, deletes, cuts with truncation and checkpoint, compacts, cleans, makes a snapshot, closes well and opens.
     fn live(&mut self, dir: &Path, watch: &Watch) {
         let db = self.open(dir);
         for n in 0..60 {
@@ -356,9 +362,10 @@ impl Life {
             max: 1500,
         };
         self.delete(&db, watch, "b", deleted);
-        self.sync(&db, watch);
+        self.close(&db, watch);
         drop(db);
         let db = self.open(dir);
+        assert!(db.replayed().n_restored > 0);
         for n in 60..180 {
             let names: &[&str] = if n % 3 == 0 { &["a", "d"] } else { &["a", "b"] };
             self.append(&db, watch, names, 5 + n * 40);
@@ -373,7 +380,10 @@ impl Life {
         while db.compact().unwrap().is_some() {}
         self.delete(&db, watch, "d", Interval { min: 0, max: 3000 });
         db.clean_tombstones().unwrap();
-        self.sync(&db, watch);
+        self.close(&db, watch);
+        drop(db);
+        let db = self.open(dir);
+        assert!(db.replayed().n_restored > 0);
         for n in 180..190 {
             self.append(&db, watch, &["a", "b", "e"], 5 + n * 40);
         }

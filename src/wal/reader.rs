@@ -51,6 +51,8 @@ pub struct SegmentReader {
     stored: Vec<u8>,
     /// The record after decompression.
     record: Vec<u8>,
+    /// The record is what was stored.
+    is_stored_plain: bool,
     snappy: snap::raw::Decoder,
 }
 
@@ -93,6 +95,7 @@ impl SegmentReader {
             position: 0,
             stored: Vec::new(),
             record: Vec::new(),
+            is_stored_plain: true,
             snappy: snap::raw::Decoder::new(),
         }
     }
@@ -137,15 +140,21 @@ impl SegmentReader {
             self.stored
                 .extend_from_slice(self.page.get(start..start + len).unwrap_or_default());
             if position == FULL || position == LAST {
+                self.is_stored_plain = flags == 0;
                 return match self.decompress(flags) {
-                    Ok(()) => Ok(Some(if flags == 0 {
-                        &self.stored
-                    } else {
-                        &self.record
-                    })),
+                    Ok(()) => Ok(Some(self.record())),
                     Err(reason) => Err(self.damage(record_start, reason)),
                 };
             }
+        }
+    }
+
+    /// The record that was read last.
+    pub fn record(&self) -> &[u8] {
+        if self.is_stored_plain {
+            &self.stored
+        } else {
+            &self.record
         }
     }
 

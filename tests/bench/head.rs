@@ -1,6 +1,7 @@
-//! Append and replay of 100 000 series: samples per CPU second, bytes per series.
+//! Append and restart of 100 000 series: samples per CPU second, bytes per series; the restart beside a stock Prometheus
+//! on a copy of the same directory, where one is installed.
 //!
-//! `cargo bench --bench head`, or with the number of series as argument.
+//! `cargo bench --bench head`, or with the number of series as argument, and with the word `restart` for that alone.
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,
@@ -8,8 +9,12 @@
     reason = "a bench prints and stops at the first failure"
 )]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use gauntlet::foundation::SystemClock;
 use gauntlet::model::{Interval, Labels, SeriesKey};
@@ -25,7 +30,11 @@ const START: i64 = 1_700_000_000_000;
 
 /// CPU time of this process in seconds, user and system.
 fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").expect("proc is mounted");
+    cpu_seconds_of("self")
+}
+
+fn cpu_seconds_of(process: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("proc is mounted");
     let mut fields = text
         .rsplit(')')
         .next()
@@ -50,6 +59,18 @@ fn anonymous_bytes() -> f64 {
         .and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok())
         .unwrap_or_default();
     kib * 1024.0
+}
+
+/// The most that was ever resident.
+fn peak_bytes() -> u64 {
+    peak_bytes_of("self")
+}
+
+fn peak_bytes_of(process: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).expect("proc is mounted");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok());
+    kib.unwrap_or(0u64) * 1024
 }
 
 fn labels(n: usize) -> Labels {
@@ -122,6 +143,14 @@ fn main() {
         })
         .collect();
     let db = open(dir.path());
+    if std::env::args().any(|argument| argument == "restart") {
+        for round in 0..240 {
+            round_by_key(&db, &all, round);
+        }
+        drop(db);
+        restart(dir.path());
+        return;
+    }
     let before = anonymous_bytes();
     let cpu = cpu_seconds();
     round_by_key(&db, &all, 0);
@@ -166,16 +195,110 @@ fn main() {
         cpu_seconds() - cpu
     );
     drop((set, db));
-    replay(dir.path());
+    restart(dir.path());
 }
 
-fn replay(dir: &Path) {
-    let cpu = cpu_seconds();
-    let report = open(dir).replayed();
-    let n_read = report.n_samples + report.n_samples_old;
-    let seconds = cpu_seconds() - cpu;
-    println!(
-        "replay: {:.0} samples per CPU second, {seconds:.1} s",
-        n_read as f64 / seconds
-    );
+/// Opens copies of `dir`: as it is, and with nothing but the log; then once more after a clean stop.
+fn restart(dir: &Path) {
+    for has_chunk_files in [true, false] {
+        let what = if has_chunk_files {
+            "restart with chunk files"
+        } else {
+            "restart with the log alone"
+        };
+        let copied = || {
+            let other = tempfile::tempdir_in(dir.parent().unwrap_or(dir)).expect("a directory");
+            copy(&dir.join("wal"), &other.path().join("wal"));
+            if has_chunk_files {
+                copy(&dir.join("chunks_head"), &other.path().join("chunks_head"));
+            }
+            other
+        };
+        let ours = copied();
+        let (cpu, wall) = (cpu_seconds(), Instant::now());
+        let db = open(ours.path());
+        let (cpu, wall) = (cpu_seconds() - cpu, wall.elapsed().as_secs_f64());
+        let report = db.replayed();
+        let n_read = (report.n_samples + report.n_samples_old) as f64;
+        println!(
+            "{what}: {cpu:.2} CPU s, {wall:.2} s, {:.0} samples per CPU second, {} MiB at most",
+            n_read / cpu,
+            peak_bytes() >> 20
+        );
+        if !has_chunk_files {
+            let wall = Instant::now();
+            db.close().expect("the head is saved");
+            println!("clean stop: {:.2} s", wall.elapsed().as_secs_f64());
+            drop(db);
+            let (cpu, wall) = (cpu_seconds(), Instant::now());
+            let report = open(ours.path()).replayed();
+            println!(
+                "restart after it: {:.2} CPU s, {:.2} s, {} series, {} samples replayed",
+                cpu_seconds() - cpu,
+                wall.elapsed().as_secs_f64(),
+                report.n_restored,
+                report.n_samples
+            );
+        }
+        drop(ours);
+        let empty = tempfile::tempdir().expect("a directory");
+        let (Some(theirs), Some(idle)) = (prometheus(copied().path()), prometheus(empty.path()))
+        else {
+            println!("no prometheus is installed: nothing to compare with");
+            continue;
+        };
+        let (their_cpu, their_wall) = (theirs.0 - idle.0, theirs.1 - idle.1);
+        println!(
+            "  prometheus, beyond an empty start: {their_cpu:.2} CPU s, {their_wall:.2} s, {} MiB at most; ours / theirs: {:.3} of CPU, {:.3} of time",
+            theirs.2 >> 20,
+            cpu / their_cpu,
+            wall / their_wall
+        );
+    }
+}
+
+/// CPU seconds, seconds and peak of resident bytes until a stock Prometheus on `dir` is ready; it is stopped then.
+fn prometheus(dir: &Path) -> Option<(f64, f64, u64)> {
+    let config = dir.join("prometheus.yml");
+    std::fs::File::create(&config).expect("a file");
+    let wall = Instant::now();
+    let mut child = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", dir.display()))
+        .arg("--web.listen-address=127.0.0.1:19391")
+        .arg("--storage.tsdb.retention.time=100y")
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    while !is_ready() {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let wall = wall.elapsed().as_secs_f64();
+    let cpu = cpu_seconds_of(&child.id().to_string());
+    let peak = peak_bytes_of(&child.id().to_string());
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    Some((cpu, wall, peak))
+}
+
+fn is_ready() -> bool {
+    let Ok(mut socket) = TcpStream::connect("127.0.0.1:19391") else {
+        return false;
+    };
+    let mut answer = Vec::new();
+    let asked = socket.write_all(b"GET /-/ready HTTP/1.0\r\n\r\n");
+    asked.is_ok() && socket.read_to_end(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.0 200")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it is there");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("there is room");
+        }
+    }
 }

@@ -1,0 +1,280 @@
+//! What one thread of a replay does with its series.
+
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender};
+
+use crate::head::core::Inner;
+use crate::head::open_chunk::{ChunkRules, Value, ValueKind};
+use crate::head::out_of_order::Inserted;
+use crate::head::progress::ReplayProgress;
+use crate::head::replay::{ReplayReport, extend};
+use crate::head::replay_lanes::{Batch, Float, Rare};
+use crate::head::series::{CommitPoint, MappedChunk, MemSeries, Pushed, SeriesState};
+use crate::head::stats::count;
+use crate::model::{Encoding, Interval, SampleTime, TimestampMs};
+
+/// Replay makes no commits: all of it is visible.
+pub(crate) const AT_START: CommitPoint = CommitPoint {
+    id: 0,
+    oldest_view: 0,
+};
+
+/// Closed chunks wait for so many series before they go to files.
+const CLOSED_SERIES_MAX: usize = 4096;
+
+/// Floats whose series are fetched from memory together.
+const FLOATS_AHEAD: usize = 32;
+
+/// What a thread did, for the whole to be summed up.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) report: ReplayReport,
+    pub(crate) span: Option<Interval>,
+    /// Series that left the head early, and may have come back.
+    pub(crate) left: Vec<Arc<MemSeries>>,
+    /// Why the snapshot is good for nothing, if so.
+    pub(crate) failed: Option<String>,
+    n_chunks_created: u64,
+    n_chunks_removed: u64,
+    late_span: Option<Interval>,
+}
+
+impl Applied {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.report.add(&other.report);
+        self.left.extend(other.left);
+        self.failed = self.failed.take().or(other.failed);
+        self.n_chunks_created += other.n_chunks_created;
+        self.n_chunks_removed += other.n_chunks_removed;
+        for (mine, theirs) in [
+            (&mut self.span, other.span),
+            (&mut self.late_span, other.late_span),
+        ] {
+            if let Some(Interval { min, max }) = theirs {
+                extend(mine, min, max);
+            }
+        }
+    }
+
+    /// Tells the head.
+    pub(crate) fn publish(&self, inner: &Inner) {
+        count(&inner.counters.chunks_created, self.n_chunks_created);
+        count(&inner.counters.chunks_removed, self.n_chunks_removed);
+        if let Some(span) = self.late_span {
+            inner.late.extend(span);
+        }
+    }
+}
+
+/// A thread with its series.
+pub(crate) struct Worker<'a> {
+    inner: &'a Inner,
+    progress: &'a ReplayProgress,
+    rules: ChunkRules,
+    floor: TimestampMs,
+    series: Vec<Arc<MemSeries>>,
+    applied: Applied,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(inner: &'a Inner, progress: &'a ReplayProgress) -> Self {
+        Self {
+            inner,
+            progress,
+            rules: inner.settings.chunk_rules(),
+            floor: inner.bounds.floor(),
+            series: Vec::new(),
+            applied: Applied::default(),
+        }
+    }
+
+    /// Applies batches until no more come, and gives their buffers back.
+    pub(crate) fn run(mut self, batches: &Receiver<Batch>, done: &Sender<Batch>) -> Applied {
+        for mut batch in batches {
+            let before = self.applied.report.n_samples;
+            self.batch(&mut batch);
+            self.progress
+                .add_samples(self.applied.report.n_samples - before);
+            batch.clear();
+            done.try_send(batch).ok();
+        }
+        self.applied
+    }
+
+    fn batch(&mut self, batch: &mut Batch) {
+        let mut n_done = 0;
+        for (after, rare) in batch.rare.drain(..) {
+            self.floats(batch.floats.get(n_done..after).unwrap_or_default());
+            n_done = after;
+            self.rare(rare);
+        }
+        self.floats(batch.floats.get(n_done..).unwrap_or_default());
+    }
+
+    fn floats(&mut self, floats: &[Float]) {
+        for floats in floats.chunks(FLOATS_AHEAD) {
+            // Series lie far apart; looked at like this, they come all at once.
+            let touched = floats.iter().fold(0, |sum, float| {
+                let series = self.series.get(float.place as usize);
+                sum ^ series.map_or(0, |series| series.touch())
+            });
+            std::hint::black_box(touched);
+            for Float { place, t, v } in floats {
+                self.sample(*place, SampleTime::from(*t), Value::Float(*v));
+            }
+        }
+    }
+
+    fn rare(&mut self, rare: Rare) {
+        match rare {
+            Rare::Series(series) => {
+                series.lock().is_logged = true;
+                self.series.push(series);
+            }
+            Rare::Restored(place, state) => {
+                if let Err(reason) = self.restored(place, &state) {
+                    self.applied.failed = Some(reason);
+                }
+            }
+            Rare::Chunks(place, chunks) => self.chunks(place, chunks),
+            Rare::Sample(place, at, value) => self.sample(place, at, value.as_value()),
+            Rare::Left(place) => {
+                let Some(series) = self.series.get(place as usize) else {
+                    return;
+                };
+                // Nobody writes chunks of it to a file meanwhile.
+                let turn = self.inner.mapping_turn.lock();
+                let n_removed = series.lock().truncate_before(i64::MAX);
+                drop(turn);
+                self.applied.n_chunks_removed += n_removed as u64;
+                self.applied.left.push(Arc::clone(series));
+            }
+            Rare::Late(place, at, value) => self.late(place, at, value.as_value()),
+            Rare::LateChunk(place, chunk, encoding) => self.late_chunk(place, chunk, encoding),
+        }
+    }
+
+    fn restored(&mut self, place: u32, saved: &[u8]) -> Result<(), String> {
+        let Some(series) = self.series.get(place as usize) else {
+            return Ok(());
+        };
+        let mut state = SeriesState::restore(saved)?;
+        let files = &self.inner.files;
+        let late = state.late.iter().flat_map(|late| late.in_files());
+        let mut chunks = state.mapped.iter().copied().chain(late);
+        if !chunks.all(|chunk| files.has(&chunk)) {
+            return Err("a chunk is not in its file".to_owned());
+        }
+        drop(chunks);
+        state.truncate_before(self.floor);
+        self.applied.n_chunks_created += state.n_chunks() as u64;
+        let late_span = state.late.as_ref().and_then(|late| late.span());
+        let is_late = state.late.is_some();
+        let has_closed = !state.closed().is_empty();
+        *series.lock() = state;
+        if has_closed {
+            self.inner.mapping.lock().push(Arc::clone(series));
+        }
+        if is_late {
+            self.inner.late.series.lock().push(Arc::clone(series));
+        }
+        if let Some(Interval { min, max }) = late_span {
+            extend(&mut self.applied.late_span, min, max);
+        }
+        Ok(())
+    }
+
+    fn chunks(&mut self, place: u32, chunks: Vec<MappedChunk>) {
+        let Some(series) = self.series.get(place as usize) else {
+            return;
+        };
+        let mut state = series.lock();
+        for chunk in chunks {
+            if chunk.max_t >= self.floor && state.attach(chunk) {
+                self.applied.report.n_chunks_mapped += 1;
+                extend(&mut self.applied.span, chunk.min_t, chunk.max_t);
+            }
+        }
+        if let Some(last) = state.last_mapped()
+            && let Some((encoding, _)) = self.inner.files.chunk(last.file, last.offset)
+        {
+            state.kind = ValueKind::of(encoding);
+        }
+    }
+
+    #[inline]
+    fn sample(&mut self, place: u32, at: SampleTime, value: Value<'_>) {
+        let Some(series) = self.series.get(place as usize) else {
+            return;
+        };
+        let mut state = series.lock();
+        let had_chunk = state.has_open();
+        let pushed = state.push(at, value, AT_START, self.rules);
+        drop(state);
+        match pushed {
+            Ok(Pushed::Appended) => self.applied.n_chunks_created += u64::from(!had_chunk),
+            Ok(Pushed::AppendedAndClosed) => {
+                self.applied.n_chunks_created += 1;
+                let mut queue = self.inner.mapping.lock();
+                queue.push(Arc::clone(series));
+                let is_full = queue.len() >= CLOSED_SERIES_MAX;
+                drop(queue);
+                if is_full {
+                    self.inner.map_closed_chunks();
+                }
+            }
+            Ok(Pushed::Same) | Err(_) => {
+                self.applied.report.n_samples_old += 1;
+                return;
+            }
+        }
+        self.applied.report.n_samples += 1;
+        extend(&mut self.applied.span, at.t, at.t);
+    }
+
+    fn late(&mut self, place: u32, at: SampleTime, value: Value<'_>) {
+        let Some(series) = self.series.get(place as usize) else {
+            return;
+        };
+        let mut state = series.lock();
+        let is_first = state.late.is_none();
+        let late = state.late.get_or_insert_default();
+        let before = late.n_chunks();
+        let inserted = late.insert(at, value, AT_START);
+        let n_new = late.n_chunks() - before;
+        drop(state);
+        match inserted {
+            Ok(Inserted::New | Inserted::NewAndClosed) => {
+                self.applied.n_chunks_created += n_new as u64;
+                self.applied.report.n_samples += 1;
+                self.note_late(place, is_first, at.t, at.t);
+            }
+            Ok(Inserted::Same) | Err(_) => self.applied.report.n_samples_old += 1,
+        }
+    }
+
+    fn late_chunk(&mut self, place: u32, chunk: MappedChunk, encoding: Encoding) {
+        let Some(series) = self.series.get(place as usize) else {
+            return;
+        };
+        let mut state = series.lock();
+        let is_first = state.late.is_none();
+        let late = state.late.get_or_insert_default();
+        let before = late.n_chunks();
+        late.attach(chunk, encoding);
+        let n_new = late.n_chunks().saturating_sub(before);
+        drop(state);
+        self.applied.n_chunks_created += n_new as u64;
+        self.applied.report.n_chunks_mapped += 1;
+        self.applied.report.n_out_of_order_chunks += 1;
+        self.note_late(place, is_first, chunk.min_t, chunk.max_t);
+    }
+
+    fn note_late(&mut self, place: u32, is_first: bool, min: TimestampMs, max: TimestampMs) {
+        if is_first && let Some(series) = self.series.get(place as usize) {
+            self.inner.late.series.lock().push(Arc::clone(series));
+        }
+        extend(&mut self.applied.late_span, min, max);
+    }
+}

@@ -1,0 +1,355 @@
+//! The thread that reads the logs: it knows which series a record means, and hands what it says to the thread that has
+//! the series.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::head::HeadError;
+use crate::head::chunk_files::FoundChunks;
+use crate::head::core::Inner;
+use crate::head::replay::ReplayReport;
+use crate::head::replay_lanes::{Lanes, Rare, Rich, Slot};
+use crate::head::series::{MappedChunk, MemSeries};
+use crate::head::stats::count;
+use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
+use crate::wal::{
+    RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, SegmentFile, SegmentReader,
+    WalError, decode_exemplars, decode_histograms, decode_markers, decode_metadata, decode_samples,
+    decode_series, decode_tombstones,
+};
+
+/// Which log a segment belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// `wal/`.
+    InOrder,
+    /// `wbl/`.
+    OutOfOrder,
+}
+
+/// Reads both logs.
+pub(crate) struct Reader<'a> {
+    pub(crate) inner: &'a Inner,
+    found: &'a mut FoundChunks,
+    pub(crate) lanes: Lanes,
+    floor: TimestampMs,
+    samples: Vec<RefSample>,
+    pub(crate) report: ReplayReport,
+    /// Segments to be repaired once everything is read.
+    damaged: Vec<PathBuf>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(inner: &'a Inner, found: &'a mut FoundChunks, lanes: Lanes) -> Self {
+        Self {
+            inner,
+            found,
+            lanes,
+            floor: inner.bounds.floor(),
+            samples: Vec::new(),
+            report: ReplayReport::default(),
+            damaged: Vec::new(),
+        }
+    }
+
+    /// What was read, and the segments that are to be repaired. The threads end.
+    pub(crate) fn finish(self) -> (ReplayReport, Vec<PathBuf>) {
+        self.lanes.finish();
+        (self.report, self.damaged)
+    }
+
+    /// Reads what a segment has behind its first `from` bytes, around what is damaged in it.
+    pub(crate) fn segment(
+        &mut self,
+        segment: &SegmentFile,
+        log: Log,
+        from: u64,
+    ) -> Result<(), HeadError> {
+        let path = &segment.path;
+        let mut reader = SegmentReader::open(path)?;
+        let mut is_damaged = false;
+        loop {
+            let is_next = reader.next_record().map(|body| body.is_some());
+            match is_next {
+                Ok(true) if reader.offset() <= from => (),
+                Ok(true) => {
+                    let body = reader.record();
+                    let read = match log {
+                        Log::InOrder => self.record(body),
+                        Log::OutOfOrder => self.late_record(body),
+                    };
+                    if let Err(error) = read {
+                        self.report.n_damages += 1;
+                        tracing::warn!(path = %path.display(), %error, "a record of the log does not decode");
+                    }
+                }
+                Ok(false) => break,
+                Err(damage) => {
+                    is_damaged = true;
+                    self.report.n_damages += 1;
+                    tracing::warn!(%damage, "the log is damaged; reading goes on behind it");
+                    if !reader.resync()? {
+                        break;
+                    }
+                }
+            }
+        }
+        if is_damaged {
+            self.damaged.push(path.clone());
+        }
+        self.report.n_segments += 1;
+        Ok(())
+    }
+
+    fn record(&mut self, body: &[u8]) -> Result<(), WalError> {
+        match RecordKind::of(body) {
+            RecordKind::Series => decode_series(body, |number, labels| self.series(number, labels)),
+            RecordKind::Samples | RecordKind::SamplesV2 => self.samples(body, Self::float),
+            RecordKind::Metadata => {
+                for entry in decode_metadata(body)? {
+                    self.metadata(entry);
+                }
+                Ok(())
+            }
+            RecordKind::Tombstones => {
+                for tombstone in decode_tombstones(body)? {
+                    self.tombstone(tombstone);
+                }
+                Ok(())
+            }
+            RecordKind::Histograms
+            | RecordKind::FloatHistograms
+            | RecordKind::CustomHistograms
+            | RecordKind::CustomFloatHistograms
+            | RecordKind::HistogramsV2
+            | RecordKind::FloatHistogramsV2 => {
+                for entry in decode_histograms(body)? {
+                    if let Some(slot) = self.slot_at(entry.series, entry.at.t) {
+                        let value = Rich::Histogram(entry.counts, entry.histogram);
+                        let sample = |place| Rare::Sample(place, entry.at, value);
+                        self.lanes.rare(slot, sample);
+                    }
+                }
+                Ok(())
+            }
+            RecordKind::Exemplars => {
+                for entry in decode_exemplars(body)? {
+                    match self.living(entry.series) {
+                        Some(series) => {
+                            self.inner.exemplars.add(&series, &entry.exemplar);
+                        }
+                        None => self.report.n_unknown_refs += 1,
+                    }
+                }
+                Ok(())
+            }
+            RecordKind::MmapMarkers | RecordKind::Unknown(_) => {
+                self.report.n_records_skipped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn samples(
+        &mut self,
+        body: &[u8],
+        each: impl Fn(&mut Self, &RefSample),
+    ) -> Result<(), WalError> {
+        let mut samples = std::mem::take(&mut self.samples);
+        samples.clear();
+        let result = decode_samples(body, &mut samples);
+        samples.iter().for_each(|sample| each(self, sample));
+        self.samples = samples;
+        result
+    }
+
+    #[inline]
+    fn float(&mut self, sample: &RefSample) {
+        let RefSample {
+            series,
+            t,
+            start_t,
+            v,
+        } = *sample;
+        let Some(slot) = self.slot_at(series, t) else {
+            return;
+        };
+        if start_t == 0 {
+            self.lanes.float(slot, t, v);
+        } else {
+            let at = SampleTime { t, start_t };
+            let sample = |place| Rare::Sample(place, at, Rich::Float(v));
+            self.lanes.rare(slot, sample);
+        }
+    }
+
+    /// Who has the series, if a sample at `t` is wanted.
+    #[inline]
+    fn slot_at(&mut self, series: u64, t: TimestampMs) -> Option<Slot> {
+        if t < self.floor {
+            self.report.n_samples_old += 1;
+            return None;
+        }
+        let slot = self.lanes.slots.get(series);
+        if slot.is_none() {
+            self.report.n_unknown_refs += 1;
+        }
+        slot
+    }
+
+    /// The series that the log means.
+    fn living(&self, number: u64) -> Option<Arc<MemSeries>> {
+        let retired = self.inner.retired.lock();
+        let number = retired.aliases.get(&number).copied().unwrap_or(number);
+        self.inner.series.by_ref(number)
+    }
+
+    fn series(&mut self, number: u64, labels: Result<Labels, LabelsError>) {
+        self.report.n_series += 1;
+        let labels = match labels {
+            Ok(labels) if !labels.is_empty() => labels,
+            Ok(_) | Err(_) => {
+                self.report.n_damages += 1;
+                return;
+            }
+        };
+        self.inner.next_series.fetch_max(number, Ordering::Relaxed);
+        if self.lanes.slots.get(number).is_some() {
+            return;
+        }
+        let key = labels.key();
+        let (series, is_new) = self
+            .inner
+            .series
+            .get_or_insert(key, || Arc::new(MemSeries::new(number, key, labels)));
+        let slot = if is_new {
+            count(&self.inner.counters.series_created, 1);
+            self.lanes.adopt(series)
+        } else {
+            let mut retired = self.inner.retired.lock();
+            retired.aliases.insert(number, series.series);
+            drop(retired);
+            let slot = self.lanes.slots.get(series.series);
+            slot.inspect(|slot| self.lanes.slots.insert(number, *slot))
+        };
+        let chunks = self.found.chunks.remove(&number);
+        if let (Some(slot), Some(chunks)) = (slot, chunks) {
+            self.lanes.rare(slot, |place| Rare::Chunks(place, chunks));
+        }
+    }
+
+    fn metadata(&mut self, entry: RefMetadata) {
+        let Some(series) = self.living(entry.series) else {
+            self.report.n_unknown_refs += 1;
+            return;
+        };
+        let name = series.labels.metric_name();
+        let mut metadata = self.inner.metadata.write();
+        // Every series of a metric says the same.
+        match metadata.get_mut(name) {
+            Some(said) if **said == entry.metadata => (),
+            Some(said) => *said = Arc::new(entry.metadata),
+            None => {
+                metadata.insert(name.to_owned(), Arc::new(entry.metadata));
+            }
+        }
+    }
+
+    fn tombstone(&mut self, tombstone: RefTombstone) {
+        let RefTombstone { series, interval } = tombstone;
+        // Older than the floor it may still hide samples that came out of order.
+        match self.lanes.slots.get(series) {
+            // So Prometheus notes a series that left the head early.
+            Some(slot) if interval == Interval::ALL => self.lanes.rare(slot, Rare::Left),
+            Some(_) => {
+                if let Some(series) = self.living(series) {
+                    self.inner.deleted.add(series.series, interval);
+                }
+            }
+            None if interval.max < self.floor => (),
+            None => self.report.n_unknown_refs += 1,
+        }
+    }
+
+    /// A record of the log of out-of-order samples. A chunk is taken over when a marker names it: without one its samples
+    /// are in the log, or in a block.
+    fn late_record(&mut self, body: &[u8]) -> Result<(), WalError> {
+        match RecordKind::of(body) {
+            RecordKind::Samples | RecordKind::SamplesV2 => self.samples(body, |reader, sample| {
+                let RefSample { t, start_t, .. } = *sample;
+                let at = SampleTime { t, start_t };
+                reader.late_sample(sample.series, at, Rich::Float(sample.v));
+            }),
+            RecordKind::Histograms
+            | RecordKind::FloatHistograms
+            | RecordKind::CustomHistograms
+            | RecordKind::CustomFloatHistograms
+            | RecordKind::HistogramsV2
+            | RecordKind::FloatHistogramsV2 => {
+                for entry in decode_histograms(body)? {
+                    let value = Rich::Histogram(entry.counts, entry.histogram);
+                    self.late_sample(entry.series, entry.at, value);
+                }
+                Ok(())
+            }
+            RecordKind::MmapMarkers => {
+                for marker in decode_markers(body)? {
+                    let RefMarker {
+                        series,
+                        file,
+                        offset,
+                    } = marker;
+                    self.late_chunk(Some(series), (file, offset));
+                }
+                Ok(())
+            }
+            RecordKind::Series
+            | RecordKind::Tombstones
+            | RecordKind::Exemplars
+            | RecordKind::Metadata
+            | RecordKind::Unknown(_) => {
+                self.report.n_records_skipped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Where there is no log of out-of-order samples, nothing says which of their chunks count: all do.
+    pub(crate) fn unmarked_chunks(&mut self) {
+        let mut chunks: Vec<_> = self.found.out_of_order.keys().copied().collect();
+        chunks.sort_unstable();
+        for place in chunks {
+            self.late_chunk(None, place);
+        }
+    }
+
+    fn late_slot(&mut self, number: u64) -> Option<Slot> {
+        // A number this log still mentions must not be given to another series.
+        self.inner.next_series.fetch_max(number, Ordering::Relaxed);
+        let slot = self.lanes.slots.get(number);
+        if slot.is_none() {
+            count(&self.inner.counters.wbl_unknown_refs, 1);
+            self.report.n_unknown_refs += 1;
+        }
+        slot
+    }
+
+    fn late_sample(&mut self, number: u64, at: SampleTime, value: Rich) {
+        if let Some(slot) = self.late_slot(number) {
+            self.lanes.rare(slot, |place| Rare::Late(place, at, value));
+        }
+    }
+
+    /// A chunk that is not there leaves the samples before its marker where they are.
+    fn late_chunk(&mut self, number: Option<u64>, place: (u32, u32)) {
+        let found: Option<(u64, MappedChunk, _)> = self.found.out_of_order.remove(&place);
+        let Some((owner, chunk, encoding)) = found else {
+            return;
+        };
+        if let Some(slot) = self.late_slot(number.unwrap_or(owner)) {
+            let mark = |place| Rare::LateChunk(place, chunk, encoding);
+            self.lanes.rare(slot, mark);
+        }
+    }
+}
