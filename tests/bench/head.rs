@@ -6,7 +6,8 @@
     clippy::print_stdout,
     clippy::expect_used,
     clippy::cast_precision_loss,
-    reason = "a bench prints and stops at the first failure"
+    clippy::disallowed_methods,
+    reason = "a bench measures time, prints and stops at the first failure"
 )]
 
 use std::io::{Read, Write};
