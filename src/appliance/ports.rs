@@ -322,12 +322,15 @@ impl AdminPort for Ports {
 
 impl Ports {
     fn administer(&self, wish: Administer) -> Answer<Result<Option<String>, ApiError>> {
-        let keeper = self
-            .opened()
-            .map(|opened| opened.actors.head_keeper.clone());
+        let opened = self.opened();
+        let keeper = opened.map(|opened| opened.actors.head_keeper.clone());
+        let is_replaying = opened.is_some_and(|opened| opened.tsdb.is_replaying());
         Box::pin(async move {
-            let unavailable = || ApiError::new(ErrorType::Unavailable, "TSDB not ready");
-            let done = keeper.ok_or_else(unavailable)?.send(wish).await;
+            if is_replaying {
+                let reason = "the log is being replayed: nothing is deleted or copied before /-/ready says that it is done";
+                return Err(ApiError::new(ErrorType::Unavailable, reason));
+            }
+            let done = keeper.ok_or_else(not_ready)?.send(wish).await;
             let done = done.unwrap_or_else(|lost| Err(lost.to_string()));
             done.map_err(|reason| ApiError::new(ErrorType::Internal, reason))
         })

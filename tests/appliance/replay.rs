@@ -81,6 +81,8 @@ fn assert_says_what_is_missing(appliance: &Appliance) {
             .text()
             .starts_with("The log is being replayed")
     );
+    let refused = appliance.post("/api/v1/admin/tsdb/delete_series?match[]=old");
+    assert_eq!(refused.json()["errorType"], "unavailable");
 }
 
 #[test]
@@ -102,7 +104,8 @@ fn it_scrapes_takes_and_answers_while_the_log_is_replayed_and_then_has_everythin
     let dir = appliance.dir();
     appliance.kill();
 
-    let (appliance, held) = start_held(Start::new().again_in(&dir).scrape(&config));
+    let start = Start::new().again_in(&dir).scrape(&config);
+    let (appliance, held) = start_held(start.set("http.admin_api", "true"));
     assert_eq!(appliance.get("/-/ready").status, 503);
     assert_eq!(appliance.get("/-/healthy").status, 200);
     let young_t = now_ms();
