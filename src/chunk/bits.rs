@@ -155,6 +155,16 @@ impl BitWriter {
         }
     }
 
+    /// Makes room for `n_bytes` more, and for a quarter of what is there, but no more than that.
+    pub fn make_room(&mut self, n_bytes: usize) {
+        let len = self.bytes.len();
+        if self.bytes.capacity() < len + n_bytes {
+            // Allocators hand out no less than multiples of 16 anyway.
+            let wanted = (len + len / 4 + n_bytes).next_multiple_of(16);
+            self.bytes.reserve_exact(wanted - len);
+        }
+    }
+
     /// What was written; unused bits of the last byte are zero.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

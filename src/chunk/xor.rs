@@ -20,6 +20,9 @@ pub(super) const XOR_PREFIXES: (Prefix, Prefix) = ((0b10, 2), (0b11, 2));
 /// Bytes of the sample count.
 const COUNT_BYTES: usize = 2;
 
+/// The most a sample takes: a second difference of 68 bits, and a value of 77, each beginning within a byte.
+const SAMPLE_BYTES_MAX: usize = 19;
+
 /// Builds one chunk, sample by sample; its bytes are complete after every sample.
 #[derive(Debug, Clone)]
 pub struct XorAppender {
@@ -105,6 +108,13 @@ impl XorAppender {
             *count = n_after.to_be_bytes();
         }
         Ok(())
+    }
+
+    /// Makes room for the next sample and little else. Otherwise the memory doubles when it is full, which is faster, and
+    /// too much for who keeps a million chunks open.
+    #[inline]
+    pub fn make_room(&mut self) {
+        self.bits.make_room(SAMPLE_BYTES_MAX);
     }
 
     /// How many samples.

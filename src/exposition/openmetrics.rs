@@ -14,6 +14,8 @@ const CREATED: &str = "_created";
 pub struct OpenMetricsParser<'a> {
     scanner: Scanner<'a>,
     spans: SeriesSpans,
+    /// The start of a series whose spans were not looked for.
+    unread: Option<usize>,
     metric_type: MetricType,
     family: &'a str,
     exemplar: Option<ExemplarSpans>,
@@ -42,6 +44,7 @@ impl<'a> OpenMetricsParser<'a> {
         Self {
             scanner: Scanner::new(input),
             spans: SeriesSpans::default(),
+            unread: None,
             metric_type: MetricType::Unknown,
             family: "",
             exemplar: None,
@@ -52,8 +55,15 @@ impl<'a> OpenMetricsParser<'a> {
 
     /// The next entry; `None` after `# EOF`.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
+        self.next_entry_like("")
+    }
+
+    /// The same, faster if it is a series that is written as `known`, which this format has yielded before.
+    pub fn next_entry_like(&mut self, known: &str) -> Result<Option<Entry<'a>>, ParseError> {
+        // Who hides series looks at their names.
+        let known = if self.hides_created { "" } else { known };
         loop {
-            let entry = self.any_entry()?;
+            let entry = self.any_entry(known)?;
             let is_hidden = self.hides_created
                 && matches!(entry, Some(Entry::Series(_)))
                 && self.has_start()
@@ -66,7 +76,14 @@ impl<'a> OpenMetricsParser<'a> {
 
     /// Writes the labels of the series that was yielded last.
     pub fn labels(&self, out: &mut LabelBuffer) {
-        self.spans.fill(&self.scanner, self.metric_type, out);
+        let Some(start) = self.unread else {
+            return self.spans.fill(&self.scanner, self.metric_type, out);
+        };
+        let mut again = self.clone();
+        again.scanner.at = start;
+        if again.series("").is_ok() {
+            again.labels(out);
+        }
     }
 
     /// Writes the exemplar of the series that was yielded last; tells whether there is one.
@@ -97,7 +114,7 @@ impl<'a> OpenMetricsParser<'a> {
         }
         let mut ahead = self.clone();
         let mut start = None;
-        while let Ok(Some(Entry::Series(series))) = ahead.any_entry() {
+        while let Ok(Some(Entry::Series(series))) = ahead.any_entry("") {
             ahead.labels(&mut labels);
             if !labels.metric_name().starts_with(self.family) {
                 break;
@@ -123,14 +140,14 @@ impl<'a> OpenMetricsParser<'a> {
         self.scanner.bytes(name).ends_with(CREATED.as_bytes())
     }
 
-    fn any_entry(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
+    fn any_entry(&mut self, known: &str) -> Result<Option<Entry<'a>>, ParseError> {
         self.exemplar = None;
         let start = self.scanner.at;
         match self.scanner.peek() {
             None => Err(self.scanner.error(start, NO_EOF.to_owned())),
             Some(b'#') => self.comment(),
-            Some(b'{') => self.series().map(Some),
-            Some(b) if is_metric_start(b) => self.series().map(Some),
+            Some(b'{') => self.series(known).map(Some),
+            Some(b) if is_metric_start(b) => self.series(known).map(Some),
             Some(_) => Err(self.scanner.unexpected("expected a valid start token")),
         }
     }
@@ -206,8 +223,33 @@ impl<'a> OpenMetricsParser<'a> {
         }
     }
 
-    fn series(&mut self) -> Result<Entry<'a>, ParseError> {
+    fn series(&mut self, known: &str) -> Result<Entry<'a>, ParseError> {
         let start = self.scanner.at;
+        let text = match self.scanner.skip_known(start, known) {
+            Some(text) => {
+                self.unread = Some(start);
+                text
+            }
+            None => {
+                self.unread = None;
+                self.series_text(start)?
+            }
+        };
+        let v = self.value("metric")?;
+        let mut t = None;
+        if !self.is_before_exemplar() && self.scanner.peek() == Some(b' ') {
+            t = Some(self.timestamp()?);
+        }
+        if self.is_before_exemplar() {
+            self.read_exemplar()?;
+        } else {
+            self.end_of_line("expected timestamp or # {exemplar}")?;
+        }
+        Ok(Entry::Series(SeriesLine { text, v, t }))
+    }
+
+    /// Name and labels.
+    fn series_text(&mut self, start: usize) -> Result<&'a str, ParseError> {
         let mut spans = std::mem::take(&mut self.spans);
         spans.clear();
         if self.scanner.peek() != Some(b'{') {
@@ -222,17 +264,7 @@ impl<'a> OpenMetricsParser<'a> {
             let message = "metric name not set".to_owned();
             return Err(self.scanner.error(start, message));
         }
-        let v = self.value("metric")?;
-        let mut t = None;
-        if !self.is_before_exemplar() && self.scanner.peek() == Some(b' ') {
-            t = Some(self.timestamp()?);
-        }
-        if self.is_before_exemplar() {
-            self.read_exemplar()?;
-        } else {
-            self.end_of_line("expected timestamp or # {exemplar}")?;
-        }
-        Ok(Entry::Series(SeriesLine { text, v, t }))
+        Ok(text)
     }
 
     fn is_before_exemplar(&self) -> bool {

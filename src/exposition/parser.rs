@@ -86,9 +86,15 @@ impl<'a> Parser<'a> {
     /// The next entry; `None` at the end. After an error the exposition is over.
     #[inline]
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ParseError> {
+        self.next_entry_like("")
+    }
+
+    /// The same, faster if it is a series whose text is `known`, which a parser of this format has yielded before.
+    #[inline]
+    pub fn next_entry_like(&mut self, known: &str) -> Result<Option<Entry<'_>>, ParseError> {
         match (&mut self.format, &mut self.converting) {
             (Format::Protobuf(parser), _) => parser.next_entry(),
-            (Format::Lines(lines), None) => lines.next_entry(),
+            (Format::Lines(lines), None) => lines.next_entry(known),
             (Format::Lines(lines), Some(converting)) => converting.next_entry(lines),
         }
     }
@@ -147,10 +153,10 @@ impl<'a> Parser<'a> {
 
 impl<'a> Lines<'a> {
     #[inline]
-    fn next_entry(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
+    fn next_entry(&mut self, known: &str) -> Result<Option<Entry<'a>>, ParseError> {
         let entry = match &mut self.format {
-            LineFormat::Text(parser) => parser.next_entry(),
-            LineFormat::OpenMetrics(parser) => parser.next_entry(),
+            LineFormat::Text(parser) => parser.next_entry_like(known),
+            LineFormat::OpenMetrics(parser) => parser.next_entry_like(known),
         }?;
         if let Some(Entry::Series(line)) = &entry {
             self.text = line.text;
@@ -192,7 +198,7 @@ impl<'a> Converting<'a> {
             let (entry, was_held) = match self.behind.take() {
                 Some(entry) => (entry, true),
                 None if self.is_over => return Ok(None),
-                None => match lines.next_entry()? {
+                None => match lines.next_entry("")? {
                     Some(entry) => (entry, false),
                     None => {
                         self.is_over = true;

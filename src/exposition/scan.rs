@@ -43,6 +43,25 @@ impl<'a> Scanner<'a> {
         found
     }
 
+    /// Skips a series that stands at `start` exactly as `known`, which was read as a series before, if a value follows.
+    ///
+    /// What ends a series stands in it, but for a bare name: labels may follow that behind blanks.
+    pub(super) fn skip_known(&mut self, start: usize, known: &str) -> Option<&'a str> {
+        let rest = self.input.get(start..)?;
+        let (series, rest) = rest.split_at_checked(known.len())?;
+        if known.is_empty() || series != known.as_bytes() {
+            return None;
+        }
+        let [b' ', first, ..] = rest else {
+            return None;
+        };
+        if matches!(first, b'{' | b' ' | b'\t') {
+            return None;
+        }
+        self.at = start + known.len();
+        str::from_utf8(series).ok()
+    }
+
     /// Skips while `wanted` holds and tells from where to where.
     pub(super) fn skip_while(&mut self, wanted: impl Fn(u8) -> bool) -> Range<usize> {
         let start = self.at;

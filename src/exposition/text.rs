@@ -15,6 +15,8 @@ pub struct TextParser<'a> {
     scanner: Scanner<'a>,
     spans: SeriesSpans,
     metric_type: MetricType,
+    /// The line of a series whose spans were not looked for: its start, and that of its name.
+    unread: Option<(usize, usize)>,
 }
 
 impl<'a> TextParser<'a> {
@@ -24,11 +26,17 @@ impl<'a> TextParser<'a> {
             scanner: Scanner::new(input),
             spans: SeriesSpans::default(),
             metric_type: MetricType::Unknown,
+            unread: None,
         }
     }
 
     /// The next entry; `None` at the end.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
+        self.next_entry_like("")
+    }
+
+    /// The same, faster if it is a series that is written as `known`, which this format has yielded before.
+    pub fn next_entry_like(&mut self, known: &str) -> Result<Option<Entry<'a>>, ParseError> {
         loop {
             if self.scanner.is_at_end() {
                 return Ok(None);
@@ -39,8 +47,8 @@ impl<'a> TextParser<'a> {
                 None | Some(0) => return Ok(None),
                 Some(b'\n') => self.scanner.at += 1,
                 Some(b'#') => return self.comment(),
-                Some(b'{') => return self.series(start).map(Some),
-                Some(b) if is_metric_start(b) => return self.series(start).map(Some),
+                Some(b'{') => return self.series(start, known).map(Some),
+                Some(b) if is_metric_start(b) => return self.series(start, known).map(Some),
                 Some(_) => return Err(self.scanner.unexpected("expected a valid start token")),
             }
         }
@@ -48,7 +56,14 @@ impl<'a> TextParser<'a> {
 
     /// Writes the labels of the series that was yielded last.
     pub fn labels(&self, out: &mut LabelBuffer) {
-        self.spans.fill(&self.scanner, self.metric_type, out);
+        let Some((start, name)) = self.unread else {
+            return self.spans.fill(&self.scanner, self.metric_type, out);
+        };
+        let mut again = self.clone();
+        again.scanner.at = name;
+        if again.series(start, "").is_ok() {
+            again.labels(out);
+        }
     }
 
     fn comment(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
@@ -118,8 +133,33 @@ impl<'a> TextParser<'a> {
         })
     }
 
-    fn series(&mut self, start: usize) -> Result<Entry<'a>, ParseError> {
+    fn series(&mut self, start: usize, known: &str) -> Result<Entry<'a>, ParseError> {
         self.spans.clear();
+        let name = self.scanner.at;
+        let text = match self.scanner.skip_known(start, known) {
+            Some(text) => {
+                self.unread = Some((start, name));
+                text
+            }
+            None => {
+                self.unread = None;
+                self.series_text(start)?
+            }
+        };
+        self.scanner.skip_blanks();
+        let value = self
+            .scanner
+            .skip_while(|b| !matches!(b, b'{' | b' ' | b'\t' | b'\n' | 0));
+        if value.is_empty() {
+            return Err(self.scanner.unexpected("expected value after metric"));
+        }
+        let v = self.scanner.float(value)?;
+        let t = self.timestamp()?;
+        Ok(Entry::Series(SeriesLine { text, v, t }))
+    }
+
+    /// Name and labels.
+    fn series_text(&mut self, start: usize) -> Result<&'a str, ParseError> {
         let mut end = start;
         if self.scanner.peek() != Some(b'{') {
             end = self.scanner.skip_while(is_metric_byte).end;
@@ -135,16 +175,7 @@ impl<'a> TextParser<'a> {
             let message = "metric name not set".to_owned();
             return Err(self.scanner.error(start, message));
         }
-        self.scanner.skip_blanks();
-        let value = self
-            .scanner
-            .skip_while(|b| !matches!(b, b'{' | b' ' | b'\t' | b'\n' | 0));
-        if value.is_empty() {
-            return Err(self.scanner.unexpected("expected value after metric"));
-        }
-        let v = self.scanner.float(value)?;
-        let t = self.timestamp()?;
-        Ok(Entry::Series(SeriesLine { text, v, t }))
+        Ok(text)
     }
 
     /// What is between the braces, and the closing one.

@@ -1,10 +1,10 @@
 //! Series by key and by reference.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::RwLock;
 
 use crate::head::series::MemSeries;
@@ -13,28 +13,14 @@ use crate::model::SeriesKey;
 
 const N_SHARDS: u64 = 64;
 
-/// A series key is a hash already.
-#[derive(Default)]
-pub(crate) struct KeyHasher(u64);
+/// A series has its key in itself, and whoever finds it looks at it next.
+type ByKey = HashTable<Arc<MemSeries>>;
 
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // The second word comes last and decides the bucket; the first one chose the shard.
-        self.0 = value;
-    }
+/// The second word decides the place in a shard; the first one chose the shard.
+fn hash_of(series: &Arc<MemSeries>) -> u64 {
+    words(series.key).1
 }
 
-type ByKey = HashMap<(u64, u64), Arc<MemSeries>, BuildHasherDefault<KeyHasher>>;
 /// Numbers next to each other share a page.
 const SERIES_PER_PAGE: usize = 256;
 
@@ -140,8 +126,9 @@ impl SeriesMap {
     }
 
     pub(crate) fn by_key(&self, key: SeriesKey) -> Option<Arc<MemSeries>> {
-        let words = words(key);
-        shard(&self.by_key, words.0).read().get(&words).cloned()
+        let (left, right) = words(key);
+        let by_key = shard(&self.by_key, left).read();
+        by_key.find(right, |series| series.key == key).cloned()
     }
 
     pub(crate) fn by_ref(&self, series: u64) -> Option<Arc<MemSeries>> {
@@ -189,18 +176,18 @@ impl SeriesMap {
         key: SeriesKey,
         make: impl FnOnce() -> Arc<MemSeries>,
     ) -> (Arc<MemSeries>, bool) {
-        let words = words(key);
-        let mut by_key = shard(&self.by_key, words.0).write();
-        let series = match by_key.entry(words) {
+        let (left, right) = words(key);
+        let mut by_key = shard(&self.by_key, left).write();
+        let series = match by_key.entry(right, |series| series.key == key, hash_of) {
             Entry::Occupied(mut entry) => {
                 if !entry.get().lock().is_dead {
                     return (Arc::clone(entry.get()), false);
                 }
                 let series = make();
-                entry.insert(Arc::clone(&series));
+                *entry.get_mut() = Arc::clone(&series);
                 series
             }
-            Entry::Vacant(entry) => Arc::clone(entry.insert(make())),
+            Entry::Vacant(entry) => Arc::clone(entry.insert(make()).get()),
         };
         shard(&self.by_ref, page_and_place(series.series).0)
             .write()
@@ -211,12 +198,12 @@ impl SeriesMap {
 
     /// Takes a dead series out.
     pub(crate) fn remove(&self, series: &Arc<MemSeries>) {
-        let words = words(series.key);
-        if let Entry::Occupied(entry) = shard(&self.by_key, words.0).write().entry(words)
-            && Arc::ptr_eq(entry.get(), series)
-        {
+        let (left, right) = words(series.key);
+        let mut by_key = shard(&self.by_key, left).write();
+        if let Ok(entry) = by_key.find_entry(right, |here| Arc::ptr_eq(here, series)) {
             entry.remove();
         }
+        drop(by_key);
         shard(&self.by_ref, page_and_place(series.series).0)
             .write()
             .remove(series.series);
@@ -239,7 +226,7 @@ impl SeriesMap {
         for shard in &self.by_key {
             let mut shard = shard.write();
             if shard.len() * 4 < shard.capacity() {
-                shard.shrink_to_fit();
+                shard.shrink_to_fit(hash_of);
             }
         }
         for shard in &self.by_ref {

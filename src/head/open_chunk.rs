@@ -277,7 +277,10 @@ impl OpenChunk {
     ) -> Result<bool, AppendError> {
         let start_t = if rules.keeps_starts { at.start_t } else { 0 };
         let appended = match (&mut self.builder, value) {
-            (Builder::Xor(chunk), Value::Float(v)) => chunk.append(at.t, v).map(|()| true),
+            (Builder::Xor(chunk), Value::Float(v)) => {
+                chunk.make_room();
+                chunk.append(at.t, v).map(|()| true)
+            }
             (Builder::Xor2(builder), Value::Float(v)) => {
                 builder.last = v;
                 builder.chunk.append(at.t, start_t, v).map(|()| true)

@@ -184,6 +184,10 @@ impl Postings {
 
 /// References mostly come in ascending order.
 fn insert_sorted(list: &mut Vec<u64>, series: u64) {
+    if list.len() == list.capacity() {
+        // Lists of every label of every series: what doubling would leave empty adds up.
+        list.reserve_exact(list.len() / 8 + 1);
+    }
     if list.last().is_none_or(|last| *last < series) {
         list.push(series);
     } else if let Err(at) = list.binary_search(&series) {

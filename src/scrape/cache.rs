@@ -81,6 +81,12 @@ impl SeriesCache {
         self.scrape
     }
 
+    /// The text of the next series if the target keeps its order; empty when that is not known.
+    #[inline]
+    pub(super) fn next_text(&self) -> &str {
+        self.entries.get(self.next).map_or("", |entry| &entry.text)
+    }
+
     /// The entry of `text`, and whether this scrape had it before.
     #[inline]
     pub(super) fn find(&mut self, text: &str) -> Option<(Slot, Known, bool)> {

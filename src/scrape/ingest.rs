@@ -33,6 +33,13 @@ pub(super) struct Scraped<'a> {
     pub(super) duration_seconds: f64,
 }
 
+impl Scraped<'_> {
+    fn format(&self) -> Option<MediaType> {
+        let (_, media_type) = self.body.as_ref().ok()?;
+        Some(*media_type)
+    }
+}
+
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Ingested {
@@ -54,6 +61,8 @@ pub(super) struct Ingest {
     cache: SeriesCache,
     labels: LabelBuffer,
     reports: ReportSeries,
+    /// The format of the last scrape, if that succeeded: every text of the cache was then read in it.
+    known_format: Option<MediaType>,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -75,6 +84,7 @@ impl Ingest {
             cache: SeriesCache::default(),
             labels: LabelBuffer::new(),
             reports: ReportSeries::default(),
+            known_format: None,
         }
     }
 
@@ -95,8 +105,12 @@ impl Ingest {
             }
             Err(error) => Err(error.clone()),
         };
+        self.known_format = None;
         let stale = match result {
-            Ok(()) => self.cache.finish(),
+            Ok(()) => {
+                self.known_format = scraped.format();
+                self.cache.finish()
+            }
             Err(error) => {
                 if scraped.body.is_ok() {
                     appender.rollback();
@@ -152,11 +166,17 @@ impl Ingest {
         let limit = settings.limits.samples;
         let (mut n_samples, mut has_too_many_buckets) = (0, false);
         let mut coming = Vec::new();
+        let keeps_format = self.known_format == scraped.format();
         loop {
             if self.cache.announce(&mut coming) {
                 appender.expect(&coming);
             }
-            let (value, t, fits) = match parser.next_entry()? {
+            let known = if keeps_format {
+                self.cache.next_text()
+            } else {
+                ""
+            };
+            let (value, t, fits) = match parser.next_entry_like(known)? {
                 None => break,
                 Some(Entry::Series(line)) => (Value::Float(line.v), line.t, true),
                 Some(Entry::Histogram(line)) => {
@@ -184,14 +204,7 @@ impl Ingest {
             ingested.n_added += 1;
             has_too_many_buckets |= !fits;
             let is_over = limit.is_some_and(|limit| limit.get() < n_samples);
-            let mut sample = Sample {
-                value,
-                own_t: t.filter(|_| settings.honor.timestamps),
-                start_t: 0,
-            };
-            if settings.start_times != StartTimes::Ignore {
-                sample.start_t = parser.start_timestamp().unwrap_or(0);
-            }
+            let sample = sample_of(&mut parser, (value, t), settings);
             let slot = match found {
                 Ok((slot, series, again)) => {
                     if fits && !is_over {
@@ -349,6 +362,24 @@ impl Ingest {
             self.counters.body_size_exceeded.increment();
         }
     }
+}
+
+/// The value that `parser` yielded last, with the times that count.
+#[inline]
+fn sample_of(
+    parser: &mut Parser<'_>,
+    (value, t): (Value, Option<TimestampMs>),
+    settings: &IngestSettings,
+) -> Sample {
+    let mut sample = Sample {
+        value,
+        own_t: t.filter(|_| settings.honor.timestamps),
+        start_t: 0,
+    };
+    if settings.start_times != StartTimes::Ignore {
+        sample.start_t = parser.start_timestamp().unwrap_or(0);
+    }
+    sample
 }
 
 /// Scraped labels and target labels together, relabelled; `None` when a rule drops them.

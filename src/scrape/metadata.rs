@@ -25,21 +25,19 @@ impl MetadataStore {
     /// Takes what `entry` says in scrape number `scrape`; samples say nothing.
     pub(super) fn note(&mut self, entry: &Entry<'_>, scrape: u64) {
         match entry {
-            Entry::Type { name, metric_type } => {
-                self.family(name, scrape).metric_type = *metric_type;
-            }
-            Entry::Help { name, help } => {
-                let metadata = self.family(name, scrape);
+            Entry::Type { name, metric_type } => self.describe(name, scrape, |metadata| {
+                metadata.metric_type = *metric_type;
+            }),
+            Entry::Help { name, help } => self.describe(name, scrape, |metadata| {
                 if metadata.help != **help {
                     metadata.help = help.clone().into_owned();
                 }
-            }
-            Entry::Unit { name, unit } => {
-                let metadata = self.family(name, scrape);
+            }),
+            Entry::Unit { name, unit } => self.describe(name, scrape, |metadata| {
                 if metadata.unit != **unit {
                     (*unit).clone_into(&mut metadata.unit);
                 }
-            }
+            }),
             Entry::Comment | Entry::Series(_) | Entry::Histogram(_) => (),
         }
     }
@@ -57,13 +55,19 @@ impl MetadataStore {
             .map(|(name, described)| (name.as_str(), &described.metadata))
     }
 
-    fn family(&mut self, name: &str, scrape: u64) -> &mut Metadata {
-        if !self.families.contains_key(name) {
-            self.families.insert(name.to_owned(), Described::default());
+    /// Nearly every family is known, and then its name is not copied.
+    fn describe(&mut self, name: &str, scrape: u64, change: impl FnOnce(&mut Metadata)) {
+        if let Some(described) = self.families.get_mut(name) {
+            described.seen = scrape;
+            change(&mut described.metadata);
+            return;
         }
-        let described = self.families.entry(name.to_owned()).or_default();
-        described.seen = scrape;
-        &mut described.metadata
+        let mut described = Described {
+            metadata: Metadata::default(),
+            seen: scrape,
+        };
+        change(&mut described.metadata);
+        self.families.insert(name.to_owned(), described);
     }
 }
 

@@ -16,15 +16,31 @@ fn dump(input: &[u8], media_type: MediaType) -> (Vec<String>, Option<ParseError>
     dump_with(input, media_type, ParserOptions::default())
 }
 
+/// Read twice: the second time the parser is told what comes, and says the same.
 fn dump_with(
     input: &[u8],
     media_type: MediaType,
     options: ParserOptions,
 ) -> (Vec<String>, Option<ParseError>) {
+    let mut texts = Vec::new();
+    let read = dump_knowing(input, (media_type, options), &[], &mut texts);
+    let again = dump_knowing(input, (media_type, options), &texts, &mut Vec::new());
+    assert_eq!(again, read, "{:?}", String::from_utf8_lossy(input));
+    read
+}
+
+/// The parser is told `known` before one series after the other; `texts` are those of the series that were there.
+fn dump_knowing(
+    input: &[u8],
+    (media_type, options): (MediaType, ParserOptions),
+    known: &[String],
+    texts: &mut Vec<String>,
+) -> (Vec<String>, Option<ParseError>) {
     let mut parser = Parser::new(input, media_type, options);
     let mut out = Vec::new();
     loop {
-        let (shown, t) = match parser.next_entry() {
+        let known = known.get(texts.len()).map_or("", String::as_str);
+        let (shown, t) = match parser.next_entry_like(known) {
             Ok(Some(entry)) => match entry {
                 Entry::Type { name, metric_type } => {
                     out.push(format!("type {name} {}", metric_type.as_str()));
@@ -48,7 +64,54 @@ fn dump_with(
             Ok(None) => return (out, None),
             Err(error) => return (out, Some(error)),
         };
+        texts.push(parser.text().to_owned());
         out.push(series_line(&mut parser, &shown, t, options));
+    }
+}
+
+#[test]
+fn whatever_a_parser_is_told_it_reads_what_is_there() {
+    let lines = [
+        "a 1",
+        "a  1",
+        " a 1",
+        "a\t1",
+        "a1 1",
+        "a{} 1",
+        "a {} 1",
+        "a{x=\"1\"} 1",
+        "a {x=\"1\"} 1",
+        "a{x=\"1\"}1",
+        "a{x=\"1\"}  1",
+        "a{x=\"1\"} {",
+        "a{x=\"1\",} 1",
+        "a{x=\"1} 1\"} 2",
+        "a{x=\"1\"} 1 5",
+        "a{x=\"1\"} 1 # {b=\"c\"} 2",
+        "{\"a\"} 1",
+        "{\"a\",x=\"1\"} 1",
+        "a",
+        "a ",
+        "",
+    ];
+    for media_type in [MediaType::Text, MediaType::OpenMetrics] {
+        let format = (media_type, ParserOptions::default());
+        let pages = lines.map(|line| format!("{line}\n# EOF\n"));
+        let mut texts = Vec::new();
+        for page in &pages {
+            let mut found = Vec::new();
+            dump_knowing(page.as_bytes(), format, &[], &mut found);
+            texts.append(&mut found);
+        }
+        assert!(8 < texts.len(), "{texts:?}");
+        for page in &pages {
+            let read = dump_knowing(page.as_bytes(), format, &[], &mut Vec::new());
+            for known in &texts {
+                let known = std::slice::from_ref(known);
+                let again = dump_knowing(page.as_bytes(), format, known, &mut Vec::new());
+                assert_eq!(again, read, "{page:?} {known:?}");
+            }
+        }
     }
 }
 
