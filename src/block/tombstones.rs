@@ -124,8 +124,11 @@ impl Tombstones {
             };
             let (series_ref, interval) =
                 entry(&mut cursor).map_err(|short| (offset, short.to_string()))?;
-            tombstones.add(series_ref, interval);
+            if interval.min <= interval.max {
+                tombstones.0.entry(series_ref).or_default().push(interval);
+            }
         }
+        tombstones.0.values_mut().for_each(join);
         Ok(tombstones)
     }
 
@@ -151,6 +154,19 @@ impl Tombstones {
         let path = dir.join(TOMBSTONES_FILE);
         replace_file(&path, &self.encode()).map_err(|source| BlockError::file(&path, source))
     }
+}
+
+/// Sorts, and makes one of those that overlap or touch. All at once: a foreign file may have them in any order, and
+/// putting each in its place would take the square of their number.
+fn join(intervals: &mut Vec<Interval>) {
+    intervals.sort_unstable_by_key(|interval| (interval.min, interval.max));
+    intervals.dedup_by(|next, last| {
+        let is_joined = next.min <= last.max.saturating_add(1);
+        if is_joined {
+            last.max = last.max.max(next.max);
+        }
+        is_joined
+    });
 }
 
 #[cfg(test)]
@@ -213,15 +229,25 @@ mod tests {
         ) {
             let mut tombstones = Tombstones::new();
             let mut deleted = BTreeSet::new();
+            let mut entries = Vec::new();
             for (min, span) in adds {
                 tombstones.add(1, interval(min, min + span));
                 deleted.extend(min..=min + span);
+                put_uvarint(&mut entries, 1);
+                put_varint(&mut entries, min);
+                put_varint(&mut entries, min + span);
             }
             let of = tombstones.of(1);
             let covered: BTreeSet<i64> = of.iter().flat_map(|i| i.min..=i.max).collect();
             prop_assert_eq!(covered, deleted);
             prop_assert!(of.is_sorted_by(|left, right| left.max + 1 < right.min), "{:?}", of);
-            prop_assert_eq!(Tombstones::decode(&tombstones.encode()), Ok(tombstones));
+            prop_assert_eq!(Tombstones::decode(&tombstones.encode()), Ok(tombstones.clone()));
+            // Another writer may have left them as they came.
+            let mut foreign = Tombstones::new().encode();
+            foreign.truncate(HEADER_BYTES);
+            foreign.extend_from_slice(&entries);
+            foreign.extend_from_slice(&crc32c(&entries).to_be_bytes());
+            prop_assert_eq!(Tombstones::decode(&foreign), Ok(tombstones));
         }
     }
 }

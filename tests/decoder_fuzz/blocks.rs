@@ -55,6 +55,24 @@ fn broken_tombstones_are_read_or_refused() {
     });
 }
 
+#[test]
+fn falling_tombstones_of_one_series_take_no_longer_than_rising_ones() {
+    let mut entries = Vec::new();
+    for n in (0..400_000).rev() {
+        put_uvarint(&mut entries, 16);
+        put_varint(&mut entries, n * 10);
+        put_varint(&mut entries, n * 10 + 3);
+    }
+    let mut bytes = TOMBSTONES_HEADER.to_vec();
+    bytes.extend_from_slice(&entries);
+    bytes.extend_from_slice(&crc32c(&entries).to_be_bytes());
+    // The watch-dog ends a round that puts each in its place.
+    let target = Target::new("falling tombstones", 53).rounds(1);
+    let read = |bytes: &Vec<u8>| Tombstones::decode(bytes).unwrap().n_intervals();
+    run(target, |_| bytes.clone(), read);
+    assert_eq!(read(&bytes), 400_000);
+}
+
 /// With everything that Prometheus and Thanos write, and more.
 const META: &[u8] = br#"{
 	"ulid": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
