@@ -14,7 +14,7 @@ use crate::storage::ChunkSlice;
 use crate::wal::{RefTombstone, encode_tombstones};
 
 /// Entries of one record in the log.
-pub(crate) const TOMBSTONES_PER_RECORD: usize = 4096;
+const TOMBSTONES_PER_RECORD: usize = 4096;
 
 /// Deleted intervals by number of the living series.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Deleted {
         self.is_any.store(true, Ordering::SeqCst);
     }
 
-    /// Takes deleted samples of `series` away.
+    /// Takes deleted samples of `series` away, of those that came in order.
     pub(crate) fn hide(&self, series: u64, chunks: &mut Vec<ChunkSlice>) {
         if !self.is_any.load(Ordering::SeqCst) || chunks.is_empty() {
             return;
@@ -65,15 +65,14 @@ impl Deleted {
         });
     }
 
-    /// What ended before `mint` and is not forgotten: it hides samples that came out of order.
-    pub(crate) fn before(&self, mint: TimestampMs) -> Vec<RefTombstone> {
+    /// Every interval with its series.
+    pub(crate) fn all(&self) -> Vec<RefTombstone> {
         let tombstones = self.tombstones.read();
         let all = tombstones.iter().flat_map(|(series, intervals)| {
             let of_series = intervals.iter();
             of_series.map(move |&interval| RefTombstone { series, interval })
         });
-        all.filter(|tombstone| tombstone.interval.max < mint)
-            .collect()
+        all.collect()
     }
 
     /// Forgets what ended before `mint`, as its samples have.
@@ -90,6 +89,9 @@ impl Deleted {
 impl Head {
     /// Declares the samples in `interval` of the series that match deleted; of how many series. They are hidden when
     /// this returns, and as safe from coming back as a commit is from being lost.
+    ///
+    /// Samples that came out of order stay: nobody could tell those that came before from those that come after, which
+    /// are taken. Whoever wants to delete them has them cut into blocks before.
     pub fn delete(&self, matchers: &[Matcher], interval: Interval) -> Result<usize, HeadError> {
         let inner = self.inner();
         let matching = self.view().matching(matchers);
@@ -100,13 +102,13 @@ impl Head {
         let mut tombstones = Vec::new();
         for series in matching {
             let state = series.lock();
-            let Some(span) = state.span() else {
+            let Some((first, last)) = state.min_t().zip(state.max_t()) else {
                 continue;
             };
             // Only times that the series has: the interval may be all of time.
             let interval = Interval {
-                min: interval.min.max(span.min),
-                max: interval.max.min(span.max),
+                min: interval.min.max(first),
+                max: interval.max.min(last),
             };
             if interval.min <= interval.max {
                 tombstones.push(RefTombstone {

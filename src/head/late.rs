@@ -279,7 +279,6 @@ impl HeadView {
             late.slices(wanted, &mut chunks);
         }
         chunks.sort_by_key(|chunk| chunk.min_t);
-        self.inner().deleted.hide(series.series, &mut chunks);
         ChunkSeries {
             labels: series.labels.clone(),
             chunks,

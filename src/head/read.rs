@@ -70,6 +70,11 @@ impl HeadView {
         })
     }
 
+    /// From the oldest to the newest sample that came out of order.
+    pub fn late_span(&self) -> Option<Interval> {
+        self.inner().late.span()
+    }
+
     /// The commit it sees last.
     pub(crate) fn commit(&self) -> CommitId {
         self.open.view
@@ -108,8 +113,10 @@ impl HeadView {
 
     pub(crate) fn chunks_of(&self, series: &MemSeries, interval: Interval) -> ChunkSeries {
         let inner = self.inner();
-        let mut chunks = series.lock().slices(interval, self.open.view, &inner.files);
-        inner.deleted.hide(series.series, &mut chunks);
+        let hide = |chunks: &mut Vec<_>| inner.deleted.hide(series.series, chunks);
+        let state = series.lock();
+        let chunks = state.slices(interval, self.open.view, &inner.files, hide);
+        drop(state);
         ChunkSeries {
             labels: series.labels.clone(),
             chunks,

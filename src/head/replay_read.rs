@@ -258,16 +258,15 @@ impl<'a> Reader<'a> {
 
     fn tombstone(&mut self, tombstone: RefTombstone) {
         let RefTombstone { series, interval } = tombstone;
-        // Older than the floor it may still hide samples that came out of order.
         match self.lanes.slots.get(series) {
             // So Prometheus notes a series that left the head early.
             Some(slot) if interval == Interval::ALL => self.lanes.rare(slot, Rare::Left),
+            _ if interval.max < self.floor => (),
             Some(_) => {
                 if let Some(series) = self.living(series) {
                     self.inner.deleted.add(series.series, interval);
                 }
             }
-            None if interval.max < self.floor => (),
             None => self.report.n_unknown_refs += 1,
         }
     }

@@ -197,7 +197,7 @@ impl Inner {
 
     fn write_facts(&self, file: &mut FrameWriter) -> io::Result<()> {
         let mut frames = Frames::new(file, FrameKind::Tombstones);
-        for tombstone in self.deleted.before(i64::MAX) {
+        for tombstone in self.deleted.all() {
             frames.entry(|out| {
                 put_uvarint(out, tombstone.series);
                 put_varint(out, tombstone.interval.min);

@@ -356,7 +356,12 @@ fn judge(
 
 /// Is there a sample at `t`, and the same?
 fn is_here(inner: &Inner, state: &SeriesState, t: TimestampMs, value: Value<'_>) -> Option<bool> {
-    let slices = state.slices(Interval { min: t, max: t }, CommitId::MAX, &inner.files);
+    let slices = state.slices(
+        Interval { min: t, max: t },
+        CommitId::MAX,
+        &inner.files,
+        |_| (),
+    );
     let (mut times, mut values, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
     for slice in slices {
         times.clear();

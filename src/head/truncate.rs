@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use crate::head::HeadError;
 use crate::head::core::{Head, Inner};
-use crate::head::delete::TOMBSTONES_PER_RECORD;
 use crate::head::save::remove_snapshot;
 use crate::head::series::MemSeries;
 use crate::head::stats::count;
 use crate::model::{Labels, METRIC_NAME, TimestampMs};
 use crate::wal::{
-    CheckpointStats, SegmentNumber, checkpoint_range, encode_tombstones, list_segments,
-    remove_before, write_checkpoint,
+    CheckpointStats, SegmentNumber, checkpoint_range, list_segments, remove_before,
+    write_checkpoint,
 };
 
 /// Lists of so many labels are shortened before somebody else may look at them.
@@ -99,8 +98,7 @@ impl Inner {
     fn truncate(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
         let mut stats = TruncateStats::default();
         let first_file = self.collect_garbage(mint, &mut stats);
-        let oldest_late = self.late.span().map_or(mint, |late| late.min);
-        self.deleted.truncate_before(mint.min(oldest_late));
+        self.deleted.truncate_before(mint);
         self.files.remove_before(first_file)?;
         stats.checkpoint = self.shorten_log(mint)?;
         Ok(stats)
@@ -148,10 +146,6 @@ impl Inner {
             committer.wal.segment(),
             std::sync::atomic::Ordering::Relaxed,
         );
-        // The checkpoint has none that ended before `mint`.
-        for entries in self.deleted.before(mint).chunks(TOMBSTONES_PER_RECORD) {
-            committer.wal.append(&[&encode_tombstones(entries)])?;
-        }
         drop(committer);
         let Some(upto) = checkpoint_range(first, active) else {
             return Ok(None);

@@ -47,7 +47,7 @@ fn picture(head: &Head) -> Vec<String> {
     let mut picture = Vec::new();
     inner.series.for_each(|series| {
         let state = series.lock();
-        let slices = state.slices(Interval::ALL, u64::MAX, &inner.files);
+        let slices = state.slices(Interval::ALL, u64::MAX, &inner.files, |_| ());
         let flags = (state.kind, state.is_logged, state.is_dead, state.n_chunks());
         picture.push(format!(
             "{} {:?} {flags:?} {slices:?}",
@@ -58,7 +58,7 @@ fn picture(head: &Head) -> Vec<String> {
     let mut late: Vec<u64> = inner.late.series.lock().iter().map(|s| s.series).collect();
     late.sort_unstable();
     picture.push(format!("{late:?} {:?}", inner.late.span()));
-    picture.push(format!("{:?}", inner.deleted.before(i64::MAX)));
+    picture.push(format!("{:?}", inner.deleted.all()));
     let name = [Matcher::equal("__name__", "m")];
     let exemplars = head.exemplars(&[name.to_vec()], Interval::ALL);
     picture.push(format!("{exemplars:?} {:?}", head.metadata()));

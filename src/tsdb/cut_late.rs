@@ -23,7 +23,8 @@ impl Tsdb {
 }
 
 impl Inner {
-    fn cut_out_of_order(&self) -> Result<Vec<BlockMeta>, TsdbError> {
+    /// The same, for whoever keeps others from cutting.
+    pub(crate) fn cut_out_of_order(&self) -> Result<Vec<BlockMeta>, TsdbError> {
         let Some(frozen) = self.head().freeze_out_of_order()? else {
             return Ok(Vec::new());
         };

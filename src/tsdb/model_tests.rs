@@ -132,8 +132,10 @@ struct Life {
     dirs: Vec<tempfile::TempDir>,
     db: Option<Tsdb>,
     model: Model,
-    /// What was deleted: nothing comes back there.
+    /// What was deleted.
     deleted: Vec<(&'static str, Interval)>,
+    /// The newest that came of each series.
+    newest_of: BTreeMap<&'static str, i64>,
     now: i64,
     newest: Option<i64>,
 }
@@ -147,6 +149,7 @@ impl Life {
             dirs: vec![dir],
             model: Model::new(),
             deleted: Vec::new(),
+            newest_of: BTreeMap::new(),
             now: 1000,
             newest: None,
         }
@@ -164,7 +167,8 @@ impl Life {
         for (name, t) in names_and_times {
             let is_gone =
                 |(gone, interval): &(&str, Interval)| gone == name && interval.contains(*t);
-            if self.deleted.iter().any(is_gone) {
+            // A newest sample that is deleted and comes again is known, and stays deleted.
+            if self.newest_of.get(name) == Some(t) && self.deleted.iter().any(is_gone) {
                 continue;
             }
             let labels = Labels::new(&[("n", *name)]).unwrap();
@@ -191,6 +195,8 @@ impl Life {
         appender.commit().unwrap();
         for (name, t) in taken {
             self.newest = self.newest.max(Some(t));
+            let newest = self.newest_of.entry(name).or_insert(t);
+            *newest = t.max(*newest);
             let v = expected(name, t);
             self.model.entry(name).or_default().insert(t, v);
         }
