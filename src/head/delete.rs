@@ -95,8 +95,7 @@ impl Head {
     pub fn delete(&self, matchers: &[Matcher], interval: Interval) -> Result<usize, HeadError> {
         let inner = self.inner();
         let matching = self.view().matching(matchers);
-        // No commit meanwhile: what was committed before this is deleted, what comes later in order is not. What comes
-        // late into the interval is hidden with the rest, as in Prometheus.
+        // No commit meanwhile: what was committed before this is deleted, what comes later is not.
         let mut committer = inner.committer.lock();
         inner.settle_for_deletion(&mut committer)?;
         let mut tombstones = Vec::new();

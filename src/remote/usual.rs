@@ -133,10 +133,10 @@ mod tests {
         content.push(TIME);
         let mut rest = t;
         while 0x7f < rest {
-            content.push((rest & 0x7f) as u8 | 0x80);
+            content.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
             rest >>= 7;
         }
-        content.push(rest as u8);
+        content.push(u8::try_from(rest).unwrap());
         field(SAMPLE, &content)
     }
 
@@ -149,8 +149,8 @@ mod tests {
             &[0, 1, 127, 128, (1 << 62) + 5, u64::MAX, 1 << 63],
         ] {
             let mut bytes = labels.clone();
-            for (n, t) in times.iter().enumerate() {
-                bytes.extend(sample(*t, n as f64 - 0.5));
+            for (n, t) in (0u32..).zip(times) {
+                bytes.extend(sample(*t, f64::from(n) - 0.5));
             }
             let (n_bytes, samples) = usual(&bytes).unwrap();
             assert_eq!(n_bytes, labels.len());
