@@ -19,19 +19,21 @@ pub mod remote;
 pub mod wal;
 // Floor 4: blocks.
 pub mod block;
-// Floor 5: what is done with them.
+// Floor 5: what is known of the bucket.
+pub mod inventory;
+// Floor 6: what is done with blocks, and what becomes blocks.
 pub mod compact;
 pub mod gateway;
 pub mod head;
 pub mod scrape;
 pub mod shipper;
-// Floor 6: the local database and the timeline.
+// Floor 7: the local database and the timeline.
 pub mod tsdb;
-// Floor 7: who does it, and when.
+// Floor 8: who does it, and when.
 pub mod actors;
-// Floor 8: the rim.
+// Floor 9: the rim.
 pub mod api;
 pub mod config;
-// Floors 9 and 10: the attic and the door.
+// Floors 10 and 11: the attic and the door.
 pub mod appliance;
 pub mod cli;

@@ -11,6 +11,7 @@ pub mod meta;
 mod read;
 mod series_set;
 mod sorted;
+mod source;
 #[cfg(test)]
 mod tests;
 mod tombstones;
@@ -26,6 +27,7 @@ pub use meta::{
 };
 pub use read::{Block, CHUNKS_DIR, INDEX_FILE};
 pub use sorted::SortedBlockWriter;
+pub use source::BlockSource;
 pub use tombstones::{TOMBSTONES_FILE, Tombstones};
 pub use verify::{BlockReport, verify};
 pub use write::{NewBlock, TMP_FOR_CREATION, TMP_FOR_DELETION, merge_blocks, write_block};

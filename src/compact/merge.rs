@@ -2,17 +2,17 @@
 
 use bytes::Bytes;
 
-use crate::block::BlockError;
+use crate::block::{BlockError, BlockSource};
 use crate::chunk::without_intervals;
+use crate::compact::CompactError;
 use crate::compact::symbols::SymbolMap;
-use crate::compact::{CompactError, CompactSource};
 use crate::index::{ChunkMeta, SeriesEntry};
 use crate::model::BlockId;
 use crate::storage::ChunkSlice;
 
 /// The series of one source; labels are compared as numbers of the merged symbols, which rise as the texts do.
 pub(crate) struct SeriesCursor<'a> {
-    source: &'a dyn CompactSource,
+    source: &'a dyn BlockSource,
     map: SymbolMap,
     ids: std::vec::IntoIter<u32>,
     /// The series it stands at.
@@ -23,7 +23,7 @@ pub(crate) struct SeriesCursor<'a> {
 
 impl<'a> SeriesCursor<'a> {
     /// Stands at the first series.
-    pub(crate) fn new(source: &'a dyn CompactSource, map: SymbolMap) -> Result<Self, CompactError> {
+    pub(crate) fn new(source: &'a dyn BlockSource, map: SymbolMap) -> Result<Self, CompactError> {
         let ids = source.index().all_series();
         let ids = ids.map_err(|error| failed(source.meta().ulid, error.into()))?;
         let mut cursor = Self {

@@ -7,7 +7,6 @@ mod error;
 mod merge;
 mod plan;
 mod run;
-mod source;
 mod symbols;
 #[cfg(test)]
 mod tests;
@@ -15,4 +14,3 @@ mod tests;
 pub use error::CompactError;
 pub use plan::{CompactionPlan, LevelSettings, Reason, levels, plan};
 pub use run::{compact, merged_block};
-pub use source::CompactSource;

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use crate::block::{BlockMeta, BlockParent, NewBlock, SortedBlockWriter, join_chunks, meta};
+use crate::block::{
+    BlockMeta, BlockParent, BlockSource, NewBlock, SortedBlockWriter, join_chunks, meta,
+};
+use crate::compact::CompactError;
 use crate::compact::merge::SeriesCursor;
 use crate::compact::symbols::merge_symbols;
-use crate::compact::{CompactError, CompactSource};
 use crate::foundation::Cancel;
 use crate::model::{BlockId, Interval, TimeRange};
 use crate::storage::ChunkSlice;
@@ -56,7 +58,7 @@ pub fn merged_block(id: BlockId, metas: &[&BlockMeta]) -> NewBlock {
 pub fn compact(
     parent_dir: &Path,
     new: NewBlock,
-    sources: &[&dyn CompactSource],
+    sources: &[&dyn BlockSource],
     cancel: &Cancel,
 ) -> Result<Option<BlockMeta>, CompactError> {
     let wanted = Interval {

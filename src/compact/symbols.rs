@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::block::BlockSource;
+use crate::compact::CompactError;
 use crate::compact::merge::failed;
-use crate::compact::{CompactError, CompactSource};
 use crate::index::{IndexError, Symbols};
 use crate::model::BlockId;
 
@@ -75,7 +76,7 @@ impl<'a, I: Iterator<Item = Result<(u32, &'a str), IndexError>>> Head<'a, I> {
 
 /// All texts, sorted, each once, and for every source the way from its numbers to theirs.
 pub(crate) fn merge_symbols(
-    sources: &[&dyn CompactSource],
+    sources: &[&dyn BlockSource],
 ) -> Result<(Vec<Arc<str>>, Vec<SymbolMap>), CompactError> {
     let mut heads = Vec::with_capacity(sources.len());
     for source in sources {

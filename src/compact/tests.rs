@@ -7,12 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::block::{Block, BlockMeta, NewBlock, Tombstones, meta, verify, write_block};
+use crate::block::{
+    Block, BlockMeta, BlockSource, NewBlock, Tombstones, meta, verify, write_block,
+};
 use crate::chunk::{
     Counts, EncodedChunk, decode_floats_with_starts, decode_histograms, encode_floats,
     encode_floats_with_starts, encode_histograms,
 };
-use crate::compact::{CompactError, CompactSource, compact, merged_block};
+use crate::compact::{CompactError, compact, merged_block};
 use crate::foundation::Cancel;
 use crate::foundation::cancel::CancelReason;
 use crate::model::{BlockId, Histogram, Interval, Labels, TimeRange};
@@ -151,7 +153,7 @@ fn compacted(dir: &Path, blocks: &[Block], range: Option<TimeRange>) -> Option<B
     let metas: Vec<&BlockMeta> = blocks.iter().map(Block::meta).collect();
     let mut new = merged_block(id(1000), &metas);
     new.range = range.unwrap_or(new.range);
-    let sources: Vec<&dyn CompactSource> = blocks.iter().map(|b| b as &dyn CompactSource).collect();
+    let sources: Vec<&dyn BlockSource> = blocks.iter().map(|b| b as &dyn BlockSource).collect();
     let meta = compact(dir, new, &sources, &Cancel::new()).unwrap()?;
     let path = dir.join(meta.ulid.to_string());
     let report = verify(&path);
@@ -351,7 +353,7 @@ fn a_source_that_is_damaged_is_named_and_nothing_is_left() {
     drop(damaged);
     crate::foundation::durable::replace_file(&path, &bytes).unwrap();
     let damaged = Block::open(path.ancestors().nth(2).unwrap()).unwrap();
-    let sources: [&dyn CompactSource; 2] = [&healthy, &damaged];
+    let sources: [&dyn BlockSource; 2] = [&healthy, &damaged];
     let new = || merged_block(id(9), &[healthy.meta(), damaged.meta()]);
     let error = compact(dir.path(), new(), &sources, &Cancel::new()).unwrap_err();
     assert_eq!(error.culprit(), Some(id(1)));

@@ -11,8 +11,6 @@
 //! Blocks that carry this appliance's own external labels are served without them, as local data is; blocks of others
 //! under their external labels. Downsampled blocks are listed and not served.
 mod error;
-mod fetch;
-mod mark;
 mod pages;
 mod plan;
 mod remote;
@@ -23,8 +21,6 @@ mod sync;
 mod tests;
 
 pub use error::GatewayError;
-pub use fetch::{Partial, PartialReason};
-pub use mark::DeletionMark;
-pub use plan::{Candidate, ExcludeReason, LoadPlan, plan_loading};
+pub use plan::{ExcludeReason, LoadPlan, plan_loading};
 pub use snapshot::{BlockInfo, Snapshot};
 pub use sync::{Gateway, GatewaySettings, GatewayStatus, SyncReport};

@@ -3,16 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::BlockMeta;
+use crate::inventory::KnownBlock;
 use crate::model::{BlockId, Resolution, TimestampMs};
-
-/// A whole block of the bucket.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Candidate {
-    /// What it is.
-    pub meta: BlockMeta,
-    /// Since when it is marked for deletion.
-    pub marked_ms: Option<TimestampMs>,
-}
 
 /// What to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,7 +27,11 @@ pub enum ExcludeReason {
 }
 
 /// Decides; a mark hides its block once `mark_delay_ms` has passed.
-pub fn plan_loading(candidates: &[Candidate], now_ms: TimestampMs, mark_delay_ms: i64) -> LoadPlan {
+pub fn plan_loading(
+    candidates: &[KnownBlock],
+    now_ms: TimestampMs,
+    mark_delay_ms: i64,
+) -> LoadPlan {
     let mut plan = LoadPlan::default();
     let mut groups: BTreeMap<Option<&BTreeMap<String, String>>, Vec<&BlockMeta>> = BTreeMap::new();
     for candidate in candidates {
@@ -102,21 +98,21 @@ mod tests {
         BlockId::from_parts(1, n)
     }
 
-    fn candidate(n: u128, cluster: &str, sources: &[u128], resolution: i64) -> Candidate {
+    fn candidate(n: u128, cluster: &str, sources: &[u128], resolution: i64) -> KnownBlock {
         let sources: Vec<_> = sources.iter().map(|n| id(*n)).collect();
         let json = serde_json::json!({
             "version": 1, "ulid": id(n), "minTime": 0, "maxTime": 10,
             "compaction": {"level": 1, "sources": sources},
             "thanos": {"labels": {"cluster": cluster}, "downsample": {"resolution": resolution}},
         });
-        Candidate {
+        KnownBlock {
             meta: BlockMeta::decode(json.to_string().as_bytes()).unwrap(),
             marked_ms: None,
         }
     }
 
     #[track_caller]
-    fn check(candidates: &[Candidate], load: &[u128], excluded: &[(u128, ExcludeReason)]) {
+    fn check(candidates: &[KnownBlock], load: &[u128], excluded: &[(u128, ExcludeReason)]) {
         let plan = plan_loading(candidates, NOW_MS, DAY_MS);
         assert_eq!(plan.load, load.iter().map(|n| id(*n)).collect());
         let excluded = excluded.iter().map(|(n, reason)| (id(*n), *reason));

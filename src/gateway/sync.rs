@@ -15,11 +15,12 @@ use crate::bucket::{Bucket, keys};
 use crate::catalog::Catalog;
 use crate::foundation::{Clock, Verdict};
 use crate::gateway::error::GatewayError;
-use crate::gateway::fetch::{Partial, fetch};
+
 use crate::gateway::pages::PageCache;
 use crate::gateway::plan::{ExcludeReason, plan_loading};
 use crate::gateway::remote::{RemoteBlock, RemoteError, size_flaws};
 use crate::gateway::snapshot::{BlockInfo, Snapshot};
+use crate::inventory::{Partial, fetch};
 use crate::model::{BlockId, ExternalLabels, Labels};
 use crate::storage::{Flaws, Guarded, Queryable};
 
@@ -161,14 +162,14 @@ impl Gateway {
     pub async fn sync(&self) -> Result<SyncReport, GatewayError> {
         let _one_at_a_time = self.syncing.lock().await;
         let concurrency = self.settings.fetch_concurrency;
-        let fetched = fetch(&*self.bucket, &self.catalog, concurrency).await?;
+        let inventory = fetch(&*self.bucket, &self.catalog, concurrency).await?;
         let now_ms = self.clock.now_ms();
-        let plan = plan_loading(&fetched.candidates, now_ms, self.settings.mark_delay_ms);
+        let plan = plan_loading(&inventory.blocks, now_ms, self.settings.mark_delay_ms);
         let mut loaded = self.state.lock().loaded.clone();
         let before: BTreeSet<_> = loaded.keys().copied().collect();
         loaded.retain(|id, _| plan.load.contains(id));
-        let new = fetched
-            .candidates
+        let new = inventory
+            .blocks
             .into_iter()
             .map(|candidate| candidate.meta)
             .filter(|meta| plan.load.contains(&meta.ulid) && !loaded.contains_key(&meta.ulid));
@@ -200,7 +201,7 @@ impl Gateway {
         *self.state.lock() = State {
             loaded,
             excluded: plan.excluded,
-            partial: fetched.partial,
+            partial: inventory.partial,
             aside,
         };
         Ok(SyncReport {

@@ -16,7 +16,8 @@ use crate::bucket::{Bucket, MeteredBucket, Operation, StoreBucket, keys};
 use crate::catalog::Catalog;
 use crate::chunk::{SAMPLES_PER_CHUNK, decode_floats, encode_floats};
 use crate::foundation::ManualClock;
-use crate::gateway::{ExcludeReason, Gateway, GatewaySettings, PartialReason, Snapshot};
+use crate::gateway::{ExcludeReason, Gateway, GatewaySettings, Snapshot};
+use crate::inventory::PartialReason;
 use crate::model::{
     BlockId, Encoding, ExternalLabels, Interval, Labels, Matcher, Sample, TimeRange,
 };

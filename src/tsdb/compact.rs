@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::block::{Block, BlockMeta, NewBlock};
-use crate::compact::{
-    CompactError, CompactSource, CompactionPlan, compact, levels, merged_block, plan,
-};
+use crate::block::{Block, BlockMeta, BlockSource, NewBlock};
+use crate::compact::{CompactError, CompactionPlan, compact, levels, merged_block, plan};
 use crate::foundation::cancel::CancelReason;
 use crate::foundation::verdict::Verdict;
 use crate::model::BlockId;
@@ -96,9 +94,9 @@ impl Inner {
 
     /// Replaces `sources` by one block of what they hold.
     fn rewrite(&self, new: NewBlock, sources: &[Block]) -> Result<Compacted, TsdbError> {
-        let refs: Vec<&dyn CompactSource> = sources
+        let refs: Vec<&dyn BlockSource> = sources
             .iter()
-            .map(|block| block as &dyn CompactSource)
+            .map(|block| block as &dyn BlockSource)
             .collect();
         let written = compact(&self.dir, new, &refs, &self.stopping);
         let counter = match &written {

@@ -11,9 +11,9 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use gauntlet::block::{Block, BlockMeta, NewBlock, write_block};
+use gauntlet::block::{Block, BlockMeta, BlockSource, NewBlock, write_block};
 use gauntlet::chunk::encode_floats;
-use gauntlet::compact::{CompactSource, compact, merged_block};
+use gauntlet::compact::{compact, merged_block};
 use gauntlet::foundation::Cancel;
 use gauntlet::model::{BlockId, Labels, TimeRange};
 use gauntlet::storage::{ChunkSeries, ChunkSlice, SeriesSet, StorageError};
@@ -44,9 +44,9 @@ fn main() {
 fn run(name: &str, root: &Path, blocks: &[Block]) {
     let metas: Vec<&BlockMeta> = blocks.iter().map(Block::meta).collect();
     let n_samples: u64 = metas.iter().map(|meta| meta.stats.num_samples).sum();
-    let sources: Vec<&dyn CompactSource> = blocks
+    let sources: Vec<&dyn BlockSource> = blocks
         .iter()
-        .map(|block| block as &dyn CompactSource)
+        .map(|block| block as &dyn BlockSource)
         .collect();
     let new = merged_block(BlockId::from_parts(1, 99), &metas);
     let before = processor_seconds();

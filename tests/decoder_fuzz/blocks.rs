@@ -3,7 +3,7 @@
 use gauntlet::block::{BlockMeta, Tombstones};
 use gauntlet::foundation::checksum::crc32c;
 use gauntlet::foundation::cursor::{put_uvarint, put_varint};
-use gauntlet::gateway::DeletionMark;
+use gauntlet::inventory::DeletionMark;
 
 use crate::dice::Dice;
 use crate::harness::{Target, run};

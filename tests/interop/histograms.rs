@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gauntlet::block::{Block, NewBlock, write_block};
+use gauntlet::block::{Block, BlockSource, NewBlock, write_block};
 use gauntlet::chunk::{Counts, encode_histograms};
-use gauntlet::compact::{CompactSource, compact, merged_block};
+use gauntlet::compact::{compact, merged_block};
 use gauntlet::foundation::Cancel;
 use gauntlet::model::{
     BlockId, BucketSpan, Buckets, Histogram, Interval, Labels, Matcher, ResetHint, TimeRange,
@@ -153,7 +153,7 @@ fn histograms_answer_the_same_after_deletion_and_compaction_here_and_there() {
     let compacted = dir.path().join("compacted");
     std::fs::create_dir(&compacted).unwrap();
     let blocks = [open(0), open(1)];
-    let refs: Vec<&dyn CompactSource> = blocks.iter().map(|b| b as &dyn CompactSource).collect();
+    let refs: Vec<&dyn BlockSource> = blocks.iter().map(|b| b as &dyn BlockSource).collect();
     let new = merged_block(
         BlockId::from_parts(START_MS.unsigned_abs(), 3),
         &[blocks[0].meta(), blocks[1].meta()],

@@ -1,11 +1,11 @@
-//! What is compacted, wherever it lies.
+//! A block that is read from its first series to its last, wherever it lies.
 
 use crate::block::{Block, BlockError, BlockMeta, Tombstones};
 use crate::chunk::{ChunkRef, StoredChunk};
 use crate::index::IndexReader;
 
-/// A block as compaction reads it: its index, and chunk after chunk in the order of the index.
-pub trait CompactSource: Send + Sync {
+/// A block as compaction and downsampling read it: its index, and chunk after chunk in the order of the index.
+pub trait BlockSource: Send + Sync {
     /// What it is.
     fn meta(&self) -> &BlockMeta;
 
@@ -19,7 +19,7 @@ pub trait CompactSource: Send + Sync {
     fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError>;
 }
 
-impl CompactSource for Block {
+impl BlockSource for Block {
     fn meta(&self) -> &BlockMeta {
         self.meta()
     }

@@ -1,4 +1,4 @@
-//! What is in the bucket: metas and marks of all blocks.
+//! The walk over the bucket.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::block::BlockMeta;
 use crate::bucket::{Bucket, BucketError, keys};
 use crate::catalog::Catalog;
-use crate::gateway::mark::{DeletionMark, MARK_BYTES_MAX};
-use crate::gateway::plan::Candidate;
+use crate::inventory::{DeletionMark, KnownBlock, MARK_BYTES_MAX};
 use crate::model::{BlockId, TimestampMs};
 
 /// Largest meta.json that is read.
@@ -37,17 +36,19 @@ pub enum PartialReason {
 
 /// All there is.
 #[derive(Debug, Default)]
-pub(crate) struct Fetched {
-    pub(crate) candidates: Vec<Candidate>,
-    pub(crate) partial: Vec<Partial>,
+pub struct Inventory {
+    /// Whole blocks, sorted by name.
+    pub blocks: Vec<KnownBlock>,
+    /// The others, sorted by name.
+    pub partial: Vec<Partial>,
 }
 
 /// Lists the bucket and reads what is not known yet, `concurrency` blocks at a time.
-pub(crate) async fn fetch(
+pub async fn fetch(
     bucket: &dyn Bucket,
     catalog: &Catalog,
     concurrency: usize,
-) -> Result<Fetched, BucketError> {
+) -> Result<Inventory, BucketError> {
     let dirs = bucket.list_dirs().await?;
     let blocks: BTreeSet<_> = dirs.iter().filter_map(|dir| keys::block_of(dir)).collect();
     let found: Vec<_> = stream::iter(blocks.iter().copied())
@@ -60,25 +61,23 @@ pub(crate) async fn fetch(
             catalog.forget_meta(gone);
         }
     }
-    let mut fetched = Fetched::default();
+    let mut inventory = Inventory::default();
     for block in found {
         match block {
-            Ok(candidate) => fetched.candidates.push(candidate),
-            Err(partial) => fetched.partial.push(partial),
+            Ok(known) => inventory.blocks.push(known),
+            Err(partial) => inventory.partial.push(partial),
         }
     }
-    fetched
-        .candidates
-        .sort_by_key(|candidate| candidate.meta.ulid);
-    fetched.partial.sort_by_key(|partial| partial.block);
-    Ok(fetched)
+    inventory.blocks.sort_by_key(|known| known.meta.ulid);
+    inventory.partial.sort_by_key(|partial| partial.block);
+    Ok(inventory)
 }
 
 async fn fetch_block(
     bucket: &dyn Bucket,
     catalog: &Catalog,
     block: BlockId,
-) -> Result<Result<Candidate, Partial>, BucketError> {
+) -> Result<Result<KnownBlock, Partial>, BucketError> {
     let partial = |reason| {
         Ok(Err(Partial {
             block,
@@ -99,7 +98,7 @@ async fn fetch_block(
         Err(flaw) => return partial(PartialReason::CorruptedMeta(flaw)),
     };
     let marked_ms = fetch_mark(bucket, block).await?;
-    Ok(Ok(Candidate { meta, marked_ms }))
+    Ok(Ok(KnownBlock { meta, marked_ms }))
 }
 
 /// meta.json never changes, but it goes: a remembered one is asked for by name only.
