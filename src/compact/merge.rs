@@ -24,8 +24,8 @@ pub(crate) struct SeriesCursor<'a> {
 impl<'a> SeriesCursor<'a> {
     /// Stands at the first series.
     pub(crate) fn new(source: &'a dyn BlockSource, map: SymbolMap) -> Result<Self, CompactError> {
-        let ids = source.index().all_series();
-        let ids = ids.map_err(|error| failed(source.meta().ulid, error.into()))?;
+        let ids = source.series_ids();
+        let ids = ids.map_err(|error| failed(source.meta().ulid, error))?;
         let mut cursor = Self {
             source,
             map,
@@ -52,14 +52,22 @@ impl<'a> SeriesCursor<'a> {
         };
         std::mem::swap(&mut self.before, &mut self.entry.symbols);
         let block = self.source.meta().ulid;
-        let read = self.source.index().series(id, &mut self.entry);
-        read.map_err(|error| failed(block, error.into()))?;
+        let read = self.source.series(id, &mut self.entry);
+        read.map_err(|error| failed(block, error))?;
         for (name, value) in &mut self.entry.symbols {
             let (Some(to_name), Some(to_value)) = (self.map.get(*name), self.map.get(*value))
             else {
                 return Err(self.damaged(id, "a label is not among the symbols"));
             };
             (*name, *value) = (to_name, to_value);
+        }
+        // Otherwise the writer would refuse the series, and nobody would know whose it was.
+        let is_rising = self
+            .entry
+            .symbols
+            .is_sorted_by(|left, right| left.0 < right.0);
+        if !is_rising || self.entry.symbols.is_empty() {
+            return Err(self.damaged(id, "labels are out of order, twice there or none"));
         }
         if !is_first && self.entry.symbols <= self.before {
             return Err(self.damaged(id, "series are out of order"));
@@ -103,12 +111,7 @@ impl<'a> SeriesCursor<'a> {
     }
 
     fn damaged(&self, id: u32, problem: &str) -> CompactError {
-        let index = self.source.index();
-        let error = BlockError::Damaged {
-            path: index.source().file().as_ref().into(),
-            offset: index.version().series_offset(id),
-            problem: problem.to_owned(),
-        };
+        let error = self.source.damaged(id, problem.to_owned());
         failed(self.source.meta().ulid, error)
     }
 }

@@ -80,12 +80,12 @@ pub(crate) fn merge_symbols(
 ) -> Result<(Vec<Arc<str>>, Vec<SymbolMap>), CompactError> {
     let mut heads = Vec::with_capacity(sources.len());
     for source in sources {
-        let symbols: &Symbols = source.index().symbols();
+        let symbols: &Symbols = source.symbols();
         let mut map = SymbolMap::default();
         map.numbers.reserve_exact(symbols.len());
         let mut head = Head {
             block: source.meta().ulid,
-            file: Arc::clone(source.index().source().file()),
+            file: Arc::clone(symbols.file()),
             rest: symbols.references(),
             next: None,
             map,

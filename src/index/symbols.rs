@@ -1,5 +1,7 @@
 //! The strings of an index, sorted, each once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::foundation::{Cursor, ShortRead};
@@ -57,6 +59,11 @@ impl Symbols {
             n,
             sampled,
         })
+    }
+
+    /// What errors call the index.
+    pub fn file(&self) -> &Arc<str> {
+        self.source.file()
     }
 
     /// How many.
