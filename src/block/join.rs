@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::chunk::{
     ChunkError, Counts, EncodedChunk, decode_floats, decode_floats_with_starts,
     decode_histograms_with_starts, encode_floats, encode_floats_with_starts, encode_histograms,
+    without_intervals,
 };
 use crate::model::{Encoding, Histogram, Interval, TimestampMs};
 use crate::storage::ChunkSlice;
@@ -91,6 +92,12 @@ fn close(
     if group.iter().all(|chunk| chunk.encoding == Encoding::Xor) {
         return close_floats(group, wanted, out);
     }
+    if group
+        .iter()
+        .any(|chunk| chunk.encoding == Encoding::Aggregate)
+    {
+        return close_aggregates(group, wanted, out);
+    }
     let mut samples = Vec::new();
     for chunk in group.drain(..) {
         decode(&chunk, &mut samples)?;
@@ -125,6 +132,39 @@ fn close_floats(
         values.push(v);
     }
     out.extend(encode_floats(&times, &values)?.into_iter().map(as_slice));
+    Ok(())
+}
+
+/// As [`close`], for windows: their aggregates cannot be added up, because nobody knows which samples they share. So each
+/// chunk loses what the ones before it reach over.
+fn close_aggregates(
+    group: &mut Vec<ChunkSlice>,
+    wanted: Interval,
+    out: &mut Vec<ChunkSlice>,
+) -> Result<(), ChunkError> {
+    let after = Interval {
+        min: wanted.max.saturating_add(1),
+        max: TimestampMs::MAX,
+    };
+    let mut taken = Interval {
+        min: TimestampMs::MIN,
+        max: wanted.min.saturating_sub(1),
+    };
+    for chunk in group.drain(..) {
+        if chunk.max_t <= taken.max {
+            continue;
+        }
+        if taken.max < chunk.min_t && chunk.max_t <= wanted.max {
+            taken.max = chunk.max_t;
+            out.push(chunk);
+            continue;
+        }
+        let rest = without_intervals(chunk.encoding, &chunk.data, &[taken, after])?;
+        if let Some(rest) = rest {
+            taken.max = rest.max_t;
+            out.push(as_slice(rest));
+        }
+    }
     Ok(())
 }
 
@@ -168,6 +208,7 @@ fn decode(chunk: &ChunkSlice, out: &mut Vec<AnySample>) -> Result<(), ChunkError
         }
         Encoding::Histogram | Encoding::HistogramSt => Counts::Whole,
         Encoding::FloatHistogram | Encoding::FloatHistogramSt => Counts::Float,
+        Encoding::Aggregate => return Err(ChunkError::Aggregates),
     };
     let mut histograms = Vec::new();
     let (t, h, st) = (&mut times, &mut histograms, &mut starts);
@@ -219,8 +260,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::chunk::decode_histograms;
-    use crate::model::ResetHint;
+    use crate::chunk::{AggregateChunk, decode_histograms};
+    use crate::model::{Aggregate, ResetHint};
 
     fn chunk(samples: &[(i64, f64)]) -> ChunkSlice {
         let (times, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
@@ -248,6 +289,46 @@ mod tests {
         let joined = join_chunks(twice, all).unwrap();
         assert_eq!(joined.len(), 1);
         assert_eq!(joined[0].data, [0, 1, 2][..]);
+    }
+
+    /// Windows of five minutes that end at these times, each with the sum 1.
+    fn windows(times: &[i64]) -> ChunkSlice {
+        let part = encode_floats(times, &vec![1.0; times.len()])
+            .unwrap()
+            .remove(0);
+        let chunk = AggregateChunk::default()
+            .with(Aggregate::Count, Encoding::Xor, &part.data)
+            .with(Aggregate::Counter, Encoding::Xor, &part.data);
+        ChunkSlice {
+            min_t: part.min_t,
+            max_t: part.max_t,
+            encoding: Encoding::Aggregate,
+            data: Bytes::from(chunk.encode()),
+        }
+    }
+
+    #[test]
+    fn of_aggregates_that_overlap_each_window_is_there_once() {
+        let chunks = vec![
+            windows(&[10, 20, 30]),
+            windows(&[15, 25]),
+            windows(&[25, 35, 45]),
+            windows(&[50, 60]),
+        ];
+        let joined = join_chunks(chunks, Interval { min: 11, max: 55 }).unwrap();
+        let mut spans = Vec::new();
+        for chunk in &joined {
+            let mut times = Vec::new();
+            crate::chunk::decode_times(chunk.encoding, &chunk.data, &mut times).unwrap();
+            assert_eq!(
+                (times[0], *times.last().unwrap()),
+                (chunk.min_t, chunk.max_t)
+            );
+            let parts = AggregateChunk::decode(&chunk.data).unwrap();
+            assert_eq!(parts.part(Aggregate::Count), parts.part(Aggregate::Counter));
+            spans.push(times);
+        }
+        assert_eq!(spans, [vec![20, 30], vec![35, 45], vec![50]]);
     }
 
     #[test]

@@ -6,9 +6,9 @@ use crate::block::error::BlockError;
 use crate::block::meta::{BlockMeta, BlockStats};
 use crate::block::read::{Block, CHUNKS_DIR, INDEX_FILE};
 use crate::block::tombstones::Tombstones;
-use crate::chunk::{ChunkError, SegmentReader, decode_times, n_samples};
+use crate::chunk::{AggregateChunk, ChunkError, SegmentReader, decode_times, n_samples};
 use crate::index::{ChunkMeta, IndexReader, SeriesEntry};
-use crate::model::{Labels, TimeRange};
+use crate::model::{Encoding, Labels, Resolution, TimeRange};
 
 /// So many problems are spelt out; the rest are counted.
 const PROBLEMS_MAX: usize = 100;
@@ -95,10 +95,12 @@ fn verify_chunk(
     if range.is_some_and(|range| meta.min_t < range.min || range.max <= meta.max_t) {
         return Err(format!("{place} lies outside of the block"));
     }
-    if chunk.encoding.has_histograms() {
-        stats.num_histogram_samples += n;
-    } else {
-        stats.num_float_samples += n;
+    match chunk.encoding {
+        Encoding::Aggregate => {
+            verify_parts(&chunk.data, meta).map_err(|error| format!("{place}: {error}"))?;
+        }
+        encoding if encoding.has_histograms() => stats.num_histogram_samples += n,
+        _ => stats.num_float_samples += n,
     }
     let mut times = Vec::new();
     decode_times(chunk.encoding, &chunk.data, &mut times)
@@ -112,10 +114,35 @@ fn verify_chunk(
     Ok(())
 }
 
+/// Every aggregate can be read, and none reaches beyond the windows but the counter, which begins with the first sample.
+fn verify_parts(data: &[u8], meta: &ChunkMeta) -> Result<(), String> {
+    for (aggregate, (encoding, data)) in AggregateChunk::decode(data)
+        .map_err(|e| e.to_string())?
+        .parts()
+    {
+        let mut times = Vec::new();
+        decode_times(encoding, data, &mut times)
+            .map_err(|error| format!("aggregate {}: {error}", aggregate.name()))?;
+        let is_after = times.last().is_some_and(|last| meta.max_t < *last);
+        if is_after || !times.is_sorted() {
+            return Err(format!(
+                "aggregate {} has times of its own",
+                aggregate.name()
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What `meta.json` counts must be there; counts it leaves out are not compared.
 fn verify_stats(dir: &Path, report: &mut BlockReport) {
     let Some(meta) = &report.meta else { return };
-    let (told, found) = (meta.stats, report.stats);
+    let (mut told, found) = (meta.stats, report.stats);
+    if meta.resolution() != Some(Resolution::Raw) {
+        // Thanos leaves there what it counted before it downsampled.
+        told.num_float_samples = 0;
+        told.num_histogram_samples = 0;
+    }
     let differing: Vec<String> = [
         ("samples", told.num_samples, found.num_samples),
         (

@@ -18,7 +18,7 @@ use crate::foundation::durable::{
 use crate::foundation::mmap::map_file;
 use crate::foundation::{Cursor, ShortRead};
 use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
-use crate::model::{BlockId, Interval, Labels, TimeRange};
+use crate::model::{BlockId, Encoding, Interval, Labels, TimeRange};
 use crate::storage::{
     ChunkSeries, ChunkSlice, Queryable, SelectHints, SeriesSet, StorageError, merge_series_sets,
 };
@@ -190,10 +190,11 @@ pub(super) fn count_series(
     for chunk in chunks {
         let n = n_samples(chunk.encoding, &chunk.data)? as u64;
         stats.num_samples += n;
-        if chunk.encoding.has_histograms() {
-            stats.num_histogram_samples += n;
-        } else {
-            stats.num_float_samples += n;
+        match chunk.encoding {
+            // Windows are counted as samples and are neither.
+            Encoding::Aggregate => (),
+            encoding if encoding.has_histograms() => stats.num_histogram_samples += n,
+            _ => stats.num_float_samples += n,
         }
     }
     stats.num_series += 1;

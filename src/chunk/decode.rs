@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::chunk::aggregate::AggregateChunk;
 use crate::chunk::columns::{Words, fill};
 use crate::chunk::error::ChunkError;
 use crate::chunk::histogram::HistogramIter;
 use crate::chunk::xor::{Flaw, XorIter};
 use crate::chunk::xor2::Xor2Iter;
 use crate::foundation::Cursor;
-use crate::model::{Encoding, Histogram, TimestampMs};
+use crate::model::{Aggregate, Encoding, Histogram, TimestampMs};
 
 /// Bits of the sample count that encodings with start timestamps share with other flags.
 const ST_COUNT_MASK: u16 = 0x3fff;
@@ -41,6 +42,7 @@ pub fn decode_floats_until(
         | Encoding::FloatHistogram
         | Encoding::HistogramSt
         | Encoding::FloatHistogramSt => Err(ChunkError::NotFloats(encoding)),
+        Encoding::Aggregate => Err(ChunkError::Aggregates),
     };
     if result.is_err() {
         out_t.truncate(n_t);
@@ -142,12 +144,19 @@ fn walk_histograms(
     Ok(())
 }
 
-/// Appends the times of a chunk's samples, of whatever kind; after an error the column is as before.
+/// Appends the times of a chunk's samples, of whatever kind, or of its windows; after an error the column is as before.
 pub fn decode_times(
     encoding: Encoding,
     data: &[u8],
     out_t: &mut Vec<TimestampMs>,
 ) -> Result<(), ChunkError> {
+    if encoding == Encoding::Aggregate {
+        // No aggregate holds aggregates: this goes one level down.
+        let count = AggregateChunk::decode(data)?.part(Aggregate::Count);
+        return count.map_or(Ok(()), |(encoding, data)| {
+            decode_times(encoding, data, out_t)
+        });
+    }
     if !encoding.has_histograms() {
         return decode_floats(encoding, data, out_t, &mut Vec::new());
     }
@@ -167,18 +176,27 @@ pub fn decode_times(
 /// Does the chunk know for any of its samples since when it counts? From the header alone.
 pub fn has_start_times(encoding: Encoding, data: &[u8]) -> bool {
     match encoding {
-        Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram => false,
+        Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram | Encoding::Aggregate => {
+            false
+        }
         Encoding::Xor2 | Encoding::HistogramSt | Encoding::FloatHistogramSt => {
             data.get(2).is_some_and(|header| *header != 0)
         }
     }
 }
 
-/// How many samples the header of a chunk promises.
+/// How many samples, or windows, the header of a chunk promises.
 pub fn n_samples(encoding: Encoding, data: &[u8]) -> Result<usize, ChunkError> {
+    if encoding == Encoding::Aggregate {
+        return AggregateChunk::decode(data)?.n_windows();
+    }
     let count = Cursor::new(data).u16_be("sample count")?;
     Ok(usize::from(match encoding {
-        Encoding::Xor | Encoding::Xor2 | Encoding::Histogram | Encoding::FloatHistogram => count,
+        Encoding::Xor
+        | Encoding::Xor2
+        | Encoding::Histogram
+        | Encoding::FloatHistogram
+        | Encoding::Aggregate => count,
         Encoding::HistogramSt | Encoding::FloatHistogramSt => count & ST_COUNT_MASK,
     }))
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::chunk::aggregate::AggregateChunk;
 use crate::chunk::decode::{decode_floats_with_starts, decode_times, has_start_times, n_samples};
 use crate::chunk::error::ChunkError;
 use crate::chunk::histogram::HistogramAppender;
 use crate::chunk::xor::XorAppender;
 use crate::chunk::xor2::Xor2Appender;
-use crate::model::{Counts, Encoding, Histogram, Interval, TimestampMs};
+use crate::model::{Aggregate, Counts, Encoding, Histogram, Interval, TimestampMs};
 
 /// Where re-encoded samples are cut into chunks: the number Prometheus aims at.
 /// A chunk is decoded whole, so a larger one makes short queries dearer.
@@ -142,6 +143,9 @@ pub fn without_intervals(
     data: &[u8],
     deleted: &[Interval],
 ) -> Result<Option<EncodedChunk>, ChunkError> {
+    if encoding == Encoding::Aggregate {
+        return without_windows(data, deleted);
+    }
     let mut times = Vec::new();
     decode_times(encoding, data, &mut times)?;
     let is_kept = |t: TimestampMs| !deleted.iter().any(|interval| interval.contains(t));
@@ -177,8 +181,36 @@ pub fn without_intervals(
     Ok(Some(encoded(Encoding::Xor, appender.into_bytes())))
 }
 
-/// The chunk with only its first `n` samples showing: the bytes behind them stay and are not read.
+/// The same for aggregates: each loses the windows that end in one of `deleted`; where no count is left, nothing is.
+fn without_windows(data: &[u8], deleted: &[Interval]) -> Result<Option<EncodedChunk>, ChunkError> {
+    let chunk = AggregateChunk::decode(data)?;
+    let mut kept: Vec<(Aggregate, EncodedChunk)> = Vec::with_capacity(Aggregate::ALL.len());
+    for (aggregate, (encoding, data)) in chunk.parts() {
+        let part = without_intervals(encoding, data, deleted)?;
+        kept.extend(part.map(|part| (aggregate, part)));
+    }
+    let count = kept.iter().find(|(at, _)| *at == Aggregate::Count);
+    let Some((min_t, max_t)) = count.map(|(_, count)| (count.min_t, count.max_t)) else {
+        return Ok(None);
+    };
+    let parts = kept.iter();
+    let chunk = parts.fold(AggregateChunk::default(), |chunk, (aggregate, part)| {
+        chunk.with(*aggregate, part.encoding, &part.data)
+    });
+    Ok(Some(EncodedChunk {
+        min_t,
+        max_t,
+        encoding: Encoding::Aggregate,
+        data: chunk.encode(),
+    }))
+}
+
+/// The chunk with only its first `n` samples showing: the bytes behind them stay and are not read. Aggregates have no
+/// samples to hide.
 pub fn with_n_samples(encoding: Encoding, data: &[u8], n: usize) -> Result<Vec<u8>, ChunkError> {
+    if encoding == Encoding::Aggregate {
+        return Err(ChunkError::Aggregates);
+    }
     let n_before = n_samples(encoding, data)?;
     let mut patched = data.to_vec();
     let n = u16::try_from(n.min(n_before)).unwrap_or(u16::MAX);
@@ -187,7 +219,11 @@ pub fn with_n_samples(encoding: Encoding, data: &[u8], n: usize) -> Result<Vec<u
         // Encodings with start timestamps keep two flags above the count.
         let flags = match encoding {
             Encoding::HistogramSt | Encoding::FloatHistogramSt => header[0] & 0xc0,
-            Encoding::Xor | Encoding::Xor2 | Encoding::Histogram | Encoding::FloatHistogram => 0,
+            Encoding::Xor
+            | Encoding::Xor2
+            | Encoding::Histogram
+            | Encoding::FloatHistogram
+            | Encoding::Aggregate => 0,
         };
         *header = [flags | high, low];
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::foundation::ShortRead;
-use crate::model::Encoding;
+use crate::model::{Aggregate, Encoding};
 
 /// Why chunk bytes could not be read or made.
 #[derive(Debug, Error)]
@@ -42,6 +42,14 @@ pub enum ChunkError {
     /// The chunk holds floats.
     #[error("chunk encoding {0:?} holds floats, not native histograms")]
     NotHistograms(Encoding),
+    /// The chunk holds aggregates, not samples.
+    #[error(
+        "a chunk of aggregates has no samples of its own: one of its aggregates must be chosen"
+    )]
+    Aggregates,
+    /// A part of a chunk of aggregates says that it is one too.
+    #[error("aggregate {} is itself a chunk of aggregates", .0.name())]
+    NestedAggregate(Aggregate),
     /// The buckets of a histogram chunk make no sense.
     #[error("layout of histogram buckets: {problem}")]
     Layout {

@@ -4,6 +4,7 @@
 //! Never: knows a label, or asks what time it is.
 //! Tested by: golden bytes, round trips and truncations beside each encoding.
 #![doc = include_str!("FORMAT.md")]
+mod aggregate;
 pub mod bits;
 mod columns;
 mod decode;
@@ -20,6 +21,7 @@ mod xor;
 mod xor2;
 
 pub use crate::model::Counts;
+pub use aggregate::{AggregateChunk, AggregatePart};
 pub use decode::{
     decode_floats, decode_floats_until, decode_floats_with_starts, decode_histograms,
     decode_histograms_with_starts, decode_times, has_start_times, n_samples,

@@ -48,7 +48,8 @@ pub(crate) enum ValueKind {
 impl ValueKind {
     pub(crate) fn of(encoding: Encoding) -> Self {
         match encoding {
-            Encoding::Xor | Encoding::Xor2 => Self::Float,
+            // No head has aggregates: neither its files nor what it restores can say so.
+            Encoding::Xor | Encoding::Xor2 | Encoding::Aggregate => Self::Float,
             Encoding::Histogram | Encoding::HistogramSt => Self::Histogram(Counts::Whole),
             Encoding::FloatHistogram | Encoding::FloatHistogramSt => Self::Histogram(Counts::Float),
         }
@@ -238,6 +239,7 @@ impl OpenChunk {
                 chunk: Xor2Appender::resume(data)?,
                 last: saved.last,
             })),
+            Encoding::Aggregate => return Err(ChunkError::Aggregates),
             Encoding::Histogram
             | Encoding::FloatHistogram
             | Encoding::HistogramSt

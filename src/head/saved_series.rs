@@ -233,7 +233,8 @@ fn put_data(out: &mut Vec<u8>, encoding: Encoding, data: &[u8]) {
 fn take_data<'a>(cursor: &mut Cursor<'a>) -> Result<(Encoding, &'a [u8]), String> {
     let short = |error: ShortRead| error.to_string();
     let byte = cursor.u8("encoding").map_err(short)?;
-    let encoding = Encoding::from_byte(byte).ok_or_else(|| format!("encoding {byte}"))?;
+    let encoding = Encoding::from_byte(byte).filter(|encoding| *encoding != Encoding::Aggregate);
+    let encoding = encoding.ok_or_else(|| format!("encoding {byte}"))?;
     Ok((encoding, cursor.uvarint_bytes("chunk").map_err(short)?))
 }
 

@@ -1,6 +1,6 @@
 //! How a chunk's bytes are to be read.
 
-/// The encoding byte of a chunk (Prometheus `chunkenc.Encoding`).
+/// The encoding byte of a chunk (Prometheus `chunkenc.Encoding`, and the one that Thanos adds).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Encoding {
@@ -16,6 +16,8 @@ pub enum Encoding {
     HistogramSt = 5,
     /// Float histograms with start timestamps.
     FloatHistogramSt = 6,
+    /// Aggregates of windows, each a chunk of its own (Thanos `ChunkEncAggr`): no samples of either kind.
+    Aggregate = 0xff,
 }
 
 impl Encoding {
@@ -24,13 +26,13 @@ impl Encoding {
         self as u8
     }
 
-    /// Does it hold native histograms? All others hold floats.
+    /// Does it hold native histograms? All others hold floats, but for aggregates, whose parts have encodings of their own.
     pub fn has_histograms(self) -> bool {
         match self {
             Self::Histogram | Self::FloatHistogram | Self::HistogramSt | Self::FloatHistogramSt => {
                 true
             }
-            Self::Xor | Self::Xor2 => false,
+            Self::Xor | Self::Xor2 | Self::Aggregate => false,
         }
     }
 
@@ -43,6 +45,7 @@ impl Encoding {
             4 => Self::Xor2,
             5 => Self::HistogramSt,
             6 => Self::FloatHistogramSt,
+            0xff => Self::Aggregate,
             _ => return None,
         })
     }

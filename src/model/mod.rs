@@ -3,6 +3,7 @@
 //! Owns: labels, matchers, samples, exemplars, native histograms, times, durations, numbers as text, elementary functions, block ids, metadata.
 //! Never: does I/O, waits, locks, or asks what time it is.
 //! Tested by: the tests beside each noun.
+pub mod aggregate;
 pub mod duration;
 pub mod encoding;
 pub mod exemplar;
@@ -17,6 +18,7 @@ pub mod sample;
 pub mod sort_key;
 pub mod time;
 
+pub use aggregate::Aggregate;
 pub use encoding::Encoding;
 pub use exemplar::{EXEMPLAR_CHARS_MAX, Exemplar};
 pub use histogram::{

@@ -13,6 +13,7 @@
     reason = "the run is timed and watched, writes files that nobody keeps, and prints its figures"
 )]
 
+mod aggregates;
 mod blocks;
 mod chunks;
 #[path = "../promql_fuzz/dice.rs"]

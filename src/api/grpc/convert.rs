@@ -5,9 +5,10 @@ use tonic::Status;
 use xxhash_rust::xxh64::xxh64;
 
 use crate::chunk::{
-    ChunkError, Counts, decode_floats, decode_histograms, encode_floats, encode_histograms,
+    AggregateChunk, ChunkError, Counts, decode_floats, decode_histograms, encode_floats,
+    encode_histograms,
 };
-use crate::model::{Encoding, Labels, MatchType, Matcher};
+use crate::model::{Aggregate, Encoding, Labels, MatchType, Matcher};
 use crate::storage::ChunkSlice;
 use crate::wire::thanos::{AggrChunk, Chunk, Label, LabelMatcher, LabelSet, chunk, label_matcher};
 
@@ -49,7 +50,7 @@ pub(crate) fn label_set(set: &Labels) -> LabelSet {
     }
 }
 
-/// A chunk as raw data; `Err` says why it cannot be read.
+/// A chunk as raw data, or as the aggregates it has; `Err` says why it cannot be read.
 ///
 /// Encodings with start times have no number on the wire: they are encoded anew without them.
 pub(crate) fn raw_chunks(slice: &ChunkSlice, with_hash: bool) -> Result<Vec<AggrChunk>, String> {
@@ -57,6 +58,10 @@ pub(crate) fn raw_chunks(slice: &ChunkSlice, with_hash: bool) -> Result<Vec<Aggr
         Encoding::Xor => chunk::Encoding::Xor,
         Encoding::Histogram => chunk::Encoding::Histogram,
         Encoding::FloatHistogram => chunk::Encoding::FloatHistogram,
+        Encoding::Aggregate => {
+            let chunk = aggregates(slice, with_hash).map_err(|error| error.to_string())?;
+            return Ok(vec![chunk]);
+        }
         Encoding::Xor2 | Encoding::HistogramSt | Encoding::FloatHistogramSt => {
             return without_starts(slice, with_hash).map_err(|error| error.to_string());
         }
@@ -88,7 +93,7 @@ fn without_starts(slice: &ChunkSlice, with_hash: bool) -> Result<Vec<AggrChunk>,
             Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
                 chunk::Encoding::FloatHistogram
             }
-            Encoding::Xor | Encoding::Xor2 => chunk::Encoding::Xor,
+            Encoding::Xor | Encoding::Xor2 | Encoding::Aggregate => chunk::Encoding::Xor,
         };
         raw(interval, encoding, chunk.data.into(), with_hash)
     });
@@ -96,17 +101,51 @@ fn without_starts(slice: &ChunkSlice, with_hash: bool) -> Result<Vec<AggrChunk>,
 }
 
 fn raw(interval: (i64, i64), encoding: chunk::Encoding, data: Bytes, with_hash: bool) -> AggrChunk {
-    let hash = if with_hash { xxh64(&data, 0) } else { 0 };
     AggrChunk {
         min_time: interval.0,
         max_time: interval.1,
-        raw: Some(Chunk {
-            r#type: encoding.into(),
-            data,
-            hash,
-        }),
+        raw: Some(hashed(encoding, data, with_hash)),
         ..AggrChunk::default()
     }
+}
+
+fn hashed(encoding: chunk::Encoding, data: Bytes, with_hash: bool) -> Chunk {
+    let hash = if with_hash { xxh64(&data, 0) } else { 0 };
+    Chunk {
+        r#type: encoding.into(),
+        data,
+        hash,
+    }
+}
+
+/// Every aggregate in the field that has its name.
+fn aggregates(slice: &ChunkSlice, with_hash: bool) -> Result<AggrChunk, ChunkError> {
+    let mut message = AggrChunk {
+        min_time: slice.min_t,
+        max_time: slice.max_t,
+        ..AggrChunk::default()
+    };
+    for (aggregate, (encoding, data)) in AggregateChunk::decode(&slice.data)?.parts() {
+        let encoding = match encoding {
+            Encoding::Xor => chunk::Encoding::Xor,
+            Encoding::Histogram => chunk::Encoding::Histogram,
+            Encoding::FloatHistogram => chunk::Encoding::FloatHistogram,
+            // Nobody writes aggregates with start times, and they have no number on the wire.
+            Encoding::Xor2
+            | Encoding::HistogramSt
+            | Encoding::FloatHistogramSt
+            | Encoding::Aggregate => return Err(ChunkError::UnknownEncoding(encoding.as_byte())),
+        };
+        let part = match aggregate {
+            Aggregate::Count => &mut message.count,
+            Aggregate::Sum => &mut message.sum,
+            Aggregate::Min => &mut message.min,
+            Aggregate::Max => &mut message.max,
+            Aggregate::Counter => &mut message.counter,
+        };
+        *part = Some(hashed(encoding, slice.data.slice_ref(data), with_hash));
+    }
+    Ok(message)
 }
 
 #[cfg(test)]
@@ -163,6 +202,35 @@ mod tests {
         let (mut times, mut values) = (Vec::new(), Vec::new());
         decode_floats(Encoding::Xor, &raw.data, &mut times, &mut values).unwrap();
         assert_eq!((times, values), (vec![1_000, 1_015], vec![2.5, 2.5]));
+    }
+
+    #[test]
+    fn aggregates_are_in_the_fields_that_have_their_names() {
+        let data = AggregateChunk::default()
+            .with(Aggregate::Count, Encoding::Xor, b"count")
+            .with(Aggregate::Sum, Encoding::FloatHistogram, b"sum")
+            .with(Aggregate::Counter, Encoding::FloatHistogram, b"counter")
+            .encode();
+        let slice = slice(Encoding::Aggregate, &data);
+        let mut chunks = raw_chunks(&slice, true).unwrap();
+        let chunk = chunks.remove(0);
+        assert_eq!((chunk.min_time, chunk.max_time), (1_000, 1_015));
+        assert_eq!((chunk.raw, chunk.min, chunk.max), (None, None, None));
+        let parts = [
+            (chunk.count, 0, &b"count"[..]),
+            (chunk.sum, 2, b"sum"),
+            (chunk.counter, 2, b"counter"),
+        ];
+        for (part, number, data) in parts {
+            let part = part.unwrap();
+            assert_eq!((part.r#type, &part.data[..]), (number, data));
+            assert_eq!(part.hash, xxh64(data, 0));
+        }
+        let cut = ChunkSlice {
+            data: slice.data.slice(..slice.data.len() - 1),
+            ..slice
+        };
+        assert!(raw_chunks(&cut, false).is_err());
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl HistogramAppender {
                 Ok(Self::empty(encoding, Counts::Float))
             }
             Encoding::Xor | Encoding::Xor2 => Err(ChunkError::NotHistograms(encoding)),
+            Encoding::Aggregate => Err(ChunkError::Aggregates),
         }
     }
 

@@ -76,6 +76,7 @@ impl<'a> HistogramIter<'a> {
                 (count & ST_COUNT_MASK, high, flags)
             }
             Encoding::Xor | Encoding::Xor2 => return Err(ChunkError::NotHistograms(encoding)),
+            Encoding::Aggregate => return Err(ChunkError::Aggregates),
         };
         Ok(Self {
             bits: BitReader::new(cursor.rest()),
