@@ -21,4 +21,4 @@ mod status;
 
 pub use error::StartError;
 pub use run::run;
-pub use settings::{Reread, Settings};
+pub use settings::{Reread, Settings, local_bucket};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +108,16 @@ const SHIP_EVERY: Duration = Duration::from_secs(30);
 /// Directory of the default bucket, below the data directory.
 const BUCKET_DIR: &str = "bucket";
 
+/// The bucket of an appliance that no file names one for: a directory beside its data.
+pub fn local_bucket(data_dir: &Path) -> BucketSettings {
+    BucketSettings {
+        kind: BucketKind::Filesystem {
+            directory: data_dir.join(BUCKET_DIR),
+        },
+        prefix: String::new(),
+    }
+}
+
 impl Settings {
     /// What the configuration means; `bucket` is what its bucket file says, if there is one.
     pub fn new(
@@ -135,12 +145,7 @@ impl Settings {
             flags,
         } = config;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
-        let bucket = bucket.unwrap_or_else(|| BucketSettings {
-            kind: BucketKind::Filesystem {
-                directory: data_dir.join(BUCKET_DIR),
-            },
-            prefix: String::new(),
-        });
+        let bucket = bucket.unwrap_or_else(|| local_bucket(&data_dir));
         let (memory_max, memory_per_query_max) = memory_bounds(&query, memory_bytes());
         let engine = EngineSettings {
             memory_per_query_max,

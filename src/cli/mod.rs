@@ -2,7 +2,8 @@
 //!
 //! Owns: arguments and what is printed on the terminal.
 //! Never: does the work itself.
-//! Tested by: `tests/appliance`.
+//! Tested by: `tests/appliance`, `tests/bucket`.
+mod bucket;
 mod check;
 mod config_options;
 mod exit;
@@ -40,6 +41,9 @@ enum Command {
     /// Look at a data directory.
     #[command(subcommand)]
     Tsdb(tsdb::TsdbCommand),
+    /// Look at a bucket, and work on the blocks in it.
+    #[command(subcommand)]
+    Bucket(bucket::BucketCommand),
     /// Print the version.
     Version {
         /// How to print it.
@@ -74,6 +78,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Query(query) => query.run(),
         Command::Tsdb(tsdb) => tsdb.run(),
+        Command::Bucket(bucket) => bucket.run(),
         Command::Version { output } => version(output),
     };
     match result {

@@ -46,6 +46,14 @@ pub fn load_bucket(path: &Path) -> Result<(BucketSettings, Vec<Complaint>), Vec<
     }
 }
 
+/// Reads the text of such a file; complaints name it `name`.
+pub fn parse_bucket(
+    name: &str,
+    text: &str,
+) -> Result<(BucketSettings, Vec<Complaint>), Vec<Complaint>> {
+    read_bucket(Report::new(PathBuf::from(name)), text)
+}
+
 fn read_bucket(
     report: Report,
     text: &str,

@@ -6,6 +6,7 @@
 pub mod appliance;
 pub mod bucket;
 pub mod prometheus;
+pub mod relabel;
 pub mod rules;
 mod tuning;
 mod yaml;

@@ -129,7 +129,7 @@ fn people_bytes(bytes: u64) -> String {
 }
 
 /// As Go prints a duration: `1h59m45.5s`, `250ms`, `0s`.
-pub(super) fn go_duration(ms: i64) -> String {
+pub(in crate::cli) fn go_duration(ms: i64) -> String {
     let sign = if ms < 0 { "-" } else { "" };
     let ms = ms.unsigned_abs();
     if ms == 0 {

@@ -1,7 +1,7 @@
 //! `gauntlet tsdb`
 
 mod analyze;
-mod columns;
+pub(super) mod columns;
 mod create;
 mod dump;
 mod list;

@@ -13,7 +13,7 @@ mod job;
 pub(crate) mod reader;
 mod redact;
 pub(crate) mod report;
-mod rules;
+pub(in crate::config) mod rules;
 mod sections;
 #[cfg(test)]
 mod tests;

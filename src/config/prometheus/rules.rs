@@ -6,7 +6,7 @@ use crate::model::labels::is_legacy_label_name;
 use crate::relabel::{RelabelAction, RelabelError, RelabelRule, RelabelSettings};
 
 /// Reads a list of rules; `legacy` holds target labels to the old alphabet.
-pub(super) fn read_rules(
+pub(in crate::config) fn read_rules(
     map: &mut MapReader<'_>,
     key: &'static str,
     legacy: bool,
