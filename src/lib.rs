@@ -27,7 +27,8 @@ pub mod gateway;
 pub mod head;
 pub mod scrape;
 pub mod shipper;
-// Floor 7: the local database and the timeline.
+// Floor 7: the local database and the timeline, and what becomes of the bucket's blocks.
+pub mod compactor;
 pub mod tsdb;
 // Floor 8: who does it, and when.
 pub mod actors;

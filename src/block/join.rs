@@ -100,15 +100,13 @@ fn close(
     }
     let mut samples = Vec::new();
     for chunk in group.drain(..) {
-        decode(&chunk, &mut samples)?;
+        decode_samples(&chunk, &mut samples)?;
     }
     samples.retain(|sample| wanted.contains(sample.t));
     // Stable: of two samples at one time the earlier chunk's stays first and wins.
     samples.sort_by_key(|sample| sample.t);
     samples.dedup_by_key(|sample| sample.t);
-    for run in samples.chunk_by(|left, right| left.value.counts() == right.value.counts()) {
-        out.extend(encode(run)?.into_iter().map(as_slice));
-    }
+    out.extend(encode_samples(&samples)?);
     Ok(())
 }
 
@@ -169,16 +167,32 @@ fn close_aggregates(
 }
 
 /// One sample of whatever kind.
-struct AnySample {
-    t: TimestampMs,
-    /// Zero is unknown.
-    st: TimestampMs,
-    value: AnyValue,
+#[derive(Debug, Clone)]
+pub struct AnySample {
+    /// When.
+    pub t: TimestampMs,
+    /// Since when it counts; zero is unknown.
+    pub st: TimestampMs,
+    /// What.
+    pub value: AnyValue,
 }
 
-enum AnyValue {
+/// What a sample says.
+#[derive(Debug, Clone)]
+pub enum AnyValue {
+    /// A number.
     Float(f64),
+    /// A native histogram, and how its chunk counts.
     Histogram(Counts, Arc<Histogram>),
+}
+
+/// Chunks of samples that come sorted, each time once: a run of one kind each.
+pub fn encode_samples(samples: &[AnySample]) -> Result<Vec<ChunkSlice>, ChunkError> {
+    let mut out = Vec::new();
+    for run in samples.chunk_by(|left, right| left.value.counts() == right.value.counts()) {
+        out.extend(encode(run)?.into_iter().map(as_slice));
+    }
+    Ok(out)
 }
 
 impl AnyValue {
@@ -191,7 +205,8 @@ impl AnyValue {
     }
 }
 
-fn decode(chunk: &ChunkSlice, out: &mut Vec<AnySample>) -> Result<(), ChunkError> {
+/// Adds the samples of a chunk.
+pub fn decode_samples(chunk: &ChunkSlice, out: &mut Vec<AnySample>) -> Result<(), ChunkError> {
     let (mut times, mut starts) = (Vec::new(), Vec::new());
     let counts = match chunk.encoding {
         Encoding::Xor | Encoding::Xor2 => {
