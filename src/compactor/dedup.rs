@@ -66,13 +66,18 @@ fn slack(group: &[ChunkSlice]) -> Result<i64, ChunkError> {
     let (Some(last), true) = (group.last(), 1 < group.len()) else {
         return Ok(0);
     };
-    let n = n_samples(last.encoding, &last.data)?.saturating_sub(1);
-    let n = i64::try_from(n).unwrap_or(i64::MAX).max(1);
-    Ok(last.max_t.saturating_sub(last.min_t) / n * 2)
+    Ok(distance_ms(last)?.saturating_mul(2))
 }
 
-/// Empties a group of chunks that overlap one another: each is put into the first replica that has ended before it, as
-/// queries do it, and the replicas become one.
+/// The mean distance of samples.
+fn distance_ms(chunk: &ChunkSlice) -> Result<i64, ChunkError> {
+    let n = n_samples(chunk.encoding, &chunk.data)?.saturating_sub(1);
+    let n = i64::try_from(n).unwrap_or(i64::MAX).max(1);
+    Ok(chunk.max_t.saturating_sub(chunk.min_t) / n)
+}
+
+/// Empties a group of chunks that overlap one another: each is put behind the chunk that it follows as one sample follows
+/// another, and the replicas that come of it become one.
 fn close(
     group: &mut Vec<ChunkSlice>,
     wanted: Interval,
@@ -84,7 +89,12 @@ fn close(
     }
     let mut replicas: Vec<(TimestampMs, Vec<AnySample>)> = Vec::new();
     for chunk in group.drain(..) {
-        let free = replicas.iter_mut().find(|(end, _)| *end < chunk.min_t);
+        let distance = distance_ms(&chunk)?;
+        let ended = replicas.iter_mut().filter(|(end, _)| *end < chunk.min_t);
+        let free = ended.min_by_key(|(end, _)| {
+            let gap = chunk.min_t.saturating_sub(*end);
+            gap.saturating_sub(distance).saturating_abs()
+        });
         if let Some((end, samples)) = free {
             decode_samples(&chunk, samples)?;
             *end = chunk.max_t;
