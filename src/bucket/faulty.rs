@@ -29,7 +29,16 @@ pub(crate) enum Fault {
 pub(crate) struct FaultyBucket {
     inner: Arc<dyn Bucket>,
     n_operations: AtomicU64,
-    plan: Mutex<Option<(Range<u64>, Fault)>>,
+    plan: Mutex<Option<Plan>>,
+}
+
+/// Which operations fail, and how.
+#[derive(Debug, Clone)]
+enum Plan {
+    /// Those with these numbers.
+    Numbers(Range<u64>, Fault),
+    /// So many of a hundred, scattered by a seed.
+    Share(u64, u64, Fault),
 }
 
 impl FaultyBucket {
@@ -49,7 +58,13 @@ impl FaultyBucket {
     /// The operations with these numbers, counted from zero and from now, fail.
     pub(crate) fn fail(&self, numbers: Range<u64>, fault: Fault) {
         self.n_operations.store(0, Ordering::SeqCst);
-        *self.plan.lock() = Some((numbers, fault));
+        *self.plan.lock() = Some(Plan::Numbers(numbers, fault));
+    }
+
+    /// About `percent` of the operations fail, counted from now; which ones, the seed decides.
+    pub(crate) fn fail_some(&self, seed: u64, percent: u64, fault: Fault) {
+        self.n_operations.store(0, Ordering::SeqCst);
+        *self.plan.lock() = Some(Plan::Share(seed, percent, fault));
     }
 
     /// Everything works again.
@@ -60,8 +75,13 @@ impl FaultyBucket {
     fn fault(&self) -> Option<Fault> {
         let number = self.n_operations.fetch_add(1, Ordering::SeqCst);
         let plan = self.plan.lock();
-        let (numbers, fault) = plan.as_ref()?;
-        numbers.contains(&number).then_some(*fault)
+        match plan.as_ref()? {
+            Plan::Numbers(numbers, fault) => numbers.contains(&number).then_some(*fault),
+            Plan::Share(seed, percent, fault) => {
+                let mixed = (number ^ (seed << 40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                ((mixed >> 33) % 100 < *percent).then_some(*fault)
+            }
+        }
     }
 
     fn error(&self, key: &str) -> BucketError {

@@ -9,4 +9,4 @@ mod open;
 mod records;
 
 pub use open::{Catalog, CatalogState};
-pub use records::UploadRecord;
+pub use records::{BlockRecord, ObjectRecord, UploadRecord};

@@ -11,9 +11,9 @@ use crate::catalog::entry::{seal, unseal};
 use crate::foundation::durable::rename_durably;
 
 /// Changes when the meaning of any record changes; an older catalog is emptied.
-const SCHEMA: &[u8] = b"1";
+const SCHEMA: &[u8] = b"2";
 const SCHEMA_KEY: &[u8] = b"schema";
-/// Memory for pages; the catalog holds kilobytes.
+/// Memory for pages; the catalog holds a kilobyte or two for every block of the bucket.
 const CACHE_BYTES: u64 = 8 << 20;
 /// Catalogs moved aside that are kept for looking at.
 const ASIDE_MAX: usize = 3;
@@ -128,20 +128,18 @@ impl Catalog {
         }
     }
 
-    /// Keys of all sound records.
-    pub(crate) fn keys(&self, tree: &str) -> Vec<Vec<u8>> {
+    /// Shows every sound record: key and payload, by key.
+    pub(crate) fn each(&self, tree: &str, mut show: impl FnMut(&[u8], &[u8])) {
         let Some(tree) = self.tree(tree) else {
-            return Vec::new();
+            return;
         };
-        let mut keys = Vec::new();
         for item in &tree {
             // A damaged page ends the walk: what lies behind it is asked anew.
             let Ok((key, value)) = item else { break };
-            if unseal(&key, &value).is_some() {
-                keys.push(key.to_vec());
+            if let Some(payload) = unseal(&key, &value) {
+                show(&key, payload);
             }
         }
-        keys
     }
 
     fn tree(&self, name: &str) -> Option<sled::Tree> {

@@ -1,12 +1,14 @@
-//! The records there are: metas of bucket blocks, and uploads.
+//! The records there are: blocks of the bucket, and uploads.
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::open::Catalog;
+use crate::foundation::cursor::{put_uvarint, put_uvarint_bytes, put_varint};
+use crate::foundation::{Cursor, ShortRead};
 use crate::model::{BlockId, TimestampMs};
 
-/// `meta.json` of blocks in the bucket, as read: it never changes once it is there.
-const METAS: &str = "metas";
+/// Blocks of the bucket: what was listed, and the small texts that were read.
+const BLOCKS: &str = "blocks";
 /// What was uploaded.
 const UPLOADS: &str = "uploads";
 
@@ -21,28 +23,91 @@ pub struct UploadRecord {
     pub n_bytes: u64,
 }
 
-impl Catalog {
-    /// `meta.json` of a bucket block, if it was read before.
-    pub fn meta(&self, block: BlockId) -> Option<Vec<u8>> {
-        self.read(METAS, &key(block))
+/// An object of a block, as it was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectRecord {
+    /// Path inside the block.
+    pub path: String,
+    /// Its length.
+    pub n_bytes: u64,
+    /// When it was last written, by the store's clock.
+    pub modified_ms: TimestampMs,
+}
+
+/// A block of the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BlockRecord {
+    /// Everything listed below its directory.
+    pub objects: Vec<ObjectRecord>,
+    /// Those of its objects that were read, by path: `meta.json` and marks.
+    pub texts: Vec<(String, Vec<u8>)>,
+}
+
+impl BlockRecord {
+    /// Field order here is the format.
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_uvarint(&mut out, self.objects.len() as u64);
+        for object in &self.objects {
+            put_uvarint_bytes(&mut out, object.path.as_bytes());
+            put_uvarint(&mut out, object.n_bytes);
+            put_varint(&mut out, object.modified_ms);
+        }
+        put_uvarint(&mut out, self.texts.len() as u64);
+        for (path, text) in &self.texts {
+            put_uvarint_bytes(&mut out, path.as_bytes());
+            put_uvarint_bytes(&mut out, text);
+        }
+        out
     }
 
-    /// Remembers `meta.json` of a bucket block.
-    pub fn remember_meta(&self, block: BlockId, json: &[u8]) {
-        self.write(METAS, &key(block), json);
+    /// Mirror of `encode`, line for line.
+    fn decode(bytes: &[u8]) -> Result<Self, ShortRead> {
+        let mut cursor = Cursor::new(bytes);
+        let mut record = Self::default();
+        for _ in 0..cursor.uvarint("object count")? {
+            record.objects.push(ObjectRecord {
+                path: cursor.uvarint_str("object path")?.to_owned(),
+                n_bytes: cursor.uvarint("object length")?,
+                modified_ms: cursor.varint("object time")?,
+            });
+        }
+        for _ in 0..cursor.uvarint("text count")? {
+            let path = cursor.uvarint_str("text path")?.to_owned();
+            record
+                .texts
+                .push((path, cursor.uvarint_bytes("text")?.to_vec()));
+        }
+        Ok(record)
+    }
+}
+
+impl Catalog {
+    /// What is remembered of a block of the bucket.
+    pub fn block(&self, block: BlockId) -> Option<BlockRecord> {
+        BlockRecord::decode(&self.read(BLOCKS, &key(block))?).ok()
+    }
+
+    /// Everything that is remembered of the bucket, by block.
+    pub fn blocks(&self) -> Vec<(BlockId, BlockRecord)> {
+        let mut found = Vec::new();
+        self.each(BLOCKS, |key, payload| {
+            let block = std::str::from_utf8(key).ok().and_then(|id| id.parse().ok());
+            if let (Some(block), Ok(record)) = (block, BlockRecord::decode(payload)) {
+                found.push((block, record));
+            }
+        });
+        found
+    }
+
+    /// Remembers a block of the bucket.
+    pub fn remember_block(&self, block: BlockId, record: &BlockRecord) {
+        self.write(BLOCKS, &key(block), &record.encode());
     }
 
     /// The block is no longer in the bucket.
-    pub fn forget_meta(&self, block: BlockId) {
-        self.remove(METAS, &key(block));
-    }
-
-    /// Blocks whose meta is remembered.
-    pub fn metas(&self) -> Vec<BlockId> {
-        let keys = self.keys(METAS);
-        keys.iter()
-            .filter_map(|key| std::str::from_utf8(key).ok()?.parse().ok())
-            .collect()
+    pub fn forget_block(&self, block: BlockId) {
+        self.remove(BLOCKS, &key(block));
     }
 
     /// The upload of a local block, if it was finished.
@@ -80,10 +145,32 @@ mod tests {
         BlockId::from_parts(7, n)
     }
 
+    fn record(n: u128) -> BlockRecord {
+        BlockRecord {
+            objects: vec![ObjectRecord {
+                path: "meta.json".to_owned(),
+                n_bytes: u64::MAX,
+                modified_ms: -7,
+            }],
+            texts: vec![("meta.json".to_owned(), format!("{n}").into_bytes())],
+        }
+    }
+
+    #[test]
+    fn a_block_is_its_objects_and_its_texts() {
+        let golden =
+            b"\x01\x09meta.json\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x0d\x01\x09meta.json\x013";
+        assert_eq!(record(3).encode(), golden);
+        assert_eq!(BlockRecord::decode(golden).unwrap(), record(3));
+        for len in 0..golden.len() {
+            assert!(BlockRecord::decode(&golden[..len]).is_err(), "len {len}");
+        }
+    }
+
     fn fill(dir: &Path) {
         let catalog = Catalog::open(dir);
         for n in 0..200 {
-            catalog.remember_meta(block(n), format!("{{\"n\": {n}}}").as_bytes());
+            catalog.remember_block(block(n), &record(n));
         }
         catalog.flush();
     }
@@ -94,10 +181,11 @@ mod tests {
         fill(dir.path());
         let catalog = Catalog::open(dir.path());
         assert_eq!(catalog.state(), &CatalogState::Opened);
-        assert_eq!(catalog.meta(block(7)).unwrap(), b"{\"n\": 7}");
-        assert_eq!(catalog.metas().len(), 200);
-        catalog.forget_meta(block(7));
-        assert_eq!(catalog.meta(block(7)), None);
+        assert_eq!(catalog.block(block(7)), Some(record(7)));
+        assert_eq!(catalog.blocks().len(), 200);
+        assert_eq!(catalog.blocks()[5], (block(5), record(5)));
+        catalog.forget_block(block(7));
+        assert_eq!(catalog.block(block(7)), None);
         let record = UploadRecord {
             at_ms: 1,
             n_files: 2,
@@ -127,12 +215,14 @@ mod tests {
     fn check_damage(dir: &Path) -> CatalogState {
         let catalog = Catalog::open(dir);
         for n in 0..200 {
-            let expect = format!("{{\"n\": {n}}}").into_bytes();
-            let found = catalog.meta(block(n));
-            assert!(found.is_none() || found == Some(expect), "{found:?}");
+            let found = catalog.block(block(n));
+            assert!(found.is_none() || found == Some(record(n)), "{found:?}");
         }
-        catalog.remember_meta(block(999), b"{}");
-        assert_eq!(catalog.meta(block(999)).unwrap(), b"{}");
+        for (id, found) in catalog.blocks() {
+            assert_eq!(Some(found), catalog.block(id));
+        }
+        catalog.remember_block(block(999), &record(999));
+        assert_eq!(catalog.block(block(999)), Some(record(999)));
         catalog.state().clone()
     }
 
@@ -155,7 +245,7 @@ mod tests {
             replace_file(&snapshot, b"").unwrap();
         }
         assert_eq!(check_damage(dir.path()), CatalogState::SnapshotRemoved);
-        assert_eq!(Catalog::open(dir.path()).metas().len(), 201);
+        assert_eq!(Catalog::open(dir.path()).blocks().len(), 201);
     }
 
     #[test]
@@ -201,7 +291,7 @@ mod tests {
         Catalog::open(dir.path()).overwrite_schema(b"from the future");
         let catalog = Catalog::open(dir.path());
         assert_eq!(catalog.state(), &CatalogState::Emptied);
-        assert_eq!(catalog.metas(), []);
+        assert_eq!(catalog.blocks(), []);
     }
 
     #[test]
@@ -215,9 +305,9 @@ mod tests {
             "{:?}",
             second.state()
         );
-        second.remember_meta(block(1), b"{}");
-        assert_eq!(second.meta(block(1)), None);
-        first.remember_meta(block(1), b"{}");
+        second.remember_block(block(1), &record(1));
+        assert_eq!(second.block(block(1)), None);
+        first.remember_block(block(1), &record(1));
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 }

@@ -105,10 +105,7 @@ mod tests {
             "compaction": {"level": 1, "sources": sources},
             "thanos": {"labels": {"cluster": cluster}, "downsample": {"resolution": resolution}},
         });
-        KnownBlock {
-            meta: BlockMeta::decode(json.to_string().as_bytes()).unwrap(),
-            marked_ms: None,
-        }
+        KnownBlock::new(BlockMeta::decode(json.to_string().as_bytes()).unwrap())
     }
 
     #[track_caller]

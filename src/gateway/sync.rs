@@ -20,7 +20,7 @@ use crate::gateway::pages::PageCache;
 use crate::gateway::plan::{ExcludeReason, plan_loading};
 use crate::gateway::remote::{RemoteBlock, RemoteError, size_flaws};
 use crate::gateway::snapshot::{BlockInfo, Snapshot};
-use crate::inventory::{Partial, fetch};
+use crate::inventory::{BucketInventory, Partial};
 use crate::model::{BlockId, ExternalLabels, Labels};
 use crate::storage::{Flaws, Guarded, Queryable};
 
@@ -75,7 +75,7 @@ pub struct GatewayStatus {
 pub struct Gateway {
     settings: GatewaySettings,
     bucket: Arc<dyn Bucket>,
-    catalog: Catalog,
+    inventory: BucketInventory,
     clock: Arc<dyn Clock>,
     pages: Arc<PageCache>,
     flaws: Flaws,
@@ -122,10 +122,12 @@ impl Gateway {
             Arc::clone(&bucket),
             runtime,
         )?;
+        let inventory =
+            BucketInventory::new(Arc::clone(&bucket), catalog, settings.fetch_concurrency);
         Ok(Self {
             settings,
             bucket,
-            catalog,
+            inventory,
             clock,
             pages: Arc::new(pages),
             flaws: Flaws::default(),
@@ -161,8 +163,7 @@ impl Gateway {
     /// it was.
     pub async fn sync(&self) -> Result<SyncReport, GatewayError> {
         let _one_at_a_time = self.syncing.lock().await;
-        let concurrency = self.settings.fetch_concurrency;
-        let inventory = fetch(&*self.bucket, &self.catalog, concurrency).await?;
+        let inventory = self.inventory.refresh().await?;
         let now_ms = self.clock.now_ms();
         let plan = plan_loading(&inventory.blocks, now_ms, self.settings.mark_delay_ms);
         let mut loaded = self.state.lock().loaded.clone();
@@ -170,9 +171,10 @@ impl Gateway {
         loaded.retain(|id, _| plan.load.contains(id));
         let new = inventory
             .blocks
-            .into_iter()
-            .map(|candidate| candidate.meta)
-            .filter(|meta| plan.load.contains(&meta.ulid) && !loaded.contains_key(&meta.ulid));
+            .iter()
+            .map(|candidate| &candidate.meta)
+            .filter(|meta| plan.load.contains(&meta.ulid) && !loaded.contains_key(&meta.ulid))
+            .cloned();
         let opened: Vec<_> = stream::iter(new.collect::<Vec<_>>())
             .map(|meta| async move { (meta.ulid, self.open(meta).await) })
             .buffer_unordered(OPEN_CONCURRENCY)
@@ -201,7 +203,7 @@ impl Gateway {
         *self.state.lock() = State {
             loaded,
             excluded: plan.excluded,
-            partial: inventory.partial,
+            partial: inventory.partial.clone(),
             aside,
         };
         Ok(SyncReport {
