@@ -167,6 +167,7 @@ fn open_rim(
         memory: ports.settings.engine.memory.clone(),
         writes: ports.writes.clone(),
         bucket: constructed.bucket,
+        prices: ports.settings.prices,
     };
     export(&ports.metrics, &opened, actors, exported);
     ports.opened.set(opened).ok();
@@ -424,6 +425,8 @@ fn describe(file: Option<&std::path::Path>, scraped: &scrape::Settings) -> Strin
 fn bucket_text(settings: &Settings) -> String {
     match &settings.bucket.kind {
         bucket::BucketKind::Filesystem { directory } => directory.display().to_string(),
-        bucket::BucketKind::S3(s3) => format!("s3://{}", s3.bucket),
+        bucket::BucketKind::S3(_) | bucket::BucketKind::Gcs(_) | bucket::BucketKind::Azure(_) => {
+            settings.bucket.name()
+        }
     }
 }

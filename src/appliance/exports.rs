@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 
 use crate::actors::duty::DutyState;
 use crate::actors::steward::DutyBoard;
+use crate::appliance::exports_bucket::read_bucket;
 use crate::appliance::exports_late::read_late;
 use crate::appliance::ports::{Opened, Ports};
 use crate::appliance::spawn::Actors;
-use crate::bucket::MeteredBucket;
+use crate::bucket::{MeteredBucket, Prices};
 use crate::foundation::keeper::Record;
 use crate::foundation::metrics::{Metrics, Readings};
 use crate::foundation::permit::Gate;
@@ -28,6 +29,7 @@ pub(crate) struct Exported {
     pub(crate) memory: MemoryPool,
     pub(crate) writes: Gate,
     pub(crate) bucket: Arc<MeteredBucket>,
+    pub(crate) prices: Prices,
 }
 
 /// Lets `metrics` read every room's numbers whenever somebody asks.
@@ -558,23 +560,5 @@ fn read_bounds(r: &mut Readings<'_, '_>, more: &Exported) {
         "gate",
         &refused,
     );
-    let counts = more.bucket.counts();
-    let of = |pick: fn(&crate::bucket::OperationCounts) -> u64| {
-        counts
-            .iter()
-            .map(|(operation, counts)| (operation.as_str(), pick(counts)))
-            .collect::<Vec<_>>()
-    };
-    r.counters(
-        "gauntlet_bucket_operations_total",
-        "Operations of the bucket.",
-        "operation",
-        &of(|c| c.n_started),
-    );
-    r.counters(
-        "gauntlet_bucket_failures_total",
-        "Operations that failed.",
-        "operation",
-        &of(|c| c.n_failed),
-    );
+    read_bucket(r, &more.bucket, &more.prices);
 }

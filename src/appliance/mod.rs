@@ -7,6 +7,7 @@ mod build;
 mod drain;
 mod error;
 mod exports;
+mod exports_bucket;
 mod exports_late;
 mod features;
 #[cfg(debug_assertions)]

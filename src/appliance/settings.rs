@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::actors::head_keeper::HeadKeeperSettings;
 use crate::api::grpc::GrpcSettings;
 use crate::api::http::HttpSettings;
-use crate::bucket::{BucketKind, BucketSettings};
+use crate::bucket::{BucketKind, BucketSettings, Prices};
 use crate::config::HeadTuning;
 use crate::config::appliance as typed;
 use crate::config::appliance::{GrpcKeys, HttpKeys, QueryKeys, WalSync};
@@ -50,6 +50,8 @@ pub struct Settings {
     pub syncs_commits: bool,
     /// Where blocks are shipped.
     pub bucket: BucketSettings,
+    /// What its store charges.
+    pub prices: Prices,
     /// How often the shipper looks, beside every cut; `None` ships nothing.
     pub ship_every: Option<Duration>,
     /// How often the bucket is listed, beside every upload.
@@ -177,6 +179,7 @@ impl Settings {
             start_times,
             external: labels,
             bucket,
+            prices: bucket_keys.prices,
             ship_every: bucket_keys.is_shipping.then_some(SHIP_EVERY),
             bucket_sync_every: bucket_keys.sync_interval,
             engine,

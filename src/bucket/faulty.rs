@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::bucket::error::BucketError;
 use crate::bucket::port::{Bucket, BucketFuture, ObjectInfo};
+use crate::bucket::requests::Requests;
 
 /// How an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,5 +171,9 @@ impl Bucket for FaultyBucket {
 
     fn local_path(&self, key: &str) -> Option<PathBuf> {
         self.inner.local_path(key)
+    }
+
+    fn requests(&self) -> Option<&Requests> {
+        self.inner.requests()
     }
 }

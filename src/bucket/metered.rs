@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use crate::bucket::error::BucketError;
 use crate::bucket::port::{Bucket, BucketFuture, ObjectInfo};
+use crate::bucket::requests::Requests;
+use crate::foundation::{Clock, SystemClock};
 
 /// What a bucket can be asked, under the names metrics use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,25 @@ impl Operation {
     }
 }
 
+/// Bounds of the times that are told apart, in milliseconds: those of Thanos.
+pub const DURATION_BOUNDS_MS: [u64; 14] = [
+    1, 10, 100, 300, 600, 1_000, 3_000, 6_000, 9_000, 20_000, 30_000, 60_000, 90_000, 120_000,
+];
+
+/// Bounds of the sizes that are told apart, in bytes: those of Thanos, 32 KiB to 1 GiB.
+pub const SIZE_BOUNDS: [u64; 16] = {
+    let mut bounds = [32 << 10; 16];
+    let mut n = 1;
+    while n < bounds.len() {
+        #[expect(clippy::indexing_slicing, reason = "n is below the length")]
+        {
+            bounds[n] = bounds[n - 1] * 2;
+        }
+        n += 1;
+    }
+    bounds
+};
+
 /// Counts of one operation since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OperationCounts {
@@ -70,8 +91,12 @@ pub struct OperationCounts {
     pub n_failed: u64,
     /// Bytes of content moved by those that worked.
     pub bytes: u64,
-    /// Time they took altogether.
+    /// Time all took altogether.
     pub micros: u64,
+    /// How many took at most each of [`DURATION_BOUNDS_MS`], and longer; each counted once.
+    pub durations: [u64; DURATION_BOUNDS_MS.len() + 1],
+    /// How many of those that worked moved at most each of [`SIZE_BOUNDS`], and more.
+    pub sizes: [u64; SIZE_BOUNDS.len() + 1],
 }
 
 #[derive(Debug, Default)]
@@ -80,12 +105,24 @@ struct Counters {
     failed: AtomicU64,
     bytes: AtomicU64,
     micros: AtomicU64,
+    durations: [AtomicU64; DURATION_BOUNDS_MS.len() + 1],
+    sizes: [AtomicU64; SIZE_BOUNDS.len() + 1],
+}
+
+/// Counts `value` at the first bound that is not below it, or behind all.
+fn count_at(counts: &[AtomicU64], bounds: &[u64], value: u64) {
+    let at = bounds.partition_point(|bound| *bound < value);
+    if let Some(count) = counts.get(at) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A bucket that counts what another one is asked.
 #[derive(Debug)]
 pub struct MeteredBucket {
     inner: Arc<dyn Bucket>,
+    clock: Arc<dyn Clock>,
+    last_upload_ms: AtomicI64,
     operations: [(Operation, Counters); 8],
 }
 
@@ -94,8 +131,15 @@ impl MeteredBucket {
     pub fn new(inner: Arc<dyn Bucket>) -> Self {
         Self {
             inner,
+            clock: Arc::new(SystemClock),
+            last_upload_ms: AtomicI64::new(0),
             operations: Operation::ALL.map(|operation| (operation, Counters::default())),
         }
+    }
+
+    /// When something was last written, in milliseconds since the Unix epoch; zero when nothing was.
+    pub fn last_upload_ms(&self) -> i64 {
+        self.last_upload_ms.load(Ordering::Relaxed)
     }
 
     /// The counts of every operation.
@@ -109,6 +153,8 @@ impl MeteredBucket {
                     n_failed: read(&counters.failed),
                     bytes: read(&counters.bytes),
                     micros: read(&counters.micros),
+                    durations: counters.durations.each_ref().map(read),
+                    sizes: counters.sizes.each_ref().map(read),
                 };
                 (*operation, counts)
             })
@@ -133,9 +179,18 @@ impl MeteredBucket {
         let answer = answer.await;
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         counters.micros.fetch_add(micros, Ordering::Relaxed);
+        // What takes a millisecond and a half has not taken at most one.
+        let ms = micros.div_ceil(1_000);
+        count_at(&counters.durations, &DURATION_BOUNDS_MS, ms);
         match &answer {
             Ok(value) => {
-                counters.bytes.fetch_add(bytes(value), Ordering::Relaxed);
+                let bytes = bytes(value);
+                counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+                count_at(&counters.sizes, &SIZE_BOUNDS, bytes);
+                if matches!(operation, Operation::Put | Operation::Upload) {
+                    let now_ms = self.clock.now_ms();
+                    self.last_upload_ms.store(now_ms, Ordering::Relaxed);
+                }
             }
             Err(error) if error.is_not_found() => (),
             Err(_) => {
@@ -202,5 +257,9 @@ impl Bucket for MeteredBucket {
 
     fn local_path(&self, key: &str) -> Option<PathBuf> {
         self.inner.local_path(key)
+    }
+
+    fn requests(&self) -> Option<&Requests> {
+        self.inner.requests()
     }
 }

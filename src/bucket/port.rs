@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::bucket::error::BucketError;
+use crate::bucket::requests::Requests;
 use crate::model::TimestampMs;
 
 /// The answer of a bucket, some day.
@@ -61,4 +62,9 @@ pub trait Bucket: Send + Sync + Debug {
 
     /// The real file behind an object, where the bucket is a directory of this machine: it can be mapped.
     fn local_path(&self, key: &str) -> Option<PathBuf>;
+
+    /// What is counted of the requests to the store behind, where that speaks HTTP. A bucket around another passes it on.
+    fn requests(&self) -> Option<&Requests> {
+        None
+    }
 }

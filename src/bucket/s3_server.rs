@@ -9,8 +9,9 @@ use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::bucket::open::open;
 use crate::bucket::port::Bucket;
-use crate::bucket::settings::{BucketKind, BucketSettings, S3Credentials, S3Settings, open};
+use crate::bucket::settings::{BucketKind, BucketSettings, S3Credentials, S3Settings};
 
 /// Ends with the test.
 pub(crate) struct S3Server {

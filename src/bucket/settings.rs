@@ -1,16 +1,10 @@
-//! Which bucket, and how it is opened.
+//! Which bucket: the stores there are and what each has to be told.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::local::LocalFileSystem;
-use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
-
-use crate::bucket::error::BucketError;
-use crate::bucket::port::Bucket;
-use crate::bucket::store::{StoreBucket, file_error};
+use crate::bucket::http::HttpSettings;
+use crate::bucket::secret::Secret;
 
 /// Which bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +13,18 @@ pub struct BucketSettings {
     pub kind: BucketKind,
     /// Everything happens below this path of the store; empty for the store's root.
     pub prefix: String,
+}
+
+impl BucketSettings {
+    /// How the bucket is called in messages: `s3://name`, `file:///path`.
+    pub fn name(&self) -> String {
+        match &self.kind {
+            BucketKind::Filesystem { directory } => format!("file://{}", directory.display()),
+            BucketKind::S3(s3) => format!("s3://{}", s3.bucket),
+            BucketKind::Gcs(gcs) => format!("gs://{}", gcs.bucket),
+            BucketKind::Azure(azure) => format!("az://{}/{}", azure.account, azure.container),
+        }
+    }
 }
 
 /// The stores there are.
@@ -31,6 +37,10 @@ pub enum BucketKind {
     },
     /// S3 or something compatible.
     S3(Box<S3Settings>),
+    /// Google Cloud Storage.
+    Gcs(Box<GcsSettings>),
+    /// Azure Blob Storage.
+    Azure(Box<AzureSettings>),
 }
 
 /// An S3 bucket.
@@ -38,7 +48,7 @@ pub enum BucketKind {
 pub struct S3Settings {
     /// Name of the bucket.
     pub bucket: String,
-    /// Host and port; `None` for Amazon's own by region.
+    /// Host and port, or with a scheme the bucket's own address; `None` for Amazon's own by region.
     pub endpoint: Option<String>,
     /// Region; `None` for `us-east-1`.
     pub region: Option<String>,
@@ -50,14 +60,23 @@ pub struct S3Settings {
     pub virtual_hosted: bool,
     /// How objects are encrypted at rest.
     pub encryption: Option<S3Encryption>,
-    /// File with certificates to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Trust any certificate.
-    pub insecure_skip_verify: bool,
-    /// How long a connection may idle.
-    pub idle_timeout: Option<Duration>,
-    /// How long a request may last without a byte of answer.
-    pub response_timeout: Option<Duration>,
+    /// Who exchanges a web identity for keys, where it is not Amazon by region.
+    pub sts_endpoint: Option<String>,
+    /// Said of every object that is written: user metadata, and `X-Amz-Storage-Class`.
+    pub metadata: BTreeMap<String, String>,
+    /// How files are cut into parts.
+    pub parts: PartSettings,
+    /// How the store is asked.
+    pub http: HttpSettings,
+}
+
+/// How files are uploaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PartSettings {
+    /// Bytes of one part, and largest file that goes up in one request; 16 MiB without.
+    pub part_bytes: Option<u64>,
+    /// All files go up in one request.
+    pub is_whole: bool,
 }
 
 /// Who asks.
@@ -90,112 +109,64 @@ pub enum S3Encryption {
         /// Its name.
         key_id: String,
     },
+    /// With a key that goes with every request.
+    SseC {
+        /// File with the 32 bytes of it.
+        key_file: PathBuf,
+    },
 }
 
-/// Opens the bucket. S3 is not asked anything yet: a bucket that cannot be reached now may be later.
-pub fn open(settings: &BucketSettings) -> Result<Arc<dyn Bucket>, BucketError> {
-    match &settings.kind {
-        BucketKind::Filesystem { directory } => {
-            std::fs::create_dir_all(directory).map_err(file_error("create", directory))?;
-            let name = format!("file://{}", directory.display());
-            let store = LocalFileSystem::new_with_prefix(directory)
-                .map_err(|source| refused(&name, source))?
-                .with_fsync(true)
-                .with_automatic_cleanup(true);
-            let bucket = StoreBucket::in_directory(name, store, &settings.prefix);
-            Ok(Arc::new(bucket))
-        }
-        BucketKind::S3(s3) => {
-            let name = format!("s3://{}", s3.bucket);
-            let store = open_s3(s3, &name)?;
-            let bucket = StoreBucket::new(name, Arc::new(store), &settings.prefix);
-            Ok(Arc::new(bucket))
-        }
-    }
+/// A bucket of Google Cloud Storage.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GcsSettings {
+    /// Name of the bucket.
+    pub bucket: String,
+    /// The JSON of a service account; `None` asks the environment or the instance.
+    pub service_account: Option<Secret>,
+    /// Ask without credentials: the bucket is public.
+    pub is_public: bool,
+    /// Where the store is, when it is not Google.
+    pub base_url: Option<String>,
+    /// How files are cut into parts.
+    pub parts: PartSettings,
+    /// How the store is asked.
+    pub http: HttpSettings,
 }
 
-fn open_s3(s3: &S3Settings, name: &str) -> Result<AmazonS3, BucketError> {
-    // The HTTP client needs a process-wide provider; somebody else may have installed the same one.
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
-    let mut builder = match &s3.credentials {
-        Some(keys) => {
-            let keyed = AmazonS3Builder::new()
-                .with_access_key_id(&keys.access_key)
-                .with_secret_access_key(&keys.secret_key);
-            match &keys.session_token {
-                Some(token) => keyed.with_token(token),
-                None => keyed,
-            }
-        }
-        None => AmazonS3Builder::from_env(),
-    };
-    builder = builder
-        .with_bucket_name(&s3.bucket)
-        .with_region(s3.region.as_deref().unwrap_or("us-east-1"))
-        .with_allow_http(s3.insecure)
-        .with_virtual_hosted_style_request(s3.virtual_hosted)
-        .with_retry(retries())
-        .with_client_options(client_options(s3, name)?);
-    if let Some(endpoint) = &s3.endpoint {
-        let scheme = if s3.insecure { "http" } else { "https" };
-        builder = builder.with_endpoint(if endpoint.contains("://") {
-            endpoint.clone()
-        } else if s3.virtual_hosted {
-            format!("{scheme}://{}.{endpoint}", s3.bucket)
-        } else {
-            format!("{scheme}://{endpoint}")
-        });
-    }
-    builder = match &s3.encryption {
-        None => builder,
-        Some(S3Encryption::SseKms { key_id }) => builder.with_sse_kms_encryption(key_id),
-        Some(S3Encryption::SseS3) => {
-            let key = "aws_server_side_encryption".parse::<AmazonS3ConfigKey>();
-            builder.with_config(key.map_err(|source| refused(name, source))?, "AES256")
-        }
-    };
-    builder.build().map_err(|source| refused(name, source))
+/// A container of Azure Blob Storage.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AzureSettings {
+    /// Name of the storage account.
+    pub account: String,
+    /// Name of the container.
+    pub container: String,
+    /// The account's address with its scheme; `None` for Azure's own.
+    pub endpoint: Option<String>,
+    /// Who asks.
+    pub credentials: AzureCredentials,
+    /// How the store is asked.
+    pub http: HttpSettings,
 }
 
-fn client_options(s3: &S3Settings, name: &str) -> Result<ClientOptions, BucketError> {
-    let mut options = ClientOptions::new()
-        .with_allow_http(s3.insecure)
-        .with_allow_invalid_certificates(s3.insecure_skip_verify)
-        .with_connect_timeout(Duration::from_secs(10))
-        .with_read_timeout(s3.response_timeout.unwrap_or(Duration::from_mins(2)))
-        // A part of an upload over a slow line takes its time; silence is what the read timeout ends.
-        .with_timeout_disabled();
-    if let Some(idle) = s3.idle_timeout {
-        options = options.with_pool_idle_timeout(idle);
-    }
-    if let Some(path) = &s3.ca_file {
-        let pem = std::fs::read(path).map_err(file_error("read", path))?;
-        let bundle = Certificate::from_pem_bundle(&pem).map_err(|source| refused(name, source))?;
-        for certificate in bundle {
-            options = options.with_root_certificate(certificate);
-        }
-    }
-    Ok(options)
-}
-
-/// The client repeats what is safe to repeat: server errors, throttling, broken connections.
-fn retries() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(5),
-            base: 2.0,
-        },
-        max_retries: 5,
-        retry_timeout: Duration::from_secs(30),
-    }
-}
-
-fn refused(name: &str, source: impl std::error::Error + Send + Sync + 'static) -> BucketError {
-    BucketError::Settings {
-        bucket: name.to_owned(),
-        source: Box::new(source),
-    }
+/// Who asks Azure.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AzureCredentials {
+    /// The environment, the workload or the machine's own identity says.
+    #[default]
+    Environment,
+    /// The account's key.
+    AccountKey(Secret),
+    /// A shared access signature.
+    SharedAccess(Secret),
+    /// An identity of the machine by its client id.
+    ManagedIdentity(String),
+    /// An application.
+    Application {
+        /// Its tenant.
+        tenant_id: String,
+        /// Its name.
+        client_id: String,
+        /// Its secret.
+        client_secret: Secret,
+    },
 }

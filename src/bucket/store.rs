@@ -9,7 +9,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
+    Attributes, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
+    PutOptions, PutPayload, WriteMultipart,
 };
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,16 +18,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::bucket::error::BucketError;
 use crate::bucket::local;
 use crate::bucket::port::{Bucket, BucketFuture, ObjectInfo};
+use crate::bucket::requests::Requests;
 use crate::foundation::durable::rename_durably;
+use crate::foundation::mmap::map_file;
 
-/// Files up to this size go up in one request.
-const SINGLE_PUT_BYTES_MAX: u64 = 16 << 20;
-/// Smallest part of an upload in parts; S3 takes none below 5 MiB.
-const PART_BYTES_MIN: u64 = 16 << 20;
+/// Files up to this size go up in one request, larger ones in parts of it; S3 takes no part below 5 MiB.
+const PART_BYTES: u64 = 16 << 20;
 /// S3 takes at most 10,000 parts.
 const PARTS_MAX: u64 = 9_000;
 /// Parts in flight at once: bounds the memory of an upload to this many parts and one.
 const PARTS_IN_FLIGHT_MAX: usize = 3;
+
+/// How files are uploaded, and what is said of every object.
+#[derive(Debug, Default)]
+pub(crate) struct Uploads {
+    /// Largest file of one request and bytes of a part; 16 MiB without.
+    pub(crate) part_bytes: Option<u64>,
+    /// All files in one request.
+    pub(crate) is_whole: bool,
+    /// Metadata and class of storage.
+    pub(crate) attributes: Attributes,
+}
 
 /// A bucket on any `object_store`.
 #[derive(Debug)]
@@ -37,6 +49,8 @@ pub struct StoreBucket {
     local: Option<LocalFileSystem>,
     /// Everything happens below this path; empty or ending in a slash.
     prefix: String,
+    uploads: Uploads,
+    requests: Option<Arc<Requests>>,
 }
 
 impl StoreBucket {
@@ -49,7 +63,21 @@ impl StoreBucket {
             store,
             local: None,
             prefix: format!("{prefix}{slash}"),
+            uploads: Uploads::default(),
+            requests: None,
         }
+    }
+
+    /// Uploads in this way.
+    pub(crate) fn with_uploads(mut self, uploads: Uploads) -> Self {
+        self.uploads = uploads;
+        self
+    }
+
+    /// What the store's client counts here is the bucket's.
+    pub(crate) fn counting(mut self, requests: Arc<Requests>) -> Self {
+        self.requests = Some(requests);
+        self
     }
 
     /// A bucket that is a directory.
@@ -116,14 +144,25 @@ impl StoreBucket {
         }
     }
 
+    fn part_bytes(&self) -> u64 {
+        self.uploads.part_bytes.unwrap_or(PART_BYTES)
+    }
+
+    fn multipart_options(&self) -> PutMultipartOptions {
+        PutMultipartOptions {
+            attributes: self.uploads.attributes.clone(),
+            ..PutMultipartOptions::default()
+        }
+    }
+
     async fn upload_in_parts(&self, key: &str, file: &Path, size: u64) -> Result<(), BucketError> {
         let failed = self.failed("upload", key);
-        let part_bytes = PART_BYTES_MIN.max(size.div_ceil(PARTS_MAX));
+        let part_bytes = self.part_bytes().max(size.div_ceil(PARTS_MAX));
         let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
         let mut source = open(file).await?;
         let upload = self
             .store
-            .put_multipart(&self.path(key)?)
+            .put_multipart_opts(&self.path(key)?, self.multipart_options())
             .await
             .map_err(&failed)?;
         let mut parts = WriteMultipart::new_with_chunk_size(upload, part_bytes);
@@ -180,7 +219,14 @@ impl Bucket for StoreBucket {
     fn put<'a>(&'a self, key: &'a str, content: Bytes) -> BucketFuture<'a, ()> {
         async move {
             let payload = PutPayload::from_bytes(content);
-            let put = self.store.put(&self.path(key)?, payload).await;
+            let options = PutOptions {
+                attributes: self.uploads.attributes.clone(),
+                ..PutOptions::default()
+            };
+            let put = self
+                .store
+                .put_opts(&self.path(key)?, payload, options)
+                .await;
             put.map_err(self.failed("write", key))?;
             Ok(())
         }
@@ -194,7 +240,11 @@ impl Bucket for StoreBucket {
             }
             let metadata = tokio::fs::metadata(file).await;
             let size = metadata.map_err(file_error("inspect", file))?.len();
-            if SINGLE_PUT_BYTES_MAX < size {
+            if self.uploads.is_whole && self.part_bytes() < size {
+                // Mapped, so that a large file costs no memory of its own.
+                let content = map_file(file).map_err(file_error("map", file))?;
+                self.put(key, content).await?;
+            } else if self.part_bytes() < size {
                 self.upload_in_parts(key, file, size).await?;
             } else {
                 let content = tokio::fs::read(file)
@@ -335,6 +385,10 @@ impl Bucket for StoreBucket {
     fn local_path(&self, key: &str) -> Option<PathBuf> {
         let path = self.path(key).ok()?;
         self.local.as_ref()?.path_to_filesystem(&path).ok()
+    }
+
+    fn requests(&self) -> Option<&Requests> {
+        self.requests.as_deref()
     }
 }
 

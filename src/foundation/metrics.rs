@@ -178,6 +178,17 @@ impl fmt::Debug for Readings<'_, '_> {
     }
 }
 
+/// One histogram of a family.
+#[derive(Debug)]
+pub struct LabelledHistogram<'a> {
+    /// What tells it from the others.
+    pub labels: Vec<(&'a str, &'a str)>,
+    /// Of all that was counted.
+    pub sum: f64,
+    /// Bounds and how much was counted at each.
+    pub buckets: Vec<(f64, u64)>,
+}
+
 impl Readings<'_, '_> {
     /// A number that only grows.
     pub fn counter(&mut self, name: &str, help: &str, value: u64) {
@@ -231,6 +242,28 @@ impl Readings<'_, '_> {
         let n: u64 = buckets.iter().map(|(_, n)| n).sum();
         self.family(name, help, MetricType::Histogram, |mut to| {
             to.encode_histogram::<Pairs>(sum, n, buckets, None)
+        });
+    }
+
+    /// Numbers that only grow, told apart by the same few labels each.
+    pub fn counters_by(&mut self, name: &str, help: &str, values: &[(&[(&str, &str)], u64)]) {
+        self.family(name, help, MetricType::Counter, |mut to| {
+            for (labels, value) in values {
+                ConstCounter::new(*value).encode(to.encode_family(labels)?)?;
+            }
+            Ok(())
+        });
+    }
+
+    /// [`Readings::histogram`] told apart by the same few labels each.
+    pub fn histograms_by(&mut self, name: &str, help: &str, values: &[LabelledHistogram<'_>]) {
+        self.family(name, help, MetricType::Histogram, |mut to| {
+            for histogram in values {
+                let n: u64 = histogram.buckets.iter().map(|(_, n)| n).sum();
+                to.encode_family(&histogram.labels)?
+                    .encode_histogram::<Pairs>(histogram.sum, n, &histogram.buckets, None)?;
+            }
+            Ok(())
         });
     }
 

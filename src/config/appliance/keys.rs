@@ -103,6 +103,14 @@ impl Keys {
         self.parsed(key, text.parse().ok(), "expected true or false")
     }
 
+    /// A number of at least zero.
+    pub(super) fn price(&mut self, key: &str) -> f64 {
+        let text = self.text(key);
+        let price = text.parse().ok();
+        let price = price.filter(|price: &f64| price.is_finite() && 0.0 <= *price);
+        self.parsed(key, price, "expected a number of at least 0")
+    }
+
     /// A whole number of at least one.
     pub(super) fn count(&mut self, key: &str) -> usize {
         let text = self.text(key);

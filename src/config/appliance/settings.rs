@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use crate::bucket::Prices;
 use crate::config::appliance::complaint::Complaint;
 use crate::config::appliance::keys::{Keys, duration};
 use crate::config::appliance::layers::{Given, merged, shipped_keys};
@@ -112,6 +113,8 @@ pub struct BucketKeys {
     pub is_shipping: bool,
     /// How often the gateway looks at the bucket.
     pub sync_interval: Duration,
+    /// What the store charges.
+    pub prices: Prices,
 }
 
 /// `[query]`
@@ -193,6 +196,11 @@ fn read(keys: &mut Keys) -> Settings {
             config_file: keys.path("bucket.config_file"),
             is_shipping: keys.flag("bucket.ship"),
             sync_interval: keys.duration("bucket.sync_interval"),
+            prices: Prices {
+                thousand_writes: keys.price("bucket.price_thousand_writes"),
+                thousand_reads: keys.price("bucket.price_thousand_reads"),
+                gib_out: keys.price("bucket.price_gib_out"),
+            },
         },
         query: QueryKeys {
             concurrent_max: keys.count("query.max_concurrent"),
