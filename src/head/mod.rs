@@ -24,6 +24,7 @@ mod map;
 mod open_chunk;
 mod out_of_order;
 mod postings;
+mod postings_page;
 mod progress;
 mod read;
 mod records;

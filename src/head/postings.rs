@@ -1,19 +1,17 @@
 //! Which series have which label.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::Arc;
 
-use crate::model::{Labels, MatchType, Matcher};
+use crate::head::postings_page::Page;
+use crate::model::{Labels, Matcher};
 
-type Values = BTreeMap<Arc<str>, Vec<u64>>;
-
-/// References by label name and value, each list sorted.
+/// References by label name and value.
+///
+/// Numbers are given one after another, so nearly always all of them share their upper half, which is kept once: a page
+/// for each there is, in ascending order.
 #[derive(Debug, Default)]
 pub(crate) struct Postings {
-    names: BTreeMap<Arc<str>, Values>,
-    all: Vec<u64>,
-    n_pairs: usize,
+    pages: BTreeMap<u32, Page>,
 }
 
 /// References that may match, sorted, and the matchers the labels themselves must still pass.
@@ -23,247 +21,127 @@ pub(crate) struct Candidates<'a> {
     pub(crate) unchecked: Vec<&'a Matcher>,
 }
 
-/// Looking at the labels of so many series is cheaper than at a label value each.
-const SERIES_PER_VALUE: usize = 1;
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of a reference"
+)]
+fn halves(series: u64) -> (u32, u32) {
+    ((series >> 32) as u32, series as u32)
+}
+
+fn whole(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Lower halves by upper half; `series` ascends.
+fn by_page(series: &[u64]) -> BTreeMap<u32, Vec<u32>> {
+    let mut pages: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (high, low) in series.iter().copied().map(halves) {
+        pages.entry(high).or_default().push(low);
+    }
+    pages
+}
 
 impl Postings {
     pub(crate) fn insert(&mut self, series: u64, labels: &Labels) {
-        insert_sorted(&mut self.all, series);
-        for (name, value) in labels {
-            if !self.names.contains_key(name) {
-                self.names.insert(Arc::from(name), Values::new());
-            }
-            let Some(values) = self.names.get_mut(name) else {
-                continue;
-            };
-            match values.get_mut(value) {
-                Some(list) => insert_sorted(list, series),
-                None => {
-                    values.insert(Arc::from(value), vec![series]);
-                    self.n_pairs += 1;
-                }
-            }
-        }
+        let (high, low) = halves(series);
+        self.pages.entry(high).or_default().insert(low, labels);
     }
 
     /// Takes series out of the list of all; `dead` ascends.
     pub(crate) fn remove_from_all(&mut self, dead: &[u64]) {
-        retain_living(&mut self.all, dead);
+        for (high, dead) in by_page(dead) {
+            if let Some(page) = self.pages.get_mut(&high) {
+                page.remove_from_all(&dead);
+            }
+        }
     }
 
     /// Takes series out of the lists of `pairs`; `dead` ascends.
     pub(crate) fn remove(&mut self, pairs: &[(&str, &str)], dead: &[u64]) {
-        for (name, value) in pairs {
-            let Some(values) = self.names.get_mut(*name) else {
-                continue;
-            };
-            let Some(list) = values.get_mut(*value) else {
-                continue;
-            };
-            retain_living(list, dead);
-            if list.is_empty() {
-                values.remove(*value);
-                self.n_pairs -= 1;
+        for (high, dead) in by_page(dead) {
+            if let Some(page) = self.pages.get_mut(&high) {
+                page.remove(pairs, &dead);
             }
-            if values.is_empty() {
-                self.names.remove(*name);
-            }
+        }
+        self.pages.retain(|_, page| !page.is_empty());
+    }
+
+    /// How many pairs of a name and a value there are. Walks over all names.
+    pub(crate) fn n_pairs(&self) -> usize {
+        match self.only_page() {
+            Some(page) => page.n_pairs(),
+            None => self.names().map(|name| self.values(name).count()).sum(),
         }
     }
 
-    pub(crate) fn n_pairs(&self) -> usize {
-        self.n_pairs
-    }
-
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(|name| &**name)
+    /// All names in order.
+    pub(crate) fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        if let Some(page) = self.only_page() {
+            return Box::new(page.names());
+        }
+        let mut names: Vec<&str> = self.pages.values().flat_map(Page::names).collect();
+        names.sort_unstable();
+        names.dedup();
+        Box::new(names.into_iter())
     }
 
     /// The values of `name` in order, and how many series have each.
-    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (&str, usize)> {
-        let values = self.names.get(name).into_iter().flatten();
-        values.map(|(value, list)| (&**value, list.len()))
+    pub(crate) fn values<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Box<dyn Iterator<Item = (&'a str, usize)> + 'a> {
+        if let Some(page) = self.only_page() {
+            return Box::new(page.values(name));
+        }
+        let mut values: BTreeMap<&str, usize> = BTreeMap::new();
+        for (value, n_series) in self.pages.values().flat_map(|page| page.values(name)) {
+            *values.entry(value).or_default() += n_series;
+        }
+        Box::new(values.into_iter())
     }
 
     pub(crate) fn has_value(&self, name: &str, value: &str) -> bool {
-        self.names.get(name).is_some_and(|v| v.contains_key(value))
+        let mut pages = self.pages.values();
+        pages.any(|page| page.has_value(name, value))
     }
 
     /// The series that match; what is dearer to look up than to check is left to the caller.
     pub(crate) fn candidates<'a>(&self, matchers: &'a [Matcher]) -> Candidates<'a> {
-        let mut lists: Vec<Vec<u64>> = Vec::new();
-        let mut exact: Vec<&[u64]> = Vec::new();
-        let mut costly = Vec::new();
-        for matcher in matchers {
-            if matcher.accepts_everything() && !matcher.is_negative() {
-                continue;
-            }
-            match (matcher.match_type, matcher.words()) {
-                (MatchType::Equal, _) if !matcher.value.is_empty() => {
-                    exact.push(self.list(&matcher.name, &matcher.value));
+        let mut series = Vec::new();
+        let mut unchecked: Vec<&Matcher> = Vec::new();
+        for (high, page) in &self.pages {
+            let candidates = page.candidates(matchers);
+            series.reserve_exact(candidates.series.len());
+            series.extend(candidates.series.iter().map(|low| whole(*high, *low)));
+            // What one page has not looked up is checked for the series of all.
+            for matcher in candidates.unchecked {
+                if !unchecked.iter().any(|known| std::ptr::eq(*known, matcher)) {
+                    unchecked.push(matcher);
                 }
-                (MatchType::Regex, Some(words)) if !matcher.matches_empty() => {
-                    let words = words.iter().map(|word| self.list(&matcher.name, word));
-                    lists.push(union(words));
-                }
-                _ => costly.push(matcher),
             }
         }
-        exact.extend(lists.iter().map(Vec::as_slice));
-        exact.sort_unstable_by_key(|list| list.len());
-        let mut series: Option<Vec<u64>> = None;
-        for list in exact {
-            series = Some(match series {
-                None => list.to_vec(),
-                Some(series) => intersect(&series, list),
-            });
-        }
-        let mut unchecked = Vec::new();
-        // Matchers that narrow come first, those that subtract last.
-        costly.sort_by_key(|matcher| matcher.matches_empty());
-        for matcher in costly {
-            let n_values = self.names.get(&*matcher.name).map_or(0, BTreeMap::len);
-            if let Some(series) = &series
-                && series.len() <= n_values.saturating_mul(SERIES_PER_VALUE).max(16)
-            {
-                unchecked.push(matcher);
-                continue;
-            }
-            series = Some(if matcher.matches_empty() {
-                let wrong = self.lists_where(matcher, false);
-                subtract(series.as_deref().unwrap_or(&self.all), &wrong)
-            } else {
-                let right = self.lists_where(matcher, true);
-                match series {
-                    None => right,
-                    Some(series) => intersect(&series, &right),
-                }
-            });
-        }
-        Candidates {
-            series: series.unwrap_or_else(|| self.all.clone()),
-            unchecked,
-        }
+        Candidates { series, unchecked }
     }
 
-    fn list(&self, name: &str, value: &str) -> &[u64] {
-        self.names
-            .get(name)
-            .and_then(|values| values.get(value))
-            .map_or(&[], Vec::as_slice)
+    fn only_page(&self) -> Option<&Page> {
+        let mut pages = self.pages.values();
+        pages.next().filter(|_| self.pages.len() == 1)
     }
-
-    /// The series with those values of the matcher's label whose match is `wanted`.
-    fn lists_where(&self, matcher: &Matcher, wanted: bool) -> Vec<u64> {
-        let name = &*matcher.name;
-        let Some(values) = self.names.get(name) else {
-            return Vec::new();
-        };
-        // With the negation taken off: what the bare value or pattern must say.
-        let positive = wanted != matcher.is_negative();
-        if positive && matches!(matcher.match_type, MatchType::Equal | MatchType::NotEqual) {
-            return self.list(name, &matcher.value).to_vec();
-        }
-        if positive && let Some(words) = matcher.words() {
-            return union(words.iter().map(|word| self.list(name, word)));
-        }
-        let anything = [String::new()];
-        let prefixes = match matcher.prefixes() {
-            known if positive && !known.is_empty() => known,
-            _ => &anything,
-        };
-        let in_ranges = prefixes.iter().flat_map(|prefix| {
-            values
-                .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
-                .take_while(move |(value, _)| value.starts_with(prefix.as_str()))
-        });
-        let hits = in_ranges.filter(|(value, _)| matcher.matches(value) == wanted);
-        union(hits.map(|(_, list)| list.as_slice()))
-    }
-}
-
-/// References mostly come in ascending order.
-fn insert_sorted(list: &mut Vec<u64>, series: u64) {
-    if list.len() == list.capacity() {
-        // Lists of every label of every series: what doubling would leave empty adds up.
-        list.reserve_exact(list.len() / 8 + 1);
-    }
-    if list.last().is_none_or(|last| *last < series) {
-        list.push(series);
-    } else if let Err(at) = list.binary_search(&series) {
-        list.insert(at, series);
-    }
-}
-
-/// Takes `dead` out of `list`; both ascend.
-fn retain_living(list: &mut Vec<u64>, dead: &[u64]) {
-    if list.len() < dead.len() / 16 {
-        list.retain(|series| dead.binary_search(series).is_err());
-    } else {
-        let mut dead = dead.iter().peekable();
-        list.retain(|series| {
-            while dead.next_if(|gone| *gone < series).is_some() {}
-            dead.peek() != Some(&series)
-        });
-    }
-    if list.len() < list.capacity() / 2 {
-        list.shrink_to_fit();
-    }
-}
-
-/// A series has one value of a label, so lists of one label share nothing.
-fn union<'a>(lists: impl Iterator<Item = &'a [u64]>) -> Vec<u64> {
-    let mut all = Vec::new();
-    let mut n_lists = 0;
-    for list in lists {
-        n_lists += usize::from(!list.is_empty());
-        all.extend_from_slice(list);
-    }
-    if n_lists > 1 {
-        all.sort_unstable();
-    }
-    all
-}
-
-fn intersect(left: &[u64], right: &[u64]) -> Vec<u64> {
-    let (short, mut long) = if left.len() <= right.len() {
-        (left, right)
-    } else {
-        (right, left)
-    };
-    let mut both = Vec::with_capacity(short.len());
-    for series in short {
-        // Galloping: cheap when the lists are alike, logarithmic when they are not.
-        let mut step = 1;
-        while long.get(step).is_some_and(|at| at < series) {
-            step *= 2;
-        }
-        let window = long
-            .get(..=step.min(long.len().saturating_sub(1)))
-            .unwrap_or(long);
-        let at = window.partition_point(|at| at < series);
-        long = long.get(at..).unwrap_or_default();
-        if long.first() == Some(series) {
-            both.push(*series);
-        }
-    }
-    both
-}
-
-fn subtract(from: &[u64], wrong: &[u64]) -> Vec<u64> {
-    let mut wrong = wrong.iter().peekable();
-    from.iter()
-        .filter(|series| {
-            while wrong.next_if(|w| w < series).is_some() {}
-            wrong.peek() != Some(series)
-        })
-        .copied()
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MatchType;
+
+    /// The number of series `n` where there are so many upper halves.
+    fn number(n: u64, n_pages: u64) -> u64 {
+        whole(
+            u32::try_from(n % n_pages).unwrap(),
+            u32::try_from(n).unwrap(),
+        )
+    }
 
     fn labels(n: u64) -> Labels {
         let (n, odd) = (n.to_string(), (n % 2).to_string());
@@ -277,7 +155,7 @@ mod tests {
             .series
             .into_iter()
             .filter(|n| {
-                let labels = labels(*n);
+                let labels = labels(halves(*n).1.into());
                 let mut unchecked = candidates.unchecked.iter();
                 unchecked.all(|m| m.matches(labels.value(&m.name)))
             })
@@ -286,11 +164,13 @@ mod tests {
 
     #[test]
     fn every_pair_of_matchers_finds_what_a_scan_finds() {
-        let mut postings = Postings::default();
-        for n in 0..100 {
-            // Even ones late: references do not always come in order.
-            postings.insert((n * 37) % 100, &labels((n * 37) % 100));
+        let matchers = matchers();
+        for n_pages in [1, 3] {
+            compare_with_scan(&matchers, n_pages);
         }
+    }
+
+    fn matchers() -> Vec<Matcher> {
         let mut matchers = Vec::new();
         for name in ["n", "odd", "some", "none"] {
             for value in [
@@ -318,6 +198,16 @@ mod tests {
                 }
             }
         }
+        matchers
+    }
+
+    fn compare_with_scan(matchers: &[Matcher], n_pages: u64) {
+        let mut postings = Postings::default();
+        for n in 0..100 {
+            // Even ones late: references do not always come in order.
+            let n = (n * 37) % 100;
+            postings.insert(number(n, n_pages), &labels(n));
+        }
         let series: Vec<Labels> = (0..100).map(labels).collect();
         let hits = |m: &Matcher| -> Vec<bool> {
             let matches = |labels: &Labels| m.matches(labels.value(&m.name));
@@ -330,43 +220,38 @@ mod tests {
                 let both = in_left.iter().zip(in_right).map(|(l, r)| *l && *r);
                 let scan: Vec<u64> = (0..)
                     .zip(both)
-                    .filter_map(|(n, hit)| hit.then_some(n))
+                    .filter_map(|(n, hit)| hit.then_some(number(n, n_pages)))
                     .collect();
-                assert_eq!(found(&postings, &pair), scan, "{pair:?}");
+                assert_eq!(found(&postings, &pair), sorted(scan), "{pair:?}");
             }
         }
     }
 
-    #[test]
-    fn short_and_long_lists_lose_the_same() {
-        let dead: Vec<u64> = (0..1000).filter(|n| n % 3 == 0).collect();
-        for n in [0, 1, 2, 19, 20, 21, 400, 1500] {
-            let mut list: Vec<u64> = (0..n).map(|at| at * 7).collect();
-            let expect: Vec<u64> = list
-                .iter()
-                .filter(|series| !dead.contains(series))
-                .copied()
-                .collect();
-            retain_living(&mut list, &dead);
-            assert_eq!(list, expect, "{n}");
-        }
+    fn sorted(mut numbers: Vec<u64>) -> Vec<u64> {
+        numbers.sort_unstable();
+        numbers
     }
 
     #[test]
     fn removed_series_leave_no_label_behind() {
-        let mut postings = Postings::default();
-        for n in 0..10 {
-            postings.insert(n, &labels(n));
+        for n_pages in [1, 3] {
+            let mut postings = Postings::default();
+            for n in 0..10 {
+                postings.insert(number(n, n_pages), &labels(n));
+            }
+            assert_eq!(postings.n_pairs(), 13);
+            let dead = [1, 3, 5, 7, 9];
+            let of_dead = dead.map(labels);
+            let pairs: Vec<_> = of_dead.iter().flatten().collect();
+            let dead = sorted(dead.map(|n| number(n, n_pages)).to_vec());
+            postings.remove_from_all(&dead);
+            postings.remove(&pairs, &dead);
+            assert_eq!(postings.names().collect::<Vec<_>>(), ["n", "odd"]);
+            assert_eq!(postings.values("odd").collect::<Vec<_>>(), [("0", 5)]);
+            assert!(postings.has_value("n", "8") && !postings.has_value("n", "9"));
+            let left = [0, 2, 4, 6, 8].map(|n| number(n, n_pages)).to_vec();
+            assert_eq!(found(&postings, &[]), sorted(left));
+            assert_eq!(postings.n_pairs(), 6);
         }
-        assert_eq!(postings.n_pairs(), 13);
-        let dead = [1, 3, 5, 7, 9];
-        let of_dead = dead.map(labels);
-        let pairs: Vec<_> = of_dead.iter().flatten().collect();
-        postings.remove_from_all(&dead);
-        postings.remove(&pairs, &dead);
-        assert_eq!(postings.names().collect::<Vec<_>>(), ["n", "odd"]);
-        assert_eq!(postings.values("odd").collect::<Vec<_>>(), [("0", 5)]);
-        assert_eq!(postings.all, [0, 2, 4, 6, 8]);
-        assert_eq!(postings.n_pairs(), 6);
     }
 }
