@@ -9,18 +9,25 @@
 //! query that needs pages which are not cached waits for the bucket in its own thread.
 //!
 //! Blocks that carry this appliance's own external labels are served without them, as local data is; blocks of others
-//! under their external labels. Downsampled blocks are listed and not served.
+//! under their external labels. Of a producer's raw and downsampled blocks each time is read from one resolution, which
+//! the question bounds: gaps are filled with finer blocks and, where they may, with coarser ones.
 mod error;
 mod pages;
 mod plan;
+mod producer;
 mod remote;
 mod remote_set;
+mod resolution;
 mod snapshot;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod within;
 
 pub use error::GatewayError;
 pub use plan::{ExcludeReason, LoadPlan, plan_loading};
+pub use producer::Producer;
+pub use resolution::{Extent, choose, parts_of};
 pub use snapshot::{BlockInfo, Snapshot};
 pub use sync::{Gateway, GatewaySettings, GatewayStatus, SyncReport};
+pub use within::select_within;

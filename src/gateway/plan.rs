@@ -20,11 +20,14 @@ pub struct LoadPlan {
 pub enum ExcludeReason {
     /// Marked for deletion longer ago than the delay: what replaces it has been served since.
     MarkedForDeletion,
-    /// All that it was made of is in this other block too.
+    /// All that it was made of is in this other block too, at the same resolution.
     Duplicate(BlockId),
-    /// It holds aggregates, not samples.
-    Downsampled,
+    /// Its samples are as far apart as in no block that anybody makes.
+    UnknownResolution,
 }
+
+/// Blocks that may replace each other: of one resolution and one producer.
+type GroupKey<'a> = (Resolution, Option<&'a BTreeMap<String, String>>);
 
 /// Decides; a mark hides its block once `mark_delay_ms` has passed.
 pub fn plan_loading(
@@ -33,7 +36,7 @@ pub fn plan_loading(
     mark_delay_ms: i64,
 ) -> LoadPlan {
     let mut plan = LoadPlan::default();
-    let mut groups: BTreeMap<Option<&BTreeMap<String, String>>, Vec<&BlockMeta>> = BTreeMap::new();
+    let mut groups: BTreeMap<GroupKey<'_>, Vec<&BlockMeta>> = BTreeMap::new();
     for candidate in candidates {
         let meta = &candidate.meta;
         let is_hidden = candidate
@@ -42,11 +45,12 @@ pub fn plan_loading(
         if is_hidden {
             let reason = ExcludeReason::MarkedForDeletion;
             plan.excluded.insert(meta.ulid, reason);
-        } else if meta.resolution() != Some(Resolution::Raw) {
-            plan.excluded.insert(meta.ulid, ExcludeReason::Downsampled);
-        } else {
+        } else if let Some(resolution) = meta.resolution() {
             let labels = meta.thanos.as_ref().map(|thanos| &thanos.labels);
-            groups.entry(labels).or_default().push(meta);
+            groups.entry((resolution, labels)).or_default().push(meta);
+        } else {
+            let reason = ExcludeReason::UnknownResolution;
+            plan.excluded.insert(meta.ulid, reason);
         }
     }
     for blocks in groups.into_values() {
@@ -55,7 +59,7 @@ pub fn plan_loading(
     plan
 }
 
-/// Of blocks of the same producer those are left out whose sources are all in another one.
+/// Of blocks of the same producer and resolution those are left out whose sources are all in another one.
 fn keep_the_fullest(mut blocks: Vec<&BlockMeta>, plan: &mut LoadPlan) {
     let sources = |meta: &BlockMeta| -> BTreeSet<BlockId> {
         if meta.compaction.sources.is_empty() {
@@ -153,8 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn a_downsampled_block_is_not_served_and_hides_no_raw_one() {
-        let blocks = [candidate(1, "a", &[1], 0), candidate(2, "a", &[1], 300_000)];
-        check(&blocks, &[1], &[(2, ExcludeReason::Downsampled)]);
+    fn a_block_and_what_was_downsampled_from_it_do_not_replace_each_other() {
+        let blocks = [
+            candidate(1, "a", &[1], 0),
+            candidate(2, "a", &[1], 300_000),
+            candidate(3, "a", &[1, 2], 300_000),
+            candidate(4, "a", &[1, 2], 3_600_000),
+        ];
+        let twin = ExcludeReason::Duplicate(id(3));
+        check(&blocks, &[1, 3, 4], &[(2, twin)]);
+    }
+
+    #[test]
+    fn a_resolution_that_nobody_makes_is_not_served() {
+        let blocks = [candidate(1, "a", &[1], 0), candidate(2, "a", &[1], 60_000)];
+        check(&blocks, &[1], &[(2, ExcludeReason::UnknownResolution)]);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{BlockId, Interval, Labels, Matcher, TimeRange};
+use crate::gateway::producer::Producer;
+use crate::model::{BlockId, Interval, Labels, Matcher, Resolution, TimeRange};
 use crate::storage::{
     Fanout, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
     WithExternalLabels,
@@ -17,6 +18,8 @@ pub struct BlockInfo {
     pub id: BlockId,
     /// The times it covers.
     pub range: TimeRange,
+    /// How far its samples are apart.
+    pub resolution: Resolution,
     /// The blocks of level 1 that it was made of, itself perhaps, when it holds what they held and nothing else; none
     /// when that is not known.
     pub sources: Vec<BlockId>,
@@ -32,7 +35,7 @@ pub struct Snapshot {
     blocks: Vec<BlockInfo>,
     /// In the order of `blocks`.
     sources: Vec<Arc<dyn Queryable>>,
-    own: Fanout,
+    own: Producer,
     others: Fanout,
     all: Fanout,
 }
@@ -47,35 +50,34 @@ impl fmt::Debug for Snapshot {
 
 impl Snapshot {
     pub(crate) fn new(served: Vec<(BlockInfo, Arc<dyn Queryable>)>) -> Self {
-        let mut own: Vec<Arc<dyn Queryable>> = Vec::new();
-        let mut foreign: BTreeMap<Labels, Vec<Arc<dyn Queryable>>> = BTreeMap::new();
+        let mut own = Vec::new();
+        let mut foreign: BTreeMap<Labels, Vec<_>> = BTreeMap::new();
         let mut blocks = Vec::with_capacity(served.len());
         let mut sources = Vec::with_capacity(served.len());
         for (info, block) in served {
             sources.push(Arc::clone(&block));
+            blocks.push(info.clone());
             if info.is_own {
-                own.push(block);
+                own.push((info, block));
             } else {
-                foreign
-                    .entry(info.external.clone())
-                    .or_default()
-                    .push(block);
+                let external = info.external.clone();
+                foreign.entry(external).or_default().push((info, block));
             }
-            blocks.push(info);
         }
+        let own = Producer::new(own);
         let others: Vec<Arc<dyn Queryable>> = foreign
             .into_iter()
             .map(|(external, blocks)| {
-                let together = Arc::new(Fanout::new(blocks));
+                let together = Arc::new(Producer::new(blocks));
                 Arc::new(WithExternalLabels::new(together, external)) as Arc<dyn Queryable>
             })
             .collect();
-        let mut all = own.clone();
+        let mut all: Vec<Arc<dyn Queryable>> = vec![Arc::new(own.clone())];
         all.extend(others.iter().cloned());
         Self {
             blocks,
             sources,
-            own: Fanout::new(own),
+            own,
             others: Fanout::new(others),
             all: Fanout::new(all),
         }
@@ -102,7 +104,7 @@ impl Snapshot {
     }
 
     /// Series of this appliance, without external labels.
-    pub fn own(&self) -> Arc<dyn Queryable> {
+    pub fn own(&self) -> Arc<Producer> {
         Arc::new(self.own.clone())
     }
 

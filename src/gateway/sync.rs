@@ -21,7 +21,7 @@ use crate::gateway::plan::{ExcludeReason, plan_loading};
 use crate::gateway::remote::{RemoteBlock, RemoteError, size_flaws};
 use crate::gateway::snapshot::{BlockInfo, Snapshot};
 use crate::inventory::{BucketInventory, Partial};
-use crate::model::{BlockId, ExternalLabels, Labels};
+use crate::model::{BlockId, ExternalLabels, Labels, Resolution};
 use crate::storage::{Flaws, Guarded, Queryable};
 
 /// Blocks opened at once.
@@ -262,6 +262,8 @@ impl Gateway {
         BlockInfo {
             id: meta.ulid,
             range: meta.range(),
+            // Others are not loaded.
+            resolution: meta.resolution().unwrap_or(Resolution::Raw),
             sources: known_sources(meta),
             is_own: external.is_empty() || external == self.settings.external.0,
             external,

@@ -70,6 +70,11 @@ impl HeadView {
         })
     }
 
+    /// From the oldest to the newest sample that came in order.
+    pub fn in_order_span(&self) -> Option<Interval> {
+        self.inner().bounds.get()
+    }
+
     /// From the oldest to the newest sample that came out of order.
     pub fn late_span(&self) -> Option<Interval> {
         self.inner().late.span()

@@ -18,6 +18,14 @@ impl TimeRange {
         self.min < other.max && other.min < self.max
     }
 
+    /// The same, closed; `None` where it is empty.
+    pub fn closed(&self) -> Option<Interval> {
+        (self.min < self.max).then(|| Interval {
+            min: self.min,
+            max: self.max - 1,
+        })
+    }
+
     /// Does it hold any millisecond of the closed interval?
     pub fn intersects(&self, interval: Interval) -> bool {
         self.min <= interval.max && interval.min < self.max
@@ -50,6 +58,16 @@ impl Interval {
         self.min <= other.max && other.min <= self.max
     }
 
+    /// What the two share, if anything.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<Self> {
+        let common = Self {
+            min: self.min.max(other.min),
+            max: self.max.min(other.max),
+        };
+        (common.min <= common.max).then_some(common)
+    }
+
     /// From where the first of the two begins to where the last ends.
     #[must_use]
     pub fn joined(self, other: Self) -> Self {
@@ -72,6 +90,26 @@ pub enum Resolution {
 }
 
 impl Resolution {
+    /// All of them.
+    pub const COARSEST_FIRST: [Self; 3] = [Self::OneHour, Self::FiveMinutes, Self::Raw];
+
+    /// The coarsest that is no coarser than `ms`.
+    pub fn at_most(ms: i64) -> Self {
+        Self::COARSEST_FIRST
+            .into_iter()
+            .find(|resolution| resolution.as_ms() <= ms)
+            .unwrap_or(Self::Raw)
+    }
+
+    /// As people write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::FiveMinutes => "5m",
+            Self::OneHour => "1h",
+        }
+    }
+
     /// Milliseconds, as `thanos.downsample.resolution` in `meta.json` says it.
     pub fn as_ms(self) -> i64 {
         match self {

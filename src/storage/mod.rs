@@ -10,6 +10,7 @@ mod exemplar;
 mod external;
 mod guard;
 mod merge;
+mod resolution;
 mod select;
 mod windows;
 
@@ -18,6 +19,7 @@ pub use exemplar::SeriesExemplars;
 pub use external::{WithExternalLabels, extend_labels, strip_external_matchers};
 pub use guard::{Flaws, Guarded, lost_samples};
 pub use merge::{Fanout, merge_label_lists, merge_series_sets};
+pub use resolution::{Receipt, ResolutionBounds, ResolutionSlice};
 pub use select::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
     StorageError, VecSeriesSet,

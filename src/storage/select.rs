@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::foundation::{Cancel, Pool};
 use crate::model::{Encoding, Interval, Labels, Matcher, TimestampMs};
+use crate::storage::resolution::{Receipt, ResolutionBounds};
 use crate::storage::windows::Windows;
 
 /// Why a source could not answer.
@@ -69,6 +70,10 @@ pub struct SelectHints {
     pub range_ms: i64,
     /// The function or aggregation around the selector, empty for none.
     pub func: String,
+    /// How coarse samples may be. Chunks of different resolutions never overlap: each time has one.
+    pub resolutions: ResolutionBounds,
+    /// Where the source says how coarse they are.
+    pub receipt: Receipt,
     /// Raised when nobody waits for the answer any more.
     pub cancel: Cancel,
     /// Threads that may help where there is much to collect; without them the asker does it alone.
@@ -76,10 +81,12 @@ pub struct SelectHints {
 }
 
 impl SelectHints {
-    /// Everything in `interval`.
+    /// Everything in `interval`, as it was scraped.
     pub fn new(interval: Interval) -> Self {
         Self {
             interval,
+            resolutions: ResolutionBounds::RAW_ONLY,
+            receipt: Receipt::default(),
             windows: None,
             skip_chunks: false,
             limit: 0,

@@ -46,6 +46,27 @@ impl Windows {
                 < self.step_ms
     }
 
+    /// Those that share a time with `interval`; `None` where there are none.
+    #[must_use]
+    pub fn narrowed(&self, interval: Interval) -> Option<Self> {
+        let touched = self.within(interval.min, interval.max)?;
+        let step_ms = self.step_ms.max(1);
+        let n_skipped = touched.min.saturating_sub(self.first.min) / step_ms;
+        let n_passed = touched.max.saturating_sub(self.first.max) / step_ms;
+        let n = usize::try_from(n_passed.saturating_sub(n_skipped)).unwrap_or(0) + 1;
+        Some(Self {
+            first: Interval {
+                min: touched.min,
+                max: self
+                    .first
+                    .max
+                    .saturating_add(n_skipped.saturating_mul(step_ms)),
+            },
+            step_ms: self.step_ms,
+            n: n.min(self.n),
+        })
+    }
+
     /// Of a chunk between `min` and `max`, the first and the last time that may matter; `None` where it lies in a gap.
     pub fn within(&self, min: TimestampMs, max: TimestampMs) -> Option<Interval> {
         let steps_max = i64::try_from(self.n.checked_sub(1)?).unwrap_or(i64::MAX);
@@ -72,6 +93,32 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_are_narrowed_to_those_that_share_a_time_with_an_interval() {
+        let windows = Windows {
+            first: Interval { min: 100, max: 110 },
+            step_ms: 50,
+            n: 4,
+        };
+        for ((min, max), expect) in [
+            ((0, 1_000), Some((100, 4))),
+            ((111, 149), None),
+            ((110, 150), Some((100, 2))),
+            ((111, 209), Some((150, 2))),
+            ((155, 157), Some((150, 1))),
+            ((255, 999), Some((250, 1))),
+            ((261, 999), None),
+        ] {
+            let narrowed = windows.narrowed(Interval { min, max });
+            let found = narrowed.map(|narrowed| (narrowed.first.min, narrowed.n));
+            assert_eq!(found, expect, "{min}..={max}");
+            assert!(narrowed.is_none_or(|narrowed| narrowed.first.max == narrowed.first.min + 10));
+        }
+        let all = Windows::of(Interval::ALL);
+        let narrowed = all.narrowed(Interval { min: 5, max: 7 });
+        assert_eq!(narrowed, Some(all));
+    }
 
     #[test]
     fn chunks_in_gaps_between_windows_are_known() {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::block::{Block, BlockMeta, NewBlock, merge_blocks};
 use crate::gateway::{BlockInfo, Snapshot};
 use crate::index::SeriesEntry;
-use crate::model::{BlockId, Interval, Labels, Matcher, TimeRange};
+use crate::model::{BlockId, Interval, Labels, Matcher, Resolution, TimeRange};
 use crate::promql::{Engine, EngineSettings, QueryOptions, QueryOutput};
 use crate::storage::{
     ChunkSeries, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
@@ -70,6 +70,7 @@ fn bucket(blocks: &[&Block], rewritten: &[BlockId], n_chunks: &Arc<AtomicU64>) -
         let info = BlockInfo {
             id: meta.ulid,
             range: meta.range(),
+            resolution: Resolution::Raw,
             sources: if rewritten.contains(&meta.ulid) {
                 Vec::new()
             } else {

@@ -11,7 +11,7 @@ use crate::foundation::ManualClock;
 use crate::foundation::durable::replace_file;
 use crate::gateway::{BlockInfo, Snapshot};
 use crate::head::HeadSettings;
-use crate::model::{Interval, Labels, MatchType, Matcher};
+use crate::model::{Interval, Labels, MatchType, Matcher, Resolution};
 use crate::storage::{Appendable, LabelHints, Queryable, SelectHints};
 use crate::tsdb::{RetentionSettings, Tsdb, TsdbError, TsdbSettings};
 use crate::wal::{Compression, WalSettings};
@@ -250,6 +250,7 @@ fn a_block_that_moved_to_another_source_is_seen_all_the_while() {
     let info = BlockInfo {
         id: meta.ulid,
         range: meta.range(),
+        resolution: Resolution::Raw,
         sources: vec![meta.ulid],
         external: Labels::empty(),
         is_own: true,

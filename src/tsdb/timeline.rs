@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use crate::block::Block;
-use crate::gateway::{BlockInfo, Snapshot};
+use crate::gateway::{BlockInfo, Producer, Snapshot, parts_of, select_within};
 use crate::head::HeadView;
-use crate::model::{BlockId, Interval, Matcher};
+use crate::model::{BlockId, Interval, Matcher, Resolution};
 use crate::storage::{
     ChunkSeries, Flaws, Guarded, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
     StorageError, merge_label_lists, merge_series_sets,
@@ -19,7 +19,7 @@ pub(crate) struct Sources {
     pub(crate) blocks: Vec<Block>,
     pub(crate) bucket: Arc<Snapshot>,
     /// What of the bucket is read, if anything: made when first asked for.
-    pub(crate) beside: OnceLock<Option<Arc<dyn Queryable>>>,
+    pub(crate) beside: OnceLock<Option<Arc<Producer>>>,
     /// The block that was cut from the head when these replaced their predecessor.
     pub(crate) cut: Option<Block>,
     /// What replaced these, so that who still holds them learns of the blocks that were cut since.
@@ -44,7 +44,7 @@ impl Sources {
 
     /// This appliance's blocks of the bucket, without those whose samples all lie here too. Of damaged blocks the bucket
     /// may have a copy that is whole, so that they count as if they were not here.
-    fn beside(&self, flaws: &Flaws) -> Option<Arc<dyn Queryable>> {
+    fn beside(&self, flaws: &Flaws) -> Option<Arc<Producer>> {
         if flaws.n_blocks() == 0 {
             let make = || self.beside_all_but(&BTreeSet::new());
             return self.beside.get_or_init(make).clone();
@@ -59,7 +59,7 @@ impl Sources {
         self.beside_all_but(&damaged)
     }
 
-    fn beside_all_but(&self, damaged: &BTreeSet<BlockId>) -> Option<Arc<dyn Queryable>> {
+    fn beside_all_but(&self, damaged: &BTreeSet<BlockId>) -> Option<Arc<Producer>> {
         let metas = self.blocks.iter().map(Block::meta);
         let sound = || metas.clone().filter(|meta| !damaged.contains(&meta.ulid));
         let here: BTreeSet<BlockId> = sound().map(|meta| meta.ulid).collect();
@@ -68,16 +68,18 @@ impl Sources {
         let is_here = |info: &&BlockInfo| {
             let mut made_of = info.sources.iter();
             let is_covered = !info.sources.is_empty() && made_of.all(|id| sources.contains(id));
-            info.is_own && (here.contains(&info.id) || is_covered)
+            let is_raw = info.resolution == Resolution::Raw;
+            info.is_own && is_raw && (here.contains(&info.id) || is_covered)
         };
         let twice = self.bucket.blocks().iter().filter(is_here);
         let rest = self.bucket.without(&twice.map(|info| info.id).collect());
-        let has_own = rest.blocks().iter().any(|info| info.is_own);
-        has_own.then(|| rest.own())
+        let own = rest.own();
+        (!own.is_empty()).then_some(own)
     }
 }
 
-/// Head, local blocks and the bucket, as of one moment. A block that is here and in the bucket is read here.
+/// Head, local blocks and the bucket, as of one moment. A block that is here and in the bucket is read here, and times
+/// of which there are samples here are never read from aggregates.
 ///
 /// A query holds one from start to end. A sample that was committed before is in every answer, once the overlaps are
 /// merged: the head is asked first, and what a truncation takes from it is in a block that this snapshot learns of
@@ -114,6 +116,19 @@ impl Timeline {
         interval: Interval,
         mut ask: impl FnMut(&dyn Queryable) -> Result<T, StorageError>,
     ) -> Result<Vec<T>, StorageError> {
+        let mut answers = self.ask_here(interval, &mut ask)?;
+        if let Some(beside) = self.sources.beside(&self.flaws) {
+            answers.push(ask(&*beside)?);
+        }
+        Ok(answers)
+    }
+
+    /// All of these but the bucket.
+    fn ask_here<T>(
+        &self,
+        interval: Interval,
+        mut ask: impl FnMut(&dyn Queryable) -> Result<T, StorageError>,
+    ) -> Result<Vec<T>, StorageError> {
         // The order matters: see above.
         let mut answers = vec![ask(&self.head)?];
         if let Some(replayed) = self.heads.as_ref().and_then(|heads| heads.successor()) {
@@ -134,10 +149,30 @@ impl Timeline {
                 })?);
             }
         }
-        if let Some(beside) = self.sources.beside(&self.flaws) {
-            answers.push(ask(&*beside)?);
-        }
         Ok(answers)
+    }
+
+    /// Asks as [`Self::ask`] where some of the bucket's blocks may be downsampled: each time is read at one resolution, and
+    /// what reaches beyond its slice is cut.
+    fn select_slices(
+        &self,
+        beside: &Producer,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Vec<Box<dyn SeriesSet>>, StorageError> {
+        let blocks = self.sources.blocks.iter();
+        let mut here: Vec<Interval> = blocks
+            .filter_map(|block| block.meta().range().closed())
+            .collect();
+        here.extend(self.head.in_order_span());
+        let slices = beside.slices_beside(&here, hints.interval, hints.resolutions);
+        hints.receipt.note(&slices);
+        let raw = parts_of(&slices, hints.interval, Resolution::Raw);
+        let mut sets = self.ask_here(hints.interval, |source| {
+            select_within(source, (hints.interval, &raw), matchers, hints)
+        })?;
+        beside.select_slices(&slices, matchers, hints, &mut sets)?;
+        Ok(sets)
     }
 
     /// What answers about `interval` cannot have because the log is still being replayed.
@@ -193,7 +228,14 @@ impl Queryable for Timeline {
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         let warning = self.warning(hints.interval);
-        let sets = self.ask(hints.interval, |source| source.select(matchers, hints))?;
+        let beside = self.sources.beside(&self.flaws);
+        let coarse = beside.filter(|beside| {
+            hints.resolutions.max != Resolution::Raw && beside.has_aggregates(hints.interval)
+        });
+        let sets = match coarse {
+            Some(beside) => self.select_slices(&beside, matchers, hints)?,
+            None => self.ask(hints.interval, |source| source.select(matchers, hints))?,
+        };
         let inner = merge_series_sets(sets, hints.limit);
         Ok(match warning {
             Some(warning) => Box::new(Incomplete { inner, warning }),

@@ -1,0 +1,145 @@
+//! The blocks of one producer, as one source.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::gateway::resolution::{Extent, choose, parts_of};
+use crate::gateway::snapshot::BlockInfo;
+use crate::gateway::within::select_within;
+use crate::model::{Interval, Matcher, Resolution};
+use crate::storage::{
+    LabelAnswer, LabelHints, Queryable, ResolutionBounds, ResolutionSlice, SelectHints, SeriesSet,
+    StorageError, merge_label_lists, merge_series_sets,
+};
+
+/// A block, and who answers for it.
+type Served = (BlockInfo, Arc<dyn Queryable>);
+
+/// The served blocks of one producer, raw and downsampled: each time is read at one resolution.
+#[derive(Clone, Default)]
+pub struct Producer {
+    blocks: Arc<[Served]>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("n_blocks", &self.blocks.len())
+            .finish()
+    }
+}
+
+impl Producer {
+    /// All of them carry the same external labels.
+    pub(crate) fn new(blocks: Vec<Served>) -> Self {
+        Self {
+            blocks: blocks.into(),
+        }
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Are some of them downsampled, and hold something of `interval`?
+    pub fn has_aggregates(&self, interval: Interval) -> bool {
+        self.blocks
+            .iter()
+            .any(|(info, _)| info.resolution != Resolution::Raw && info.range.intersects(interval))
+    }
+
+    /// Which times the blocks cover, and how coarsely.
+    fn extents(&self) -> Vec<Extent> {
+        let blocks = self.blocks.iter();
+        let extents = blocks.filter_map(|(info, _)| Some((info.range.closed()?, info.resolution)));
+        extents.collect()
+    }
+
+    /// Which resolution is read when by somebody who has raw samples of the times `here`.
+    pub fn slices_beside(
+        &self,
+        here: &[Interval],
+        interval: Interval,
+        bounds: ResolutionBounds,
+    ) -> Vec<ResolutionSlice> {
+        choose((&self.extents(), here), interval, bounds)
+    }
+
+    /// Adds to `sets` what the blocks have at the resolution of each of `slices`.
+    pub fn select_slices(
+        &self,
+        slices: &[ResolutionSlice],
+        matchers: &[Matcher],
+        hints: &SelectHints,
+        sets: &mut Vec<Box<dyn SeriesSet>>,
+    ) -> Result<(), StorageError> {
+        for (info, block) in self.blocks.iter() {
+            let Some(extent) = info.range.closed() else {
+                continue;
+            };
+            let parts = parts_of(slices, extent, info.resolution);
+            if !parts.is_empty() {
+                sets.push(select_within(&**block, (extent, &parts), matchers, hints)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn slices(&self, interval: Interval, bounds: ResolutionBounds) -> Vec<ResolutionSlice> {
+        let extents: Vec<Extent> = if bounds.max == Resolution::Raw {
+            Vec::new()
+        } else {
+            self.extents()
+        };
+        choose((&extents, &[]), interval, bounds)
+    }
+
+    /// Blocks that together know the labels of all series within `interval`.
+    fn asked_for_labels(&self, interval: Interval) -> impl Iterator<Item = &dyn Queryable> {
+        let slices = self.slices(interval, ResolutionBounds::RAW_FIRST);
+        self.blocks.iter().filter_map(move |(info, block)| {
+            let parts = parts_of(&slices, info.range.closed()?, info.resolution);
+            (!parts.is_empty()).then_some(&**block)
+        })
+    }
+}
+
+impl Queryable for Producer {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        let slices = self.slices(hints.interval, hints.resolutions);
+        hints.receipt.note(&slices);
+        let mut sets = Vec::new();
+        self.select_slices(&slices, matchers, hints, &mut sets)?;
+        Ok(merge_series_sets(sets, hints.limit))
+    }
+
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        let answers: Result<Vec<_>, _> = self
+            .asked_for_labels(hints.interval)
+            .map(|block| block.label_names(matchers, hints))
+            .collect();
+        Ok(merge_label_lists(answers?, hints.limit))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        let answers: Result<Vec<_>, _> = self
+            .asked_for_labels(hints.interval)
+            .map(|block| block.label_values(name, matchers, hints))
+            .collect();
+        Ok(merge_label_lists(answers?, hints.limit))
+    }
+}
