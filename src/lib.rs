@@ -23,6 +23,7 @@ pub mod block;
 pub mod inventory;
 // Floor 6: what is done with blocks, and what becomes blocks.
 pub mod compact;
+pub mod downsample;
 pub mod gateway;
 pub mod head;
 pub mod scrape;

@@ -1,0 +1,23 @@
+//! A block becomes a coarser one: aggregates of five minutes from what was scraped, of an hour from those.
+//!
+//! Owns: which blocks are due, windows and their aggregates as Thanos computes them, what the result's meta.json says.
+//! Never: deletes or marks a block, waits, or holds more than one series.
+//! Tested by: models and golden bytes beside the code, sixty simulated days in `tests/blocks`.
+mod coarser;
+mod counter;
+mod error;
+mod histograms;
+mod plan;
+mod raw;
+mod run;
+mod symbols;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+pub use error::DownsampleError;
+pub use plan::{
+    Candidate, Coverage, DownsamplePlan, DownsampleTask, FIVE_MINUTES_SPAN_MS_MIN, RAW_SPAN_MS_MIN,
+    check_retention, coarser, plan,
+};
+pub use run::{DownsampleProgress, run};
