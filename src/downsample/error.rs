@@ -64,11 +64,17 @@ pub enum SeriesFlaw {
     #[error(transparent)]
     Chunk(#[from] ChunkError),
     /// Buckets that cannot be added.
-    #[error(transparent)]
-    Histograms(#[from] IncompatibleSchemas),
+    #[error("histograms of listed and of computed buckets cannot be added")]
+    Histograms,
     /// Aggregates of the same samples end at other times.
     #[error("aggregates count and {} have other windows", .0.name())]
     Unaligned(Aggregate),
+}
+
+impl From<IncompatibleSchemas> for SeriesFlaw {
+    fn from(_: IncompatibleSchemas) -> Self {
+        Self::Histograms
+    }
 }
 
 impl DownsampleError {

@@ -173,7 +173,7 @@ mod tests {
     const HOUR_MS: i64 = 3_600_000;
 
     fn id(n: u8) -> BlockId {
-        BlockId::parse(&format!("01ARZ3NDEKTSV4RRFFQ69G5F{n:02}")).unwrap()
+        BlockId::from_parts(u64::from(n), 0)
     }
 
     fn block(n: u8, resolution: i64, hours: i64, sources: &[u8]) -> BlockMeta {

@@ -113,7 +113,7 @@ fn batches(times: &[TimestampMs], window_ms: i64) -> impl Iterator<Item = std::o
         max: times.last().copied().unwrap_or_default(),
     };
     let n_samples = times.len() / n_chunks(span, RAW_SAMPLE_MS, window_ms, times.len()) + 1;
-    let mut start = 0;
+    let mut start = 0usize;
     std::iter::from_fn(move || {
         let begin = start;
         let inside = begin.saturating_add(n_samples).min(times.len());

@@ -24,7 +24,7 @@ impl SymbolTable {
         for symbol in symbols.references() {
             let (reference, text) = symbol?;
             if let Some(last) = texts.last()
-                && text <= last
+                && *text <= **last
             {
                 let problem = format!("symbol {text:?} comes after {last:?}");
                 return Err(BlockError::Index(IndexError::Damaged {

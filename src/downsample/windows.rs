@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn series_become_as_many_chunks_as_thanos_makes() {
-        let n = |span_ms, from, to, n| {
+        let n = |span_ms: i64, from, to, n| {
             n_chunks(
                 Interval {
                     min: 7,

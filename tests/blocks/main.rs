@@ -1,5 +1,7 @@
 //! Blocks against the programs that share their format.
 #[cfg(test)]
+mod downsample;
+#[cfg(test)]
 mod promtool;
 #[cfg(test)]
 mod samples;
