@@ -31,8 +31,9 @@ pub mod shipper;
 // Floor 7: the local database and the timeline, and what becomes of the bucket's blocks.
 pub mod compactor;
 pub mod tsdb;
-// Floor 8: who does it, and when.
+// Floor 8: who does it, and when; what is done by hand.
 pub mod actors;
+pub mod maintenance;
 // Floor 9: the rim.
 pub mod api;
 pub mod config;

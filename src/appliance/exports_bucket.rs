@@ -191,7 +191,7 @@ mod tests {
             gib_out: 1.0,
         };
         metrics.read(move |readings| read_bucket(readings, &bucket, &prices));
-        let text = metrics.exposition(Form::of(""));
+        let text = metrics.exposition(Form::Text);
         for line in [
             "thanos_objstore_bucket_operations_total{bucket=\"memory\",operation=\"upload\"} 1",
             "thanos_objstore_bucket_operations_total{bucket=\"memory\",operation=\"get\"} 2",

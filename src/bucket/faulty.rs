@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -23,6 +24,8 @@ pub(crate) enum Fault {
     Unheard,
     /// Of what was to be written only the first half arrives, as on a store without atomic writes.
     Torn,
+    /// It happens after so long.
+    Late(Duration),
 }
 
 /// Passes everything on, except that one operation, or all from one on, fail.
@@ -102,6 +105,10 @@ impl FaultyBucket {
                 answer.await.ok();
                 Err(self.error(key))
             }
+            Some(Fault::Late(pause)) => {
+                tokio::time::sleep(pause).await;
+                answer.await
+            }
         }
     }
 
@@ -112,6 +119,10 @@ impl FaultyBucket {
             Some(Fault::Unheard) => {
                 self.inner.put(key, content).await?;
                 Err(self.error(key))
+            }
+            Some(Fault::Late(pause)) => {
+                tokio::time::sleep(pause).await;
+                self.inner.put(key, content).await
             }
             Some(Fault::Torn) => {
                 let half = content.slice(..content.len() / 2);

@@ -9,6 +9,10 @@
 pub(crate) mod contract;
 mod error;
 #[cfg(test)]
+mod fault_proxy;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 pub(crate) mod faulty;
 mod hedged;
 mod http;

@@ -9,6 +9,7 @@ use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::bucket::http::HttpSettings;
 use crate::bucket::open::open;
 use crate::bucket::port::Bucket;
 use crate::bucket::settings::{BucketKind, BucketSettings, S3Credentials, S3Settings};
@@ -58,8 +59,26 @@ impl S3Server {
         self.open(secret_key, "")
     }
 
-    fn open(&self, secret_key: &str, prefix: &str) -> Arc<dyn Bucket> {
+    /// The bucket `blocks` behind another address.
+    pub(crate) fn bucket_at(&self, endpoint: &str, http: HttpSettings) -> Arc<dyn Bucket> {
         let s3 = S3Settings {
+            endpoint: Some(endpoint.to_owned()),
+            http,
+            ..self.settings("secret")
+        };
+        let kind = BucketKind::S3(Box::new(s3));
+        let prefix = String::new();
+        open(&BucketSettings { kind, prefix }).unwrap()
+    }
+
+    /// Host and port.
+    pub(crate) fn endpoint(&self) -> String {
+        self.endpoint.clone()
+    }
+
+    /// The bucket `blocks` for somebody who holds this key.
+    pub(crate) fn settings(&self, secret_key: &str) -> S3Settings {
+        S3Settings {
             bucket: "blocks".to_owned(),
             endpoint: Some(self.endpoint.clone()),
             credentials: Some(S3Credentials {
@@ -69,8 +88,11 @@ impl S3Server {
             }),
             insecure: true,
             ..S3Settings::default()
-        };
-        let kind = BucketKind::S3(Box::new(s3));
+        }
+    }
+
+    fn open(&self, secret_key: &str, prefix: &str) -> Arc<dyn Bucket> {
+        let kind = BucketKind::S3(Box::new(self.settings(secret_key)));
         let prefix = prefix.to_owned();
         open(&BucketSettings { kind, prefix }).unwrap()
     }

@@ -186,7 +186,16 @@ impl StoreBucket {
             parts.abort().await.ok();
             return Err(error);
         }
-        parts.finish().await.map_err(failed)?;
+        parts.finish().await.map_err(|error| match error {
+            // An upload that is not known any more was ended by a request whose answer got lost: it is begun anew.
+            object_store::Error::NotFound { source, .. } => BucketError::Unavailable {
+                bucket: self.name.clone(),
+                action: "upload",
+                key: key.to_owned(),
+                source,
+            },
+            other => failed(other),
+        })?;
         Ok(())
     }
 

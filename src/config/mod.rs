@@ -5,6 +5,7 @@
 //! Tested by: every shipped key, every refusal, beside the code.
 pub mod appliance;
 pub mod bucket;
+pub mod deletions;
 pub mod prometheus;
 pub mod relabel;
 pub mod rules;

@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
         "frontend",
     ],
     &["tsdb", "compactor"],
-    &["actors"],
+    &["actors", "maintenance"],
     &["api", "ui", "config"],
     &["appliance"],
     &["cli"],

@@ -1,10 +1,17 @@
 //! `gauntlet bucket`
 
 mod chosen;
+mod cleanup;
+mod inspect;
 mod ls;
+mod mark;
 mod open;
+mod replicate;
+mod rewrite;
+mod table;
 mod template;
 mod text;
+mod verify;
 
 use clap::Subcommand;
 
@@ -15,12 +22,30 @@ use crate::cli::exit::Failure;
 pub(super) enum BucketCommand {
     /// List the blocks.
     Ls(ls::Ls),
+    /// Print what is known of every block as a table.
+    Inspect(inspect::Inspect),
+    /// Check every block, and repair what can be.
+    Verify(verify::Verify),
+    /// Copy blocks into another bucket.
+    Replicate(replicate::Replicate),
+    /// Delete blocks that were marked long enough ago, and leftovers of uploads.
+    Cleanup(cleanup::Cleanup),
+    /// Put a mark beside blocks, or take it away.
+    Mark(mark::Mark),
+    /// Make blocks anew without some of their samples, or with other labels.
+    Rewrite(rewrite::Rewrite),
 }
 
 impl BucketCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
         match self {
             Self::Ls(ls) => ls.run(),
+            Self::Inspect(inspect) => inspect.run(),
+            Self::Verify(verify) => verify.run(),
+            Self::Replicate(replicate) => replicate.run(),
+            Self::Cleanup(cleanup) => cleanup.run(),
+            Self::Mark(mark) => mark.run(),
+            Self::Rewrite(rewrite) => rewrite.run(),
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::cli::config_options::ConfigOptions;
 use crate::cli::exit::{Failure, note};
 use crate::config::bucket::{load_bucket, parse_bucket};
 use crate::config::prometheus::Complaint;
+use crate::foundation::{Clock, SystemClock};
 use crate::inventory::{self, Inventory};
+use crate::model::BlockId;
 
 /// How often a bucket that does not answer is asked, and the first pause between.
 const ATTEMPTS_MAX: u32 = 4;
@@ -42,6 +44,27 @@ pub(super) struct BucketOptions {
 pub(super) struct OpenBucket {
     pub(super) bucket: Arc<dyn Bucket>,
     runtime: Runtime,
+}
+
+/// Whether something is done, or only told.
+#[derive(Debug, Args)]
+pub(super) struct DryRun {
+    /// Do it, instead of telling what would be done.
+    #[arg(long, visible_alias = "no-dry-run")]
+    yes: bool,
+}
+
+impl DryRun {
+    /// Is it to be done?
+    pub(super) fn is_real(&self) -> bool {
+        self.yes
+    }
+}
+
+/// A name for a block made now.
+pub(super) fn new_id() -> BlockId {
+    let now_ms = u64::try_from(SystemClock.now_ms()).unwrap_or(0);
+    BlockId::from_parts(now_ms, rand::random())
 }
 
 impl BucketOptions {

@@ -32,6 +32,17 @@ pub(super) fn grouped(n: u64) -> String {
     out
 }
 
+/// `name="value"`, the quotes of which may be left out.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("expected a label such as cluster=\"eu\"")?;
+    let bare = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
+    Ok((name.trim().to_owned(), bare.unwrap_or(value).to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,131 @@
+//! How a block comes, goes and is copied: the order that leaves it whole or not there at every moment.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::block::meta::META_FILE;
+use crate::block::{
+    BlockMeta, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, ThanosFile, ThanosMeta, Tombstones,
+};
+use crate::bucket::{Bucket, ObjectInfo, keys};
+use crate::foundation::durable::create_dirs;
+use crate::maintenance::MaintenanceError;
+use crate::model::{BlockId, TimestampMs};
+
+/// Brings every file of the block into `dir`; `progress` hears of the bytes of each.
+pub async fn download_block(
+    bucket: &dyn Bucket,
+    block: BlockId,
+    dir: &Path,
+    mut progress: impl FnMut(u64),
+) -> Result<(), MaintenanceError> {
+    let chunks = dir.join(CHUNKS_DIR);
+    create_dirs(&chunks).map_err(MaintenanceError::file("create", &chunks))?;
+    for info in bucket.list(&block.to_string()).await? {
+        let Some(path) = path_in_block(&info, block) else {
+            continue;
+        };
+        let is_part = [META_FILE, INDEX_FILE, TOMBSTONES_FILE].contains(&path)
+            || path
+                .strip_prefix(CHUNKS_DIR)
+                .is_some_and(|name| name.bytes().skip(1).all(|byte| byte.is_ascii_digit()));
+        // Marks stay where they are: they say something of the block there.
+        if is_part {
+            progress(bucket.download(&info.key, &dir.join(path)).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Sends the block in `dir` up: chunks, index, tombstones, and when all of them are there `meta.json`, which names them.
+pub async fn upload_block(
+    bucket: &dyn Bucket,
+    dir: &Path,
+    now_ms: TimestampMs,
+) -> Result<BlockMeta, MaintenanceError> {
+    let mut meta = BlockMeta::read(dir)?;
+    let mut files = Vec::new();
+    for path in local_paths(dir)? {
+        let key = keys::in_block(meta.ulid, &path);
+        let n_bytes = bucket.upload(&key, &dir.join(&path)).await?;
+        files.push(ThanosFile {
+            rel_path: path,
+            size_bytes: Some(n_bytes),
+            hash: None,
+        });
+    }
+    for file in &files {
+        let there = bucket.head(&keys::in_block(meta.ulid, &file.rel_path));
+        if Some(there.await?.size) != file.size_bytes {
+            let reason = format!("{} has another length in the bucket", file.rel_path);
+            return Err(MaintenanceError::refused(meta.ulid, reason));
+        }
+    }
+    let thanos = meta.thanos.get_or_insert_with(ThanosMeta::default);
+    thanos.version = 1;
+    let segments = files.iter().filter_map(|file| {
+        let name = file.rel_path.strip_prefix(CHUNKS_DIR)?;
+        Some(name.trim_start_matches('/').to_owned())
+    });
+    thanos.segment_files = segments.collect();
+    files.push(ThanosFile {
+        rel_path: META_FILE.to_owned(),
+        ..ThanosFile::default()
+    });
+    files.sort_by(|left, right| left.rel_path.cmp(&right.rel_path));
+    thanos.files = files;
+    if let Ok(now) = jiff::Timestamp::from_millisecond(now_ms) {
+        let now = serde_json::Value::from(now.to_string());
+        thanos.other.insert("upload_time".to_owned(), now);
+    }
+    let text = Bytes::from(meta.encode());
+    bucket.put(&keys::meta(meta.ulid), text).await?;
+    Ok(meta)
+}
+
+/// Chunks, then the index, then tombstones where something was deleted.
+fn local_paths(dir: &Path) -> Result<Vec<String>, MaintenanceError> {
+    let chunks = dir.join(CHUNKS_DIR);
+    let mut paths = Vec::new();
+    let entries = std::fs::read_dir(&chunks).map_err(MaintenanceError::file("list", &chunks))?;
+    for entry in entries {
+        let entry = entry.map_err(MaintenanceError::file("list", &chunks))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.bytes().all(|byte| byte.is_ascii_digit()) {
+            paths.push(format!("{CHUNKS_DIR}/{name}"));
+        }
+    }
+    paths.sort_unstable();
+    paths.push(INDEX_FILE.to_owned());
+    if Tombstones::read(dir)?.n_intervals() != 0 {
+        paths.push(TOMBSTONES_FILE.to_owned());
+    }
+    Ok(paths)
+}
+
+/// Takes the block away: `meta.json` first, so that nobody takes the rest for a block, and the deletion mark last, so
+/// that whoever comes after an interruption knows what it was. Says how many objects went.
+pub async fn delete_block(bucket: &dyn Bucket, block: BlockId) -> Result<u64, MaintenanceError> {
+    let (meta, mark) = (keys::meta(block), keys::deletion_mark(block));
+    let infos = bucket.list(&block.to_string()).await?;
+    let is_there = |key: &str| infos.iter().any(|info| info.key == key);
+    if is_there(&meta) {
+        bucket.delete(&meta).await?;
+    }
+    for info in &infos {
+        if info.key != meta && info.key != mark {
+            bucket.delete(&info.key).await?;
+        }
+    }
+    if is_there(&mark) {
+        bucket.delete(&mark).await?;
+    }
+    Ok(infos.len() as u64)
+}
+
+/// `chunks/000001` of `<ULID>/chunks/000001`.
+pub(crate) fn path_in_block(info: &ObjectInfo, block: BlockId) -> Option<&str> {
+    let rest = info.key.strip_prefix(&block.to_string())?;
+    rest.strip_prefix('/')
+}
