@@ -281,7 +281,6 @@ async fn google_and_azure_are_asked_in_their_own_dialects() {
         request.starts_with("PUT /blocks/a/b HTTP/1.1\r\n"),
         "{request}"
     );
-    assert!(!request.contains("authorization"), "{request}");
     let (request, bucket) = recorded(|endpoint| {
         BucketKind::Azure(Box::new(AzureSettings {
             account: "acc".to_owned(),
@@ -358,12 +357,13 @@ async fn no_setting_and_no_error_shows_a_secret() {
         client_id: "i".to_owned(),
         client_secret: hidden(),
     };
-    for kind in [
-        BucketKind::S3(Box::new(s3)),
-        BucketKind::Gcs(Box::new(gcs)),
-        azure(AzureCredentials::AccountKey(hidden())),
-        azure(AzureCredentials::SharedAccess(hidden())),
-        azure(application),
+    // Two of them would ask hosts of the real world who they are.
+    for (kind, is_asked) in [
+        (BucketKind::S3(Box::new(s3)), true),
+        (BucketKind::Gcs(Box::new(gcs)), false),
+        (azure(AzureCredentials::AccountKey(hidden())), true),
+        (azure(AzureCredentials::SharedAccess(hidden())), true),
+        (azure(application), false),
     ] {
         let settings = BucketSettings {
             kind,
@@ -373,9 +373,8 @@ async fn no_setting_and_no_error_shows_a_secret() {
         match open(&settings) {
             Ok(bucket) => {
                 texts.push(format!("{bucket:?}"));
-                let asked = bucket.get("a", 9);
-                // One of them would ask a host of the real world who it is.
-                if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), asked).await {
+                if is_asked {
+                    let error = bucket.get("a", 9).await.unwrap_err();
                     texts.push(format!("{error:?}"));
                     texts.push(error.chain());
                 }

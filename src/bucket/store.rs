@@ -41,7 +41,6 @@ pub(crate) struct Uploads {
 }
 
 /// A bucket on any `object_store`.
-#[derive(Debug)]
 pub struct StoreBucket {
     name: String,
     store: Arc<dyn ObjectStore>,
@@ -51,6 +50,16 @@ pub struct StoreBucket {
     prefix: String,
     uploads: Uploads,
     requests: Option<Arc<Requests>>,
+}
+
+impl std::fmt::Debug for StoreBucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Stores show the secrets they hold.
+        f.debug_struct("StoreBucket")
+            .field("name", &self.name)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 impl StoreBucket {
@@ -186,15 +195,14 @@ impl StoreBucket {
             parts.abort().await.ok();
             return Err(error);
         }
-        parts.finish().await.map_err(|error| match error {
-            // An upload that is not known any more was ended by a request whose answer got lost: it is begun anew.
-            object_store::Error::NotFound { source, .. } => BucketError::Unavailable {
-                bucket: self.name.clone(),
-                action: "upload",
-                key: key.to_owned(),
-                source,
-            },
-            other => failed(other),
+        // Who may not write heard so at the beginning. An upload that is not known or not allowed any more at its end
+        // was ended by a request whose answer got lost: it is begun anew.
+        let finished = parts.finish().await;
+        finished.map_err(|error| BucketError::Unavailable {
+            bucket: self.name.clone(),
+            action: "upload",
+            key: key.to_owned(),
+            source: Box::new(error),
         })?;
         Ok(())
     }

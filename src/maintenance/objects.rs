@@ -56,8 +56,8 @@ pub async fn upload_block(
         });
     }
     for file in &files {
-        let there = bucket.head(&keys::in_block(meta.ulid, &file.rel_path));
-        if Some(there.await?.size) != file.size_bytes {
+        let key = keys::in_block(meta.ulid, &file.rel_path);
+        if Some(bucket.head(&key).await?.size) != file.size_bytes {
             let reason = format!("{} has another length in the bucket", file.rel_path);
             return Err(MaintenanceError::refused(meta.ulid, reason));
         }

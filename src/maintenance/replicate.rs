@@ -71,7 +71,7 @@ fn is_wanted(meta: &BlockMeta, wanted: &Replication) -> bool {
         return wanted.blocks.contains(&meta.ulid);
     }
     let matches = |matcher: &Matcher| {
-        let value = thanos.labels.get(&matcher.name);
+        let value = thanos.labels.get(&*matcher.name);
         matcher.matches(value.map_or("", String::as_str))
     };
     meta.resolution()

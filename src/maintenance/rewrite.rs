@@ -285,7 +285,8 @@ fn renamed(meta: &BlockMeta, id: BlockId, rewrite: &Rewrite) -> NewBlock {
 }
 
 fn entry(meta: &BlockMeta, rewrite: &Rewrite) -> Value {
-    let sources: Vec<_> = meta.compaction.sources.iter().map(ToString::to_string);
+    let sources = meta.compaction.sources.iter().map(ToString::to_string);
+    let sources: Vec<_> = sources.collect();
     let mut entry = serde_json::Map::new();
     entry.insert("sources".to_owned(), json!(sources));
     if !rewrite.deletions.is_empty() {
