@@ -342,9 +342,9 @@ fn list_labels(timeline: &dyn Queryable, mut list: ListLabels) -> Result<LabelAn
         list.matcher_sets.push(Vec::new());
     }
     let hints = LabelHints {
-        interval: list.interval,
-        limit: list.limit,
         cancel: list.cancel,
+        limit: list.limit,
+        ..LabelHints::new(list.interval)
     };
     let mut answers = Vec::with_capacity(list.matcher_sets.len());
     for matchers in &list.matcher_sets {

@@ -1,5 +1,6 @@
 //! The set of bucket blocks that are served.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::actors::panics_on_demand;
 use crate::actors::released::ReleasedBlocks;
 use crate::actors::shipper::BlockShipped;
 use crate::gateway::Gateway;
+use crate::model::BlockId;
 use crate::tsdb::Tsdb;
 
 /// Lists the bucket no more; answered when the sync that runs is over.
@@ -47,72 +49,138 @@ pub struct StoreGatewayState {
     pub last_error: Option<String>,
 }
 
-/// Decides when the bucket is listed: after an upload, and every so often.
+/// Blocks of the bucket came, changed or went through this process: the store gateway looks at them now.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct BucketChanged {
+    /// Which.
+    pub blocks: Vec<BlockId>,
+}
+
+/// How often blocks that nobody asks are closed.
+const CLOSE_EVERY: Duration = Duration::from_secs(30);
+/// When a look at the bucket that failed is repeated at first; twice as long after every other failure.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+
+/// Decides when the bucket is listed, which takes as many requests as it is large; blocks that come or go through this
+/// process are looked at one by one meanwhile.
 #[derive(Debug)]
 pub struct StoreGateway {
     every: Duration,
     ports: StoreGatewayPorts,
     state: StoreGatewayState,
     is_over: bool,
+    /// The next listing of everything.
+    next: Option<SpawnHandle>,
+    /// Blocks that somebody said have changed.
+    changed: BTreeSet<BlockId>,
+    /// Looks that failed since one worked.
+    n_failed: u32,
     /// Dropped when the running sync is over.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl StoreGateway {
-    /// Lists the bucket every `every`, and whenever a block was shipped.
+    /// Lists the bucket every `every`, less often where that takes too many requests.
     pub fn new(every: Duration, ports: StoreGatewayPorts) -> Self {
         Self {
             every,
             ports,
             state: StoreGatewayState::default(),
             is_over: false,
+            next: None,
+            changed: BTreeSet::new(),
+            n_failed: 0,
             waiting: Vec::new(),
         }
     }
 
-    fn sync(&mut self, ctx: &mut Context<Self>) {
+    /// Looks at everything, or only at what has changed.
+    fn look(&mut self, is_all: bool, ctx: &mut Context<Self>) {
         if self.is_over {
             return;
         }
         if self.state.is_syncing {
-            self.state.is_asked_again = true;
+            self.state.is_asked_again |= is_all;
             return;
         }
         self.state.is_syncing = true;
+        let changed = std::mem::take(&mut self.changed);
         let gateway = Arc::clone(&self.ports.gateway);
-        let synced = tokio::spawn(async move { gateway.sync().await });
-        ctx.spawn(synced.into_actor(self).map(|synced, actor, ctx| {
+        let looked = tokio::spawn(async move {
+            let answer = if is_all {
+                gateway.sync().await
+            } else {
+                let changed: Vec<_> = changed.iter().copied().collect();
+                gateway.look_at(&changed).await
+            };
+            (answer, changed)
+        });
+        ctx.spawn(looked.into_actor(self).map(move |looked, actor, ctx| {
             actor.state.is_syncing = false;
             actor.waiting.clear();
             actor.state.n_synced += 1;
-            match synced {
-                Ok(Ok(_report)) => actor.serve(),
-                Ok(Err(error)) => actor.fail(error.to_string()),
-                Err(panic) => actor.fail(panic.to_string()),
+            match looked {
+                Ok((Ok(_report), _)) => {
+                    actor.serve(ctx);
+                    if is_all {
+                        let pause = actor.ports.gateway.sync_pause_min().max(actor.every);
+                        actor.look_later(pause, ctx);
+                    }
+                }
+                Ok((Err(error), changed)) => {
+                    actor.changed.extend(changed);
+                    actor.fail(error.to_string(), ctx);
+                }
+                Err(panic) => actor.fail(panic.to_string(), ctx),
             }
             if std::mem::take(&mut actor.state.is_asked_again) {
-                actor.sync(ctx);
+                actor.look(true, ctx);
+            } else if actor.n_failed == 0 && !actor.changed.is_empty() {
+                actor.look(false, ctx);
             }
         }));
     }
 
-    fn serve(&mut self) {
+    /// Lists everything after `pause`, and not before.
+    fn look_later(&mut self, pause: Duration, ctx: &mut Context<Self>) {
+        if let Some(earlier) = self.next.take() {
+            ctx.cancel_future(earlier);
+        }
+        self.next = Some(ctx.run_later(pause, |actor, ctx| {
+            actor.next = None;
+            actor.look(true, ctx);
+        }));
+    }
+
+    fn serve(&mut self, ctx: &mut Context<Self>) {
         let snapshot = self.ports.gateway.snapshot();
-        // First every timeline reads the bucket, then the local copies may go: in this order no query has a gap.
-        self.ports.tsdb.set_bucket(Arc::clone(&snapshot));
-        let own = snapshot.blocks().iter().filter(|block| block.is_own);
-        self.ports.released.set(own.map(|block| block.id).collect());
         self.state.n_served = snapshot.blocks().len();
         self.state.last_error = None;
+        self.n_failed = 0;
+        // First every timeline reads the bucket, then the local copies may go: in this order no query has a gap.
+        self.ports.tsdb.set_bucket(snapshot);
+        let local = self.ports.tsdb.blocks();
+        let local = local.iter().map(|block| block.meta().ulid).collect();
+        let gateway = Arc::clone(&self.ports.gateway);
+        let released = self.ports.released.clone();
+        // What opens here has arrived whole.
+        let released = async move { released.set(gateway.verified(local).await) };
+        ctx.spawn(released.into_actor(self));
+        let gateway = Arc::clone(&self.ports.gateway);
+        tokio::spawn(async move { gateway.fetch_headers().await });
         self.report(DutyState::Ok);
     }
 
-    fn fail(&mut self, reason: String) {
+    fn fail(&mut self, reason: String, ctx: &mut Context<Self>) {
         tracing::warn!(
             reason,
             "the bucket is not listed; what was served before is served on"
         );
         self.state.last_error = Some(reason.clone());
+        let pause = RETRY_FIRST.saturating_mul(1 << self.n_failed.min(16));
+        self.n_failed += 1;
+        self.look_later(pause.min(self.every.max(RETRY_FIRST)), ctx);
         let what_to_do = "see that the bucket can be reached; it is tried again by itself";
         self.report(DutyState::Blocked {
             reason,
@@ -121,7 +189,8 @@ impl StoreGateway {
     }
 
     fn report(&self, state: DutyState) {
-        let within = self.every.saturating_mul(4);
+        let within = self.every.max(self.ports.gateway.sync_pause_min());
+        let within = within.saturating_mul(4);
         let next_within_ms = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
         let report = DutyReport {
             duty: "serve the bucket",
@@ -136,14 +205,15 @@ impl Actor for StoreGateway {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_interval(self.every, Self::sync);
-        self.sync(ctx);
+        ctx.run_interval(CLOSE_EVERY, |actor, _| actor.ports.gateway.close_idle());
+        self.look(true, ctx);
     }
 }
 
 impl Supervised for StoreGateway {
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.state = StoreGatewayState::default();
+        self.next = None;
         self.waiting.clear();
     }
 }
@@ -151,8 +221,18 @@ impl Supervised for StoreGateway {
 impl Handler<BlockShipped> for StoreGateway {
     type Result = ();
 
-    fn handle(&mut self, _: BlockShipped, ctx: &mut Context<Self>) {
-        self.sync(ctx);
+    fn handle(&mut self, shipped: BlockShipped, ctx: &mut Context<Self>) {
+        self.changed.extend(shipped.blocks);
+        self.look(false, ctx);
+    }
+}
+
+impl Handler<BucketChanged> for StoreGateway {
+    type Result = ();
+
+    fn handle(&mut self, changed: BucketChanged, ctx: &mut Context<Self>) {
+        self.changed.extend(changed.blocks);
+        self.look(false, ctx);
     }
 }
 

@@ -80,11 +80,10 @@ fn gateway(
     clock: &Arc<dyn Clock>,
 ) -> Arc<Gateway> {
     let settings = GatewaySettings {
-        external: external(),
         mark_delay_ms: 0,
         fetch_concurrency: 4,
-        cache_directory: cache.to_owned(),
         cache_bytes_max: 1 << 20,
+        ..GatewaySettings::new(external(), cache.to_owned())
     };
     let catalog = Catalog::absent("a test".to_owned());
     let runtime = tokio::runtime::Handle::current();

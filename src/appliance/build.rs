@@ -24,6 +24,7 @@ use crate::appliance::status::Status;
 use crate::bucket::{self, Bucket, MeteredBucket};
 use crate::catalog::Catalog;
 use crate::config::HeadTuning;
+use crate::config::appliance::GatewayKeys;
 use crate::foundation::SystemClock;
 use crate::foundation::permit::Gate;
 use crate::foundation::pool::Pool;
@@ -36,12 +37,8 @@ use crate::tsdb::{Opening, Tsdb};
 
 /// Jobs that may wait in a pool's queue; gates in front keep far fewer.
 const POOL_QUEUE_MAX: usize = 4096;
-/// A bucket block marked for deletion is served for so long, as in Thanos' store gateway.
-const MARK_DELAY_MS: i64 = 24 * 3_600_000;
 /// Metas read from the bucket at once, as in Thanos.
 const META_FETCHES: usize = 32;
-/// Bytes of pages of remote blocks kept on disk.
-const CACHE_BYTES_MAX: u64 = 10 << 30;
 /// How long actix waits for answers that are under way; the stage's deadline is shorter.
 const HTTP_STOP_S: u64 = 60;
 
@@ -216,6 +213,8 @@ fn construct(
     let runtime = tokio::runtime::Handle::current();
     let shared: Arc<dyn Bucket> = Arc::clone(&bucket) as _;
     let gateway = open_gateway(ports, &shared, &catalog, external.clone())?;
+    // What the catalog remembers is served from the first query on.
+    tsdb.set_bucket(gateway.snapshot());
     let shipper = ShipperSettings {
         directory: settings.data_dir.clone(),
         external: external.clone(),
@@ -275,12 +274,28 @@ fn open_gateway(
     catalog: &Catalog,
     external: ExternalLabels,
 ) -> Result<Arc<Gateway>, StartError> {
+    // No `..`: a key added there does not compile until it means something here.
+    let GatewayKeys {
+        memory_max,
+        disk_max,
+        idle_timeout,
+        requests_max,
+        limits,
+        partition,
+        mark_delay,
+    } = ports.settings.gateway.clone();
     let settings = GatewaySettings {
         external,
-        mark_delay_ms: MARK_DELAY_MS,
+        mark_delay_ms: i64::try_from(mark_delay.as_millis()).unwrap_or(i64::MAX),
         fetch_concurrency: META_FETCHES,
         cache_directory: ports.settings.data_dir.join("cache"),
-        cache_bytes_max: CACHE_BYTES_MAX,
+        cache_bytes_max: disk_max,
+        memory_bytes_max: memory_max,
+        requests_max,
+        idle_timeout,
+        limits,
+        partition,
+        list_requests_per_hour_max: ports.settings.list_requests_per_hour_max,
     };
     let gateway = Gateway::new(
         settings,

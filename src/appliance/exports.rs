@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::actors::duty::DutyState;
 use crate::actors::steward::DutyBoard;
 use crate::appliance::exports_bucket::read_bucket;
+use crate::appliance::exports_gateway::read_gateway;
 use crate::appliance::exports_late::read_late;
 use crate::appliance::ports::{Opened, Ports};
 use crate::appliance::spawn::Actors;
@@ -15,7 +16,6 @@ use crate::foundation::metrics::{Metrics, Readings};
 use crate::foundation::permit::Gate;
 use crate::foundation::pool::Pool;
 use crate::foundation::process::register_process_metrics;
-use crate::gateway::Gateway;
 use crate::model::TimestampMs;
 use crate::promql::MemoryPool;
 use crate::scrape::ScrapeManager;
@@ -445,40 +445,6 @@ fn read_actors(r: &mut Readings<'_, '_>, records: &[Arc<Record>]) {
         "Is the actor handling messages?",
         "actor",
         &up,
-    );
-}
-
-fn read_gateway(r: &mut Readings<'_, '_>, gateway: &Gateway) {
-    let status = gateway.status();
-    r.gauge_of(
-        "gauntlet_gateway_served_blocks",
-        "Bucket blocks that are served.",
-        status.served.len(),
-    );
-    r.gauge_of(
-        "gauntlet_gateway_excluded_blocks",
-        "Whole bucket blocks that are not served.",
-        status.excluded.len(),
-    );
-    r.gauge_of(
-        "gauntlet_gateway_partial_blocks",
-        "Bucket blocks that are not whole.",
-        status.partial.len(),
-    );
-    r.gauge_of(
-        "gauntlet_gateway_aside_blocks",
-        "Bucket blocks that do not open.",
-        status.aside.len(),
-    );
-    r.gauge_of(
-        "gauntlet_gateway_damaged_blocks",
-        "Served blocks with damaged bytes.",
-        status.damaged.len(),
-    );
-    r.gauge_of(
-        "gauntlet_gateway_cached_bytes",
-        "Bytes of remote blocks kept on disk.",
-        status.cached_bytes,
     );
 }
 

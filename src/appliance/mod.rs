@@ -8,6 +8,7 @@ mod drain;
 mod error;
 mod exports;
 mod exports_bucket;
+mod exports_gateway;
 mod exports_late;
 mod features;
 #[cfg(debug_assertions)]

@@ -13,7 +13,7 @@ use crate::api::http::HttpSettings;
 use crate::bucket::{BucketKind, BucketSettings, Prices};
 use crate::config::HeadTuning;
 use crate::config::appliance as typed;
-use crate::config::appliance::{GrpcKeys, HttpKeys, QueryKeys, WalSync};
+use crate::config::appliance::{GatewayKeys, GrpcKeys, HttpKeys, QueryKeys, WalSync};
 use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
 use crate::model::{ExternalLabels, TimestampMs};
@@ -54,8 +54,12 @@ pub struct Settings {
     pub prices: Prices,
     /// How often the shipper looks, beside every cut; `None` ships nothing.
     pub ship_every: Option<Duration>,
-    /// How often the bucket is listed, beside every upload.
+    /// How often the bucket is listed, unless it is large.
     pub bucket_sync_every: Duration,
+    /// Requests an hour that listing it may take.
+    pub list_requests_per_hour_max: u32,
+    /// How the bucket is served.
+    pub gateway: GatewayKeys,
     /// Bounds of a query.
     pub engine: EngineSettings,
     /// Queries at once.
@@ -140,6 +144,7 @@ impl Settings {
             tuning,
             wal_sync,
             bucket: bucket_keys,
+            gateway,
             query,
             pools,
             log: _,
@@ -182,6 +187,9 @@ impl Settings {
             prices: bucket_keys.prices,
             ship_every: bucket_keys.is_shipping.then_some(SHIP_EVERY),
             bucket_sync_every: bucket_keys.sync_interval,
+            list_requests_per_hour_max: u32::try_from(bucket_keys.list_requests_per_hour)
+                .unwrap_or(u32::MAX),
+            gateway,
             engine,
             queries_max: query.concurrent_max,
             queries_waiting_max: query.queue_max,

@@ -16,7 +16,7 @@ use crate::bucket::settings::{BucketKind, BucketSettings, S3Credentials, S3Setti
 
 /// Ends with the test.
 pub(crate) struct S3Server {
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
     endpoint: String,
     accepting: JoinHandle<()>,
 }
@@ -43,10 +43,15 @@ impl S3Server {
             }
         });
         Self {
-            _root: root,
+            root,
             endpoint,
             accepting,
         }
+    }
+
+    /// Where the objects of the bucket `blocks` are files.
+    pub(crate) fn directory(&self) -> std::path::PathBuf {
+        self.root.path().join("blocks")
     }
 
     /// The bucket `blocks`, below `prefix`.

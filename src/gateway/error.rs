@@ -14,20 +14,11 @@ pub enum GatewayError {
     /// The bucket cannot be listed or read; the text carries every cause, as it is shown on one line.
     #[error("sync blocks of the bucket: {}", .0.chain())]
     Bucket(BucketError),
-    /// Opening blocks was cut off.
-    #[error("open blocks of the bucket: {0}")]
-    Interrupted(tokio::task::JoinError),
 }
 
 impl From<BucketError> for GatewayError {
     fn from(error: BucketError) -> Self {
         Self::Bucket(error)
-    }
-}
-
-impl From<tokio::task::JoinError> for GatewayError {
-    fn from(error: tokio::task::JoinError) -> Self {
-        Self::Interrupted(error)
     }
 }
 
@@ -42,7 +33,6 @@ impl GatewayError {
                 }
                 verdict @ (Verdict::RetryAfter(_) | Verdict::Refuse) => verdict,
             },
-            Self::Interrupted(_) => Verdict::RetryAfter(Duration::from_secs(5)),
         }
     }
 }

@@ -1,53 +1,53 @@
-//! Pages of remote objects, kept on disk up to a bound.
-//!
-//! A page is a file `<block>/<object>.<number>`: the bytes, then their CRC32-Castagnoli. A file that does not fit its
-//! checksum is a page that is not there. Nothing here is the only copy of anything.
+//! Ranges of remote objects, read in pages through what is kept of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use futures::{StreamExt, stream};
-use parking_lot::Mutex;
+use futures::{FutureExt, StreamExt, stream};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
-use crate::bucket::{Bucket, BucketError};
-use crate::foundation::checksum::crc32c;
+use crate::bucket::{Bucket, BucketError, keys};
 use crate::foundation::{Cancel, Verdict};
+use crate::gateway::flights::{Flight, Flights, Led, Seat};
+use crate::gateway::limits::Limiter;
+use crate::gateway::stats::{Kind, Stats};
+use crate::gateway::store::{PAGE_BYTES, PageKey, PageStore, Part};
 use crate::model::BlockId;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, Tally};
 
-/// Small enough that a lone series costs little, large enough that its neighbours come along.
-const PAGE_BYTES: u64 = 64 << 10;
-/// Missing pages this close together are fetched in one request with what lies between: a request costs more than the
-/// transfer of half a megabyte.
+/// Missing pages with at most so many between them are fetched in one request with what lies between: a request costs
+/// more than the transfer of half a megabyte.
 const GAP_PAGES_MAX: u64 = 8;
 /// Pages of one request.
-const RUN_PAGES_MAX: u64 = 128;
+const RUN_PAGES_MAX: u64 = 64;
 /// Requests in flight for one read.
 const RUNS_IN_FLIGHT_MAX: usize = 8;
-/// How often a waiting reader looks whether anybody still wants the answer.
-const CANCEL_POLL: Duration = Duration::from_millis(20);
 
 /// An object of the bucket and its size.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct RemoteFile {
     pub(crate) block: BlockId,
-    /// Path inside the block.
-    pub(crate) name: String,
+    pub(crate) part: Part,
     pub(crate) n_bytes: u64,
 }
 
 impl RemoteFile {
-    fn key(&self) -> String {
-        crate::bucket::keys::in_block(self.block, &self.name)
+    pub(crate) fn key(&self) -> String {
+        keys::in_block(self.block, &self.part.path())
     }
+}
+
+/// Why pages are wanted, and by whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) kind: Kind,
+    pub(crate) cancel: Cancel,
+    pub(crate) tally: Tally,
 }
 
 /// Pages of one object, in memory for as long as somebody reads them.
@@ -95,126 +95,73 @@ fn to_usize(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
-/// The cache: a directory of pages, the least recently used ones go first.
+/// How much is kept, and how much is asked at once.
+#[derive(Debug, Clone)]
+pub(crate) struct PageSettings {
+    pub(crate) directory: PathBuf,
+    pub(crate) memory_max: u64,
+    pub(crate) disk_max: u64,
+    /// Requests in flight, of all queries together.
+    pub(crate) requests_max: usize,
+}
+
+/// Reads pages of remote objects: from memory, from the disk, or from the bucket, each once for all who wait for it.
 #[derive(Debug)]
 pub(crate) struct PageCache {
-    directory: PathBuf,
-    bytes_max: u64,
+    store: Arc<PageStore>,
     bucket: Arc<dyn Bucket>,
     runtime: Handle,
-    recent: Mutex<Recent>,
-}
-
-#[derive(Debug, Default)]
-struct Recent {
-    /// Size and last use.
-    files: BTreeMap<PathBuf, (u64, u64)>,
-    by_use: BTreeMap<u64, PathBuf>,
-    clock: u64,
-    n_bytes: u64,
-}
-
-impl Recent {
-    fn touch(&mut self, path: &Path, n_bytes: u64) {
-        self.clock += 1;
-        if let Some((old_bytes, old_use)) =
-            self.files.insert(path.to_owned(), (n_bytes, self.clock))
-        {
-            self.by_use.remove(&old_use);
-            self.n_bytes -= old_bytes;
-        }
-        self.by_use.insert(self.clock, path.to_owned());
-        self.n_bytes += n_bytes;
-    }
-
-    fn forget(&mut self, path: &Path) {
-        if let Some((n_bytes, last_use)) = self.files.remove(path) {
-            self.by_use.remove(&last_use);
-            self.n_bytes -= n_bytes;
-        }
-    }
+    flights: Arc<Flights>,
+    requests: Arc<Semaphore>,
+    limiter: Arc<Limiter>,
+    stats: Arc<Stats>,
 }
 
 impl PageCache {
-    /// Goes on with what an earlier run left in `directory`; requests run on `runtime`.
+    /// Requests run on `runtime`.
     pub(crate) fn open(
-        directory: PathBuf,
-        bytes_max: u64,
+        settings: PageSettings,
         bucket: Arc<dyn Bucket>,
         runtime: Handle,
+        limiter: Arc<Limiter>,
+        stats: Arc<Stats>,
     ) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
-        let mut recent = Recent::default();
-        for block in fs::read_dir(&directory)? {
-            let block = block?.path();
-            if !block.is_dir() {
-                continue;
-            }
-            for page in fs::read_dir(&block)? {
-                let page = page?;
-                let is_page = page
-                    .path()
-                    .extension()
-                    .is_some_and(|ext| ext.as_encoded_bytes().iter().all(u8::is_ascii_digit));
-                if is_page {
-                    recent.touch(&page.path(), page.metadata()?.len());
-                }
-            }
-        }
-        let cache = Self {
-            directory,
-            bytes_max,
+        let bounds = (settings.memory_max, settings.disk_max);
+        let store = PageStore::open(settings.directory, bounds, Arc::clone(&stats))?;
+        let requests_max = settings.requests_max.clamp(1, Semaphore::MAX_PERMITS);
+        Ok(Self {
+            store: Arc::new(store),
             bucket,
             runtime,
-            recent: Mutex::new(recent),
-        };
-        cache.evict();
-        Ok(cache)
+            flights: Arc::default(),
+            requests: Arc::new(Semaphore::new(requests_max)),
+            limiter,
+            stats,
+        })
     }
 
-    /// Where a block's files are kept.
-    pub(crate) fn block_dir(&self, block: BlockId) -> PathBuf {
-        self.directory.join(block.to_string())
+    pub(crate) fn store(&self) -> &Arc<PageStore> {
+        &self.store
     }
 
-    pub(crate) fn bucket(&self) -> &dyn Bucket {
-        &*self.bucket
+    pub(crate) fn bucket(&self) -> &Arc<dyn Bucket> {
+        &self.bucket
     }
 
-    /// Bytes on disk.
-    pub(crate) fn n_bytes(&self) -> u64 {
-        self.recent.lock().n_bytes
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
-    /// Removes everything of blocks that are not served any more.
-    pub(crate) fn retain(&self, keep: impl Fn(BlockId) -> bool) -> io::Result<()> {
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if crate::bucket::keys::block_of(&name).is_some_and(|block| !keep(block)) {
-                let mut recent = self.recent.lock();
-                let gone: Vec<_> = recent
-                    .files
-                    .keys()
-                    .filter(|file| file.starts_with(&path))
-                    .cloned()
-                    .collect();
-                for file in gone {
-                    recent.forget(&file);
-                }
-                drop(recent);
-                fs::remove_dir_all(&path)?;
-            }
-        }
-        Ok(())
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
 
-    /// All pages that these ranges touch. Waits for the bucket where pages are missing, unless `cancel` is raised.
+    /// All pages that these ranges touch. Waits for the bucket where pages are missing, unless the asker gives up.
     pub(crate) fn read(
         &self,
         file: &RemoteFile,
         ranges: impl IntoIterator<Item = Range<u64>>,
-        cancel: &Cancel,
+        ask: &Ask,
     ) -> Result<Pages, StorageError> {
         let mut wanted = BTreeSet::new();
         for range in ranges {
@@ -225,128 +172,158 @@ impl PageCache {
             }
         }
         let mut pages = Pages::default();
-        let mut missing = Vec::new();
-        for number in wanted {
-            match self.read_page(file, number) {
-                Some(page) => {
+        // Once more where somebody gave up who was to fetch a page for this reader too.
+        while !wanted.is_empty() {
+            for (number, flight) in self.take_off(file, &wanted, ask, &mut pages)? {
+                if let Some(page) = flight.wait(&ask.cancel)? {
                     pages.0.insert(number, page);
                 }
-                None => missing.push(number),
             }
+            wanted.retain(|number| !pages.0.contains_key(number));
         }
-        if missing.is_empty() {
-            return Ok(pages);
-        }
-        for (first, bytes) in self.fetch(file, runs(&missing), cancel)? {
-            for (number, start) in (first..).zip((0..bytes.len()).step_by(to_usize(PAGE_BYTES))) {
-                let end = bytes.len().min(start + to_usize(PAGE_BYTES));
-                let page = bytes.slice(start..end);
-                if let Err(error) = self.write_page(file, number, &page) {
-                    // A full disk makes queries slow, not wrong.
-                    tracing::warn!(error = %error, "page not cached");
-                }
-                pages.0.insert(number, page);
-            }
-        }
-        self.evict();
         Ok(pages)
     }
 
-    fn fetch(
+    /// Takes what is in memory, and sees to it that everything else is on its way.
+    fn take_off(
         &self,
         file: &RemoteFile,
-        runs: Vec<Range<u64>>,
-        cancel: &Cancel,
-    ) -> Result<Vec<(u64, Bytes)>, StorageError> {
-        let (done, result) = bounded(1);
-        let (bucket, key, n_bytes) = (Arc::clone(&self.bucket), file.key(), file.n_bytes);
-        let fetching = self.runtime.spawn(async move {
-            let fetched: Vec<Result<(u64, Bytes), BucketError>> = stream::iter(runs)
-                .map(|run| {
-                    let (bucket, key) = (Arc::clone(&bucket), key.clone());
-                    async move {
-                        let end = (run.end * PAGE_BYTES).min(n_bytes);
-                        let bytes = bucket.get_range(&key, run.start * PAGE_BYTES..end).await?;
-                        Ok((run.start, bytes))
+        wanted: &BTreeSet<u64>,
+        ask: &Ask,
+        pages: &mut Pages,
+    ) -> Result<Vec<(u64, Arc<Flight>)>, StorageError> {
+        let counts = self.stats.of(ask.kind);
+        let mut awaited = Vec::new();
+        let mut missing = Vec::new();
+        let mut led = Led::new(Arc::clone(&self.flights));
+        for &number in wanted {
+            let key = PageKey::new(file.block, file.part, number);
+            let seat = match self.store.in_memory(key) {
+                Some(page) => Seat::There(page),
+                None => self.flights.board(key, || self.store.in_memory(key)),
+            };
+            match seat {
+                Seat::There(page) => {
+                    counts.memory_hits.add(1);
+                    pages.0.insert(number, page);
+                }
+                Seat::Passenger(flight) => {
+                    counts.memory_hits.add(1);
+                    awaited.push((number, flight));
+                }
+                Seat::Pilot(flight) => {
+                    led.add(key, Arc::clone(&flight));
+                    if let Some(page) = self.store.on_disk(key, page_length(file, number), ask.kind)
+                    {
+                        counts.disk_hits.add(1);
+                        led.arrived(key, page.clone());
+                        pages.0.insert(number, page);
+                    } else {
+                        missing.push(number);
+                        awaited.push((number, flight));
                     }
-                })
-                .buffer_unordered(RUNS_IN_FLIGHT_MAX)
-                .collect()
-                .await;
-            let fetched: Result<Vec<_>, _> = fetched.into_iter().collect();
-            done.send(fetched).ok();
-        });
-        let answer = wait(&result, cancel);
-        if answer.is_err() {
-            fetching.abort();
-        }
-        answer?.map_err(|error| {
-            // The object is shorter than it was, or gone: no repetition helps.
-            let is_lost = matches!(error.verdict(), Verdict::Missing | Verdict::Quarantine);
-            if is_lost {
-                StorageError::Corrupt(error.chain())
-            } else {
-                StorageError::Unavailable(error.chain())
+                }
             }
-        })
-    }
-
-    fn page_path(&self, file: &RemoteFile, number: u64) -> PathBuf {
-        let name = file.name.replace('/', "-");
-        self.block_dir(file.block).join(format!("{name}.{number}"))
-    }
-
-    fn read_page(&self, file: &RemoteFile, number: u64) -> Option<Bytes> {
-        let path = self.page_path(file, number);
-        // Read and not mapped: a page may be written anew while it is read.
-        let bytes = Bytes::from(fs::read(&path).ok()?);
-        let at = bytes.len().checked_sub(size_of::<u32>())?;
-        let (page, sum) = (bytes.slice(..at), bytes.slice(at..));
-        let expect = PAGE_BYTES.min(file.n_bytes.saturating_sub(number * PAGE_BYTES));
-        if page.len() as u64 != expect || crc32c(&page).to_be_bytes() != *sum {
-            return None;
         }
-        self.recent.lock().touch(&path, bytes.len() as u64);
-        Some(page)
-    }
-
-    fn write_page(&self, file: &RemoteFile, number: u64, page: &[u8]) -> io::Result<()> {
-        let path = self.page_path(file, number);
-        fs::create_dir_all(self.block_dir(file.block))?;
-        let mut target = File::create(&path)?;
-        target.write_all(page)?;
-        target.write_all(&crc32c(page).to_be_bytes())?;
-        let n_bytes = (page.len() + size_of::<u32>()) as u64;
-        self.recent.lock().touch(&path, n_bytes);
-        Ok(())
-    }
-
-    fn evict(&self) {
-        let mut recent = self.recent.lock();
-        while self.bytes_max < recent.n_bytes
-            && let Some((_, path)) = recent.by_use.pop_first()
-        {
-            recent.forget(&path);
-            // Gone already, or not to be removed: either way it is no page of this cache any more.
-            fs::remove_file(&path).ok();
+        if !missing.is_empty() {
+            counts.misses.add(missing.len() as u64);
+            let runs = runs(&missing);
+            let n_pages: u64 = runs.iter().map(|run| run.end - run.start).sum();
+            self.limiter.bytes(&ask.tally, n_pages * PAGE_BYTES)?;
+            self.fetch(*file, runs, ask.kind, led.begin());
         }
+        Ok(awaited)
+    }
+
+    /// Goes on when nobody waits any more: what is under way is paid for.
+    fn fetch(&self, file: RemoteFile, runs: Vec<Range<u64>>, kind: Kind, mut led: Led) {
+        let mut fetching = Vec::with_capacity(runs.len());
+        for run in runs {
+            let fetcher = Fetcher {
+                store: Arc::clone(&self.store),
+                bucket: Arc::clone(&self.bucket),
+                requests: Arc::clone(&self.requests),
+                stats: Arc::clone(&self.stats),
+                file,
+                kind,
+            };
+            fetching.push(fetcher.fetch(run).boxed());
+        }
+        self.runtime.spawn(async move {
+            let mut arriving = stream::iter(fetching).buffer_unordered(RUNS_IN_FLIGHT_MAX);
+            while let Some((run, fetched)) = arriving.next().await {
+                let key = |number| PageKey::new(file.block, file.part, number);
+                match fetched {
+                    Ok(pages) => {
+                        for (number, page) in run.zip(pages) {
+                            led.arrived(key(number), page);
+                        }
+                    }
+                    Err(error) => {
+                        for number in run {
+                            led.failed(key(number), error.clone());
+                        }
+                    }
+                }
+            }
+        });
     }
 }
 
-fn wait<T>(result: &Receiver<T>, cancel: &Cancel) -> Result<T, StorageError> {
-    loop {
-        match result.recv_timeout(CANCEL_POLL) {
-            Ok(answer) => return Ok(answer),
-            Err(RecvTimeoutError::Timeout) if cancel.reason().is_some() => {
-                return Err(StorageError::Canceled);
-            }
-            Err(RecvTimeoutError::Timeout) => (),
-            Err(RecvTimeoutError::Disconnected) => {
-                let text = "the runtime that reads the bucket has stopped".to_owned();
-                return Err(StorageError::Unavailable(text));
-            }
-        }
+/// Fetches one run of pages.
+struct Fetcher {
+    store: Arc<PageStore>,
+    bucket: Arc<dyn Bucket>,
+    requests: Arc<Semaphore>,
+    stats: Arc<Stats>,
+    file: RemoteFile,
+    kind: Kind,
+}
+
+impl Fetcher {
+    async fn fetch(self, run: Range<u64>) -> (Range<u64>, Result<Vec<Bytes>, StorageError>) {
+        let fetched = self.fetch_bytes(&run).await;
+        let bytes = match fetched {
+            Ok(bytes) => bytes,
+            Err(error) => return (run, Err(unread(&error))),
+        };
+        let counts = self.stats.of(self.kind);
+        counts.fetches.add(1);
+        counts.fetched_bytes.add(bytes.len() as u64);
+        let first = run.start;
+        let kept = tokio::task::spawn_blocking(move || {
+            let pages = bytes.chunks(to_usize(PAGE_BYTES));
+            let keep = |(number, page): (u64, &[u8])| {
+                let key = PageKey::new(self.file.block, self.file.part, number);
+                self.store.put(key, page, self.kind)
+            };
+            (first..).zip(pages).map(keep).collect()
+        });
+        let kept = kept.await.map_err(|error| {
+            StorageError::Unavailable(format!("keep what was read of the bucket: {error}"))
+        });
+        (run, kept)
     }
+
+    async fn fetch_bytes(&self, run: &Range<u64>) -> Result<Bytes, BucketError> {
+        // Never closed.
+        let _permit = self.requests.acquire().await;
+        let end = (run.end * PAGE_BYTES).min(self.file.n_bytes);
+        let range = run.start * PAGE_BYTES..end;
+        self.bucket.get_range(&self.file.key(), range).await
+    }
+}
+
+/// An object that is shorter than it was, or gone, does not come back by asking again.
+pub(crate) fn unread(error: &BucketError) -> StorageError {
+    match error.verdict() {
+        Verdict::Missing | Verdict::Quarantine => StorageError::Corrupt(error.chain()),
+        Verdict::RetryAfter(_) | Verdict::Refuse => StorageError::Unavailable(error.chain()),
+    }
+}
+
+fn page_length(file: &RemoteFile, number: u64) -> u64 {
+    PAGE_BYTES.min(file.n_bytes.saturating_sub(number * PAGE_BYTES))
 }
 
 /// Joins page numbers, which ascend, to runs of pages.
@@ -354,7 +331,9 @@ fn runs(numbers: &[u64]) -> Vec<Range<u64>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
     for &number in numbers {
         match runs.last_mut() {
-            Some(run) if number - run.end < GAP_PAGES_MAX && number - run.start < RUN_PAGES_MAX => {
+            Some(run)
+                if number - run.end <= GAP_PAGES_MAX && number - run.start < RUN_PAGES_MAX =>
+            {
                 run.end = number + 1;
             }
             _ => runs.push(number..number + 1),
@@ -365,20 +344,29 @@ fn runs(numbers: &[u64]) -> Vec<Range<u64>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+    use std::time::Duration;
+
     use super::*;
+    use crate::bucket::faulty::{Fault, FaultyBucket};
     use crate::bucket::{MeteredBucket, Operation, StoreBucket};
+    use crate::foundation::cancel::CancelReason;
+    use crate::gateway::limits::QueryLimits;
 
     #[test]
     fn near_pages_are_one_request_and_far_ones_are_not() {
         assert_eq!(runs(&[0, 1, 2, 9, 100]), [0..10, 100..101]);
-        assert_eq!(runs(&[0, 9]), [0..1, 9..10]);
-        let many: Vec<u64> = (0..300).collect();
-        assert_eq!(runs(&many), [0..128, 128..256, 256..300]);
+        assert_eq!(runs(&[0, 9]), [0..10]);
+        assert_eq!(runs(&[0, 10]), [0..1, 10..11]);
+        let many: Vec<u64> = (0..150).collect();
+        assert_eq!(runs(&many), [0..64, 64..128, 128..150]);
         assert_eq!(runs(&[]), []);
     }
 
     struct Fixture {
         dir: tempfile::TempDir,
+        faulty: Arc<FaultyBucket>,
         bucket: Arc<MeteredBucket>,
         file: RemoteFile,
         content: Vec<u8>,
@@ -387,10 +375,11 @@ mod tests {
     impl Fixture {
         async fn new() -> Self {
             let content: Vec<u8> = (0..=250).cycle().take(1_000_000).collect();
-            let bucket = Arc::new(MeteredBucket::new(Arc::new(StoreBucket::in_memory())));
+            let faulty = Arc::new(FaultyBucket::new(Arc::new(StoreBucket::in_memory())));
+            let bucket = Arc::new(MeteredBucket::new(Arc::clone(&faulty) as _));
             let file = RemoteFile {
                 block: BlockId::from_parts(1, 1),
-                name: "chunks/000001".to_owned(),
+                part: Part::Segment(1),
                 n_bytes: content.len() as u64,
             };
             bucket
@@ -400,16 +389,28 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             Self {
                 dir,
+                faulty,
                 bucket,
                 file,
                 content,
             }
         }
 
-        fn cache(&self, bytes_max: u64) -> PageCache {
+        fn cache(&self, memory_max: u64, disk_max: u64) -> PageCache {
+            self.limited(memory_max, disk_max, QueryLimits::default())
+        }
+
+        fn limited(&self, memory_max: u64, disk_max: u64, limits: QueryLimits) -> PageCache {
+            let settings = PageSettings {
+                directory: self.dir.path().to_owned(),
+                memory_max,
+                disk_max,
+                requests_max: 4,
+            };
             let bucket = Arc::clone(&self.bucket) as Arc<dyn Bucket>;
-            let directory = self.dir.path().to_owned();
-            PageCache::open(directory, bytes_max, bucket, Handle::current()).unwrap()
+            let limiter = Arc::new(Limiter::new(limits));
+            let stats = Arc::new(Stats::default());
+            PageCache::open(settings, bucket, Handle::current(), limiter, stats).unwrap()
         }
 
         fn n_requests(&self) -> u64 {
@@ -419,49 +420,84 @@ mod tests {
         }
 
         fn check(&self, cache: &PageCache, range: Range<u64>) {
-            let pages = cache
-                .read(&self.file, [range.clone()], &Cancel::new())
-                .unwrap();
+            let pages = cache.read(&self.file, [range.clone()], &ask()).unwrap();
             let end = range.end.min(self.file.n_bytes);
             let expect = &self.content[to_usize(range.start)..to_usize(end)];
             assert!(pages.get(range.clone()) == expect, "{range:?}");
         }
     }
 
+    fn ask() -> Ask {
+        Ask {
+            kind: Kind::Chunks,
+            cancel: Cancel::new(),
+            tally: Tally::default(),
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_was_read_once_comes_from_the_disk_also_after_a_restart() {
         let fixture = Fixture::new().await;
-        let cache = fixture.cache(10 << 20);
+        let cache = fixture.cache(0, 10 << 20);
         for range in [0..10, 65_530..65_540, 100..600_000, 999_000..1_000_500] {
             fixture.check(&cache, range);
         }
         let n_requests = fixture.n_requests();
         for range in [0..65_600, 5_000..500_000, 999_999..1_000_000] {
             fixture.check(&cache, range.clone());
-            fixture.check(&fixture.cache(10 << 20), range);
+            fixture.check(&fixture.cache(0, 10 << 20), range);
         }
         assert_eq!(fixture.n_requests(), n_requests);
+        let counts = cache.stats().read().kinds[2].1;
+        assert_eq!((counts.memory_hits, counts.misses), (0, 11));
+        assert!(9 <= counts.disk_hits, "{counts:?}");
+        assert_eq!(counts.fetches, n_requests);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_cache_stays_within_its_bound() {
+    async fn what_is_in_memory_needs_no_disk() {
         let fixture = Fixture::new().await;
-        let cache = fixture.cache(200_000);
-        for start in (0..900_000).step_by(50_000) {
-            fixture.check(&cache, start..start + 60_000);
-            assert!(cache.n_bytes() <= 200_000);
+        let cache = fixture.cache(10 << 20, 0);
+        fixture.check(&cache, 0..600_000);
+        assert_eq!(cache.store().n_bytes().1, 0);
+        fixture.faulty.fail(0..u64::MAX, Fault::Refused);
+        fixture.check(&cache, 5..500_000);
+        assert_eq!(cache.stats().read().kinds[2].1.memory_hits, 8);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn both_budgets_hold_under_load() {
+        let fixture = Fixture::new().await;
+        let cache = Arc::new(fixture.cache(150_000, 200_000));
+        let fixture = Arc::new(fixture);
+        let mut readers = Vec::new();
+        for reader in 0..4 {
+            let (fixture, cache) = (Arc::clone(&fixture), Arc::clone(&cache));
+            readers.push(tokio::task::spawn_blocking(move || {
+                for start in (reader * 1_000..900_000).step_by(50_000) {
+                    fixture.check(&cache, start..start + 60_000);
+                    let (memory, disk) = cache.store().n_bytes();
+                    assert!(memory <= 150_000 && disk <= 200_000, "{memory} {disk}");
+                }
+                fixture.check(&cache, 0..1_000_000);
+            }));
         }
-        fixture.check(&cache, 0..1_000_000);
-        assert!(cache.n_bytes() <= 200_000);
-        assert_eq!(fixture.cache(0).n_bytes(), 0);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        let (memory, disk) = cache.store().n_bytes();
+        assert!(memory <= 150_000 && disk <= 200_000, "{memory} {disk}");
+        let counts = cache.stats().read().kinds[2].1;
+        assert!(0 < counts.memory_evictions && 0 < counts.disk_evictions);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_damaged_page_is_fetched_again() {
         let fixture = Fixture::new().await;
-        let cache = fixture.cache(10 << 20);
+        let cache = fixture.cache(0, 10 << 20);
         fixture.check(&cache, 0..10);
-        let path = cache.page_path(&fixture.file, 0);
+        let key = PageKey::new(fixture.file.block, fixture.file.part, 0);
+        let path = cache.store().path_of(key);
         let whole = fs::read(&path).unwrap();
         for damage in 0..3 {
             let mut bytes = whole.clone();
@@ -476,15 +512,108 @@ mod tests {
         assert_eq!(fixture.n_requests(), 4);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_page_that_many_want_at_once_is_fetched_once() {
+        let fixture = Arc::new(Fixture::new().await);
+        let cache = Arc::new(fixture.cache(10 << 20, 10 << 20));
+        // Nothing leaves before all have asked.
+        let held = Arc::clone(&cache.requests)
+            .acquire_many_owned(4)
+            .await
+            .unwrap();
+        let mut readers = Vec::new();
+        for _ in 0..8 {
+            let (fixture, cache) = (Arc::clone(&fixture), Arc::clone(&cache));
+            readers.push(tokio::task::spawn_blocking(move || {
+                fixture.check(&cache, 10..100_000)
+            }));
+        }
+        let kinds = || cache.stats().read().kinds[2].1;
+        while kinds().memory_hits < 14 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(held);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        assert_eq!((fixture.n_requests(), kinds().misses), (1, 2));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_who_gives_up_does_not_take_the_page_from_others() {
+        let fixture = Arc::new(Fixture::new().await);
+        let cache = Arc::new(fixture.cache(10 << 20, 10 << 20));
+        let held = Arc::clone(&cache.requests)
+            .acquire_many_owned(4)
+            .await
+            .unwrap();
+        let gone = ask();
+        let first = {
+            let (fixture, cache, gone) = (Arc::clone(&fixture), Arc::clone(&cache), gone.clone());
+            tokio::task::spawn_blocking(move || cache.read(&fixture.file, [0..10], &gone).map(drop))
+        };
+        while cache.stats().read().kinds[2].1.misses == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let second = {
+            let (fixture, cache) = (Arc::clone(&fixture), Arc::clone(&cache));
+            tokio::task::spawn_blocking(move || fixture.check(&cache, 0..10))
+        };
+        gone.cancel.cancel(CancelReason::Canceled);
+        let first = first.await.unwrap();
+        assert!(matches!(first, Err(StorageError::Canceled)), "{first:?}");
+        drop(held);
+        second.await.unwrap();
+        assert_eq!(fixture.n_requests(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_may_not_fetch_so_much_is_told_and_others_are_served() {
+        let fixture = Fixture::new().await;
+        let limits = QueryLimits {
+            bytes_max: Some(3 * PAGE_BYTES),
+            ..QueryLimits::default()
+        };
+        let cache = fixture.limited(10 << 20, 10 << 20, limits);
+        let greedy = ask();
+        cache.read(&fixture.file, [0..10], &greedy).unwrap();
+        let error = cache.read(&fixture.file, [100_000..400_000], &greedy);
+        let text = error.unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "the selector takes 458752 bytes fetched from the bucket, at most 196608 are allowed: narrow its matchers or \
+             its times, or raise gateway.bytes_max"
+        );
+        assert_eq!(fixture.n_requests(), 1);
+        // What is here already costs nothing, and another asker has a limit of his own.
+        cache.read(&fixture.file, [0..10], &greedy).unwrap();
+        fixture.check(&cache, 100_000..250_000);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_failed_request_fails_who_waits_and_is_made_again_for_the_next() {
+        let fixture = Fixture::new().await;
+        let cache = fixture.cache(10 << 20, 10 << 20);
+        fixture.faulty.fail(0..1, Fault::Refused);
+        let error = cache.read(&fixture.file, [0..10], &ask()).unwrap_err();
+        assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
+        fixture.check(&cache, 0..10);
+        fixture.bucket.delete(&fixture.file.key()).await.unwrap();
+        let error = cache.read(&fixture.file, [200_000..200_010], &ask());
+        let error = error.unwrap_err();
+        assert!(matches!(error, StorageError::Corrupt(_)), "{error:?}");
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn pages_of_blocks_that_are_gone_go() {
         let fixture = Fixture::new().await;
-        let cache = fixture.cache(10 << 20);
+        let cache = fixture.cache(10 << 20, 10 << 20);
         fixture.check(&cache, 0..10);
-        cache.retain(|_| true).unwrap();
-        assert!(0 < cache.n_bytes());
-        cache.retain(|_| false).unwrap();
-        assert_eq!(cache.n_bytes(), 0);
+        let store = cache.store();
+        store.retain(&|_| true).unwrap();
+        assert!(0 < store.n_bytes().0 && 0 < store.n_bytes().1);
+        store.retain(&|_| false).unwrap();
+        assert_eq!(store.n_bytes(), (0, 0));
         assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 0);
     }
 }

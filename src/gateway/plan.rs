@@ -24,6 +24,12 @@ pub enum ExcludeReason {
     Duplicate(BlockId),
     /// Its samples are as far apart as in no block that anybody makes.
     UnknownResolution,
+    /// None of its samples is of the times that are served here.
+    OutsideOfTime,
+    /// The selector leaves it to another gateway.
+    OtherShard,
+    /// Younger than the consistency delay.
+    TooFresh,
 }
 
 /// Blocks that may replace each other: of one resolution and one producer.

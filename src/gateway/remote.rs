@@ -1,7 +1,6 @@
 //! A block that is somewhere else: its index header is here, the rest is read in ranges.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,27 +8,21 @@ use bytes::Bytes;
 use crate::block::{BlockMeta, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, Tombstones};
 use crate::bucket::{BucketError, keys};
 use crate::chunk::{decode_chunk, without_intervals};
-use crate::foundation::durable::replace_file;
-use crate::foundation::mmap::map_file;
-use crate::foundation::{Cancel, Cursor};
-use crate::gateway::pages::{PageCache, Pages, RemoteFile};
+use crate::foundation::Cursor;
+use crate::gateway::header::open_header;
+use crate::gateway::pages::{Ask, PageCache, Pages, RemoteFile};
 use crate::gateway::remote_set::RemoteSet;
+use crate::gateway::stats::Kind;
+use crate::gateway::store::Part;
 use crate::index::{
-    ChunkMeta, HeaderParts, IndexError, IndexHeader, PostingsPlan, Source, read_postings,
+    ChunkMeta, IndexError, IndexHeader, PostingsPlan, PostingsRange, Source, read_postings,
 };
-use crate::model::{Interval, Labels, Matcher};
+use crate::inventory::KnownBlock;
+use crate::model::{BlockId, Interval, Labels, Matcher, TimeRange};
 use crate::storage::{
     ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
 };
 
-/// Copy of the index header beside the pages, as Thanos names it.
-const HEADER_FILE: &str = "index-header";
-/// Table of contents of an index: its last bytes.
-const CONTENTS_BYTES: u64 = 52;
-/// Magic number and version of an index: its first bytes.
-const START_BYTES: u64 = 5;
-/// Symbols and postings table of one index that are fetched at once.
-const HEADER_BYTES_MAX: u64 = 4 << 30;
 /// Largest tombstones file that is read.
 const TOMBSTONES_BYTES_MAX: u64 = 64 << 20;
 /// Longest length field.
@@ -46,6 +39,14 @@ pub(crate) enum RemoteError {
     /// Not what its meta.json or the format says.
     #[error("{0}")]
     Damaged(String),
+    /// The header is too large to be kept elsewhere than on the disk, which does not take it.
+    #[error("keep the index header of {block} on the disk: {source}")]
+    Disk {
+        /// The block.
+        block: BlockId,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 impl From<IndexError> for RemoteError {
@@ -60,7 +61,7 @@ pub(crate) struct RemoteBlock(Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    meta: BlockMeta,
+    range: TimeRange,
     /// How errors call the index.
     pub(crate) index_name: String,
     pub(crate) header: IndexHeader,
@@ -73,46 +74,39 @@ pub(crate) struct Inner {
 
 impl RemoteBlock {
     /// Fetches the index header, unless it is here already.
-    ///
-    /// The second result names what is not as meta.json says; the block answers for the rest.
     pub(crate) async fn open(
-        meta: BlockMeta,
+        known: &KnownBlock,
         pages: Arc<PageCache>,
-    ) -> Result<(Self, Vec<String>), RemoteError> {
-        let block = meta.ulid;
+    ) -> Result<Self, RemoteError> {
+        let block = known.meta.ulid;
         let bucket = pages.bucket();
-        let dir = block.to_string();
-        let mut sizes = BTreeMap::new();
-        for info in bucket.list(&dir).await? {
-            if let Some(name) = info.key.strip_prefix(&dir) {
-                sizes.insert(name.trim_start_matches('/').to_owned(), info.size);
-            }
-        }
-        let flaws = size_flaws(&meta, |name| sizes.get(name).copied());
-        if sizes
-            .get(INDEX_FILE)
-            .is_none_or(|size| *size < START_BYTES + CONTENTS_BYTES)
-        {
+        let Some(n_bytes) = known.size_of(INDEX_FILE) else {
+            let flaws = size_flaws(&known.meta, |name| known.size_of(name));
             return Err(RemoteError::Damaged(flaws.join("; ")));
-        }
-        let file = |name: &str| RemoteFile {
-            block,
-            name: name.to_owned(),
-            n_bytes: sizes.get(name).copied().unwrap_or(0),
         };
-        let index = file(INDEX_FILE);
-        let index_name = format!("{}/{}", bucket.name(), keys::in_block(block, INDEX_FILE));
+        let index = RemoteFile {
+            block,
+            part: Part::Index,
+            n_bytes,
+        };
+        let index_name = format!("{}/{}", bucket.name(), index.key());
         let header = open_header(&pages, &index, &index_name).await?;
         let mut segments = BTreeMap::new();
-        for name in sizes.keys() {
-            let number = name
+        for file in &known.files {
+            let number = file
+                .path
                 .strip_prefix(CHUNKS_DIR)
-                .map(|rest| rest.trim_start_matches('/'));
-            if let Some(Ok(number)) = number.map(str::parse) {
-                segments.insert(number, file(name));
+                .and_then(|rest| rest.trim_start_matches('/').parse().ok());
+            if let Some(number) = number {
+                let segment = RemoteFile {
+                    block,
+                    part: Part::Segment(number),
+                    n_bytes: file.n_bytes,
+                };
+                segments.insert(number, segment);
             }
         }
-        let tombstones = if sizes.contains_key(TOMBSTONES_FILE) {
+        let tombstones = if known.size_of(TOMBSTONES_FILE).is_some() {
             let key = keys::in_block(block, TOMBSTONES_FILE);
             let bytes = bucket.get(&key, TOMBSTONES_BYTES_MAX).await?;
             Tombstones::decode(&bytes).map_err(|(offset, problem)| {
@@ -123,7 +117,7 @@ impl RemoteBlock {
             Tombstones::new()
         };
         let inner = Inner {
-            meta,
+            range: known.meta.range(),
             index_name,
             header,
             index,
@@ -131,7 +125,7 @@ impl RemoteBlock {
             tombstones,
             pages,
         };
-        Ok((Self(Arc::new(inner)), flaws))
+        Ok(Self(Arc::new(inner)))
     }
 }
 
@@ -157,78 +151,41 @@ pub(crate) fn size_flaws(meta: &BlockMeta, size_of: impl Fn(&str) -> Option<u64>
     flaws
 }
 
-async fn open_header(
-    pages: &PageCache,
-    index: &RemoteFile,
-    index_name: &str,
-) -> Result<IndexHeader, RemoteError> {
-    let dir = pages.block_dir(index.block);
-    let path = dir.join(HEADER_FILE);
-    let name = path.display().to_string();
-    // Whatever is wrong with the copy, the bucket has the original.
-    if let Ok(bytes) = map_file(&path)
-        && let Ok(header) = IndexHeader::new(&name, bytes)
-    {
-        return Ok(header);
-    }
-    let bucket = pages.bucket();
-    let key = keys::in_block(index.block, INDEX_FILE);
-    let n_bytes = index.n_bytes;
-    let start = bucket.get_range(&key, 0..START_BYTES).await?;
-    let end = bucket
-        .get_range(&key, n_bytes - CONTENTS_BYTES..n_bytes)
-        .await?;
-    let parts = HeaderParts::new(index_name, &start, n_bytes, end)?;
-    let (symbols, tail) = (parts.symbols(), parts.tail());
-    let total = (symbols.1 - symbols.0).saturating_add(tail.1 - tail.0);
-    if HEADER_BYTES_MAX < total {
-        let text = format!("{index_name}: header of {total} bytes, at most {HEADER_BYTES_MAX}");
-        return Err(RemoteError::Damaged(text));
-    }
-    let symbols = bucket.get_range(&key, symbols.0..symbols.1).await?;
-    let tail = bucket.get_range(&key, tail.0..tail.1).await?;
-    let encoded = parts.encode(&symbols, &tail);
-    // Verified before it is kept.
-    let header = IndexHeader::new(index_name, Bytes::from(encoded.clone()))?;
-    let kept = fs::create_dir_all(&dir).and_then(|()| replace_file(&path, &encoded));
-    match kept.and_then(|()| map_file(&path)) {
-        Ok(mapped) => Ok(IndexHeader::new(&name, mapped)?),
-        Err(error) => {
-            tracing::warn!(block = %index.block, error = %error, "index header kept in memory");
-            Ok(header)
-        }
-    }
-}
-
 impl Inner {
     pub(crate) fn corrupt(&self, file: &RemoteFile, offset: u64, problem: &str) -> StorageError {
         let name = self.pages.bucket().name();
-        let key = keys::in_block(file.block, &file.name);
+        let key = file.key();
         StorageError::Corrupt(format!("{name}/{key}: offset {offset}: {problem}"))
     }
 
     /// Numbers of the series that match, ascending.
-    fn ids(&self, matchers: &[Matcher], cancel: &Cancel) -> Result<Vec<u32>, StorageError> {
+    fn ids(&self, matchers: &[Matcher], ask: &Ask) -> Result<Vec<u32>, StorageError> {
         let plan = PostingsPlan::new(self.header.table(), matchers).map_err(corrupt)?;
         let Some(plan) = plan else {
             return Ok(Vec::new());
         };
         let ranges: BTreeSet<_> = plan.ranges().collect();
-        let wanted = ranges.iter().map(|range| range.start..range.end);
-        let pages = self.pages.read(&self.index, wanted, cancel)?;
-        let sources: BTreeMap<u64, Source> = ranges
+        let n_bytes = ranges
             .iter()
-            .map(|range| {
-                let bytes = pages.get(range.start..range.end.min(self.index.n_bytes));
-                (
-                    range.start,
-                    Source::part(&self.index_name, bytes, range.start),
-                )
-            })
-            .collect();
+            .map(|range| range.end.saturating_sub(range.start));
+        self.touched(ask.kind, ranges.len(), n_bytes.sum());
+        let wanted = ranges.iter().map(|range| range.start..range.end);
+        let pages = self.pages.read(&self.index, wanted, ask)?;
+        let source = |range: &PostingsRange| {
+            let bytes = pages.get(range.start..range.end.min(self.index.n_bytes));
+            let source = Source::part(&self.index_name, bytes, range.start);
+            (range.start, source)
+        };
+        let sources: BTreeMap<u64, Source> = ranges.iter().map(source).collect();
         let nothing = Source::part(&self.index_name, Bytes::new(), 0);
         plan.run(&mut |range| read_postings(sources.get(&range.start).unwrap_or(&nothing), range))
             .map_err(corrupt)
+    }
+
+    fn touched(&self, kind: Kind, n: usize, n_bytes: u64) {
+        let counts = self.pages.stats().of(kind);
+        counts.touched.add(n as u64);
+        counts.touched_bytes.add(n_bytes);
     }
 
     /// Entries with a length field in front, each read whole: first a guess, then what the length says.
@@ -236,12 +193,12 @@ impl Inner {
         &self,
         file: &RemoteFile,
         entries: &[Entry],
-        cancel: &Cancel,
+        ask: &Ask,
     ) -> Result<Vec<Result<Bytes, StorageError>>, StorageError> {
         let guesses = entries
             .iter()
             .map(|entry| entry.offset..entry.offset + entry.guess);
-        let mut pages = self.pages.read(file, guesses, cancel)?;
+        let mut pages = self.pages.read(file, guesses, ask)?;
         let ends: Vec<_> = entries
             .iter()
             .map(|entry| self.end_of(file, entry, &pages))
@@ -255,13 +212,16 @@ impl Inner {
             })
             .collect();
         if !longer.is_empty() {
-            pages.extend(self.pages.read(file, longer, cancel)?);
+            pages.extend(self.pages.read(file, longer, ask)?);
         }
         let pages = &pages;
         let whole = entries.iter().zip(ends);
-        Ok(whole
+        let read: Vec<Result<Bytes, _>> = whole
             .map(|(entry, end)| Ok(pages.get(entry.offset..end?)))
-            .collect())
+            .collect();
+        let n_bytes = read.iter().flatten().map(|bytes| bytes.len() as u64).sum();
+        self.touched(ask.kind, entries.len(), n_bytes);
+        Ok(read)
     }
 
     fn end_of(&self, file: &RemoteFile, entry: &Entry, pages: &Pages) -> Result<u64, StorageError> {
@@ -292,7 +252,7 @@ impl Inner {
         self.segments.get(&number).ok_or_else(|| {
             let missing = RemoteFile {
                 block: self.index.block,
-                name: format!("{CHUNKS_DIR}/{number:06}"),
+                part: Part::Segment(number),
                 n_bytes: 0,
             };
             self.corrupt(&missing, u64::from(at.at.offset()), "the file is missing")
@@ -324,7 +284,8 @@ impl Inner {
             min_t: meta.min_t,
             max_t: meta.max_t,
             encoding: chunk.encoding,
-            data: chunk.data,
+            // A copy: the chunk may stay for the length of a query, the page that it lies in must not.
+            data: Bytes::copy_from_slice(&chunk.data),
         }))
     }
 }
@@ -352,8 +313,13 @@ impl RemoteBlock {
         if hints.cancel.reason().is_some() {
             return Err(StorageError::Canceled);
         }
-        let ids = if self.0.meta.range().intersects(hints.interval) {
-            self.0.ids(matchers, &hints.cancel)?
+        let ids = if self.0.range.intersects(hints.interval) {
+            let ask = Ask {
+                kind: Kind::Postings,
+                cancel: hints.cancel.clone(),
+                tally: hints.tally.clone(),
+            };
+            self.0.ids(matchers, &ask)?
         } else {
             Vec::new()
         };
@@ -370,8 +336,9 @@ impl RemoteBlock {
         let mut select = SelectHints::new(hints.interval);
         select.skip_chunks = true;
         select.cancel = hints.cancel.clone();
+        select.tally = hints.tally.clone();
         // Whichever time was asked for: a block answers for labels as a whole.
-        if self.0.meta.range().intersects(hints.interval) {
+        if self.0.range.intersects(hints.interval) {
             select.interval = Interval::ALL;
             let mut set = self.set(matchers, &select)?;
             while let Some(series) = set.next() {
@@ -383,7 +350,7 @@ impl RemoteBlock {
 
     fn answer(&self, hints: &LabelHints, values: Vec<String>) -> LabelAnswer {
         let mut values = values;
-        if !self.0.meta.range().intersects(hints.interval) {
+        if !self.0.range.intersects(hints.interval) {
             values.clear();
         }
         if hints.limit != 0 {

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::foundation::Cancel;
+use crate::gateway::pages::Ask;
 use crate::gateway::remote::{Entry, Inner, corrupt};
+use crate::gateway::stats::Kind;
 use crate::index::{ChunkMeta, SeriesEntry, Source};
 use crate::model::{Interval, Labels};
 use crate::storage::{
-    ChunkSeries, ChunkSlice, SelectHints, SeriesSet, StorageError, Windows, lost_samples,
+    ChunkSeries, ChunkSlice, SelectHints, SeriesSet, StorageError, Tally, Windows, lost_samples,
 };
 
-/// Series whose entries and chunks are read together.
+/// Series whose entries are read together.
 const SERIES_PER_BATCH: usize = 256;
+/// Chunks that are read together, unless one series has more: a few megabytes.
+const CHUNKS_PER_BATCH: usize = 8_192;
 /// First guess at the length of an entry: more is read where its length field says so.
 const SERIES_BYTES_GUESS: u64 = 512;
 const CHUNK_BYTES_GUESS: u64 = 1_024;
@@ -26,11 +30,14 @@ const CHECKSUM_BYTES: u64 = 4;
 pub(crate) struct RemoteSet {
     block: Arc<Inner>,
     ids: std::vec::IntoIter<u32>,
+    /// Entries that were read, their chunks not yet.
+    found: VecDeque<Found>,
     ready: VecDeque<Result<ChunkSeries, StorageError>>,
     times: Windows,
     skip_chunks: bool,
     n_left: usize,
     cancel: Cancel,
+    tally: Tally,
     last: Option<Labels>,
 }
 
@@ -51,6 +58,7 @@ impl RemoteSet {
         Self {
             block,
             ids: ids.into_iter(),
+            found: VecDeque::new(),
             ready: VecDeque::new(),
             times: hints.times(),
             skip_chunks: hints.skip_chunks,
@@ -60,33 +68,37 @@ impl RemoteSet {
                 hints.limit
             },
             cancel: hints.cancel.clone(),
+            tally: hints.tally.clone(),
             last: None,
         }
     }
 
+    fn ask(&self, kind: Kind) -> Ask {
+        Ask {
+            kind,
+            cancel: self.cancel.clone(),
+            tally: self.tally.clone(),
+        }
+    }
+
+    /// Makes some series ready, or learns that there are none.
     fn fill(&mut self) -> Result<(), StorageError> {
-        let n = SERIES_PER_BATCH.min(self.n_left);
-        let ids: Vec<u32> = self.ids.by_ref().take(n).collect();
-        let mut found = Vec::with_capacity(ids.len());
-        for (id, entry) in ids.iter().zip(self.read_series(&ids)?) {
-            match entry.and_then(|bytes| self.parse(*id, bytes)) {
-                Ok(Some(series)) => found.push(series),
-                Ok(None) => (),
-                Err(StorageError::Corrupt(flaw)) => found.push(Found {
-                    id: *id,
-                    labels: Labels::empty(),
-                    chunks: Vec::new(),
-                    slices: Vec::new(),
-                    flaw: Some(StorageError::Corrupt(flaw)),
-                    lost: None,
-                }),
-                Err(error) => return Err(error),
+        if self.found.is_empty() {
+            self.find()?;
+        }
+        let mut batch = Vec::new();
+        let mut n_chunks = 0;
+        while let Some(next) = self.found.front() {
+            n_chunks += next.chunks.len();
+            if !batch.is_empty() && CHUNKS_PER_BATCH < n_chunks {
+                break;
             }
+            batch.extend(self.found.pop_front());
         }
         if !self.skip_chunks {
-            self.read_chunks(&mut found)?;
+            self.read_chunks(&mut batch)?;
         }
-        for series in found {
+        for series in batch {
             let is_known = series.flaw.is_none() || series.lost.is_some();
             if let Some(flaw) = series.flaw {
                 let flaw = match series.lost {
@@ -100,6 +112,28 @@ impl RemoteSet {
                     labels: series.labels,
                     chunks: series.slices,
                 }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the entries of the next series.
+    fn find(&mut self) -> Result<(), StorageError> {
+        let n = SERIES_PER_BATCH.min(self.n_left);
+        let ids: Vec<u32> = self.ids.by_ref().take(n).collect();
+        for (id, entry) in ids.iter().zip(self.read_series(&ids)?) {
+            match entry.and_then(|bytes| self.parse(*id, bytes)) {
+                Ok(Some(series)) => self.found.push_back(series),
+                Ok(None) => (),
+                Err(StorageError::Corrupt(flaw)) => self.found.push_back(Found {
+                    id: *id,
+                    labels: Labels::empty(),
+                    chunks: Vec::new(),
+                    slices: Vec::new(),
+                    flaw: Some(StorageError::Corrupt(flaw)),
+                    lost: None,
+                }),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -119,7 +153,7 @@ impl RemoteSet {
             })
             .collect();
         self.block
-            .read_entries(&self.block.index, &entries, &self.cancel)
+            .read_entries(&self.block.index, &entries, &self.ask(Kind::Series))
     }
 
     fn parse(&mut self, id: u32, bytes: Bytes) -> Result<Option<Found>, StorageError> {
@@ -183,7 +217,10 @@ impl RemoteSet {
                 })
                 .collect();
             let read = match self.block.segment(first) {
-                Ok(file) => self.block.read_entries(file, &entries, &self.cancel)?,
+                Ok(file) => {
+                    let ask = self.ask(Kind::Chunks);
+                    self.block.read_entries(file, &entries, &ask)?
+                }
                 Err(missing) => entries.iter().map(|_| Err(missing.clone())).collect(),
             };
             for ((number, chunk), bytes) in chunks.iter().zip(read) {
@@ -212,10 +249,14 @@ impl SeriesSet for RemoteSet {
         if self.cancel.reason().is_some() {
             self.n_left = 0;
             self.ready.clear();
+            self.found.clear();
             self.ids = Vec::new().into_iter();
             return Some(Err(StorageError::Canceled));
         }
-        while self.ready.is_empty() && 0 < self.n_left && self.ids.len() != 0 {
+        while self.ready.is_empty()
+            && 0 < self.n_left
+            && (self.ids.len() != 0 || !self.found.is_empty())
+        {
             if let Err(error) = self.fill() {
                 self.n_left = 0;
                 return Some(Err(error));

@@ -29,15 +29,15 @@ use crate::storage::{
 const NOW_MS: i64 = START_MS + 10 * 86_400_000;
 const DAY_MS: i64 = 86_400_000;
 
-fn id(n: u128) -> BlockId {
+pub(super) fn id(n: u128) -> BlockId {
     BlockId::from_parts(START_MS.cast_unsigned(), n)
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::new(pairs).unwrap()
 }
 
-fn own() -> Labels {
+pub(super) fn own() -> Labels {
     labels(&[("cluster", "c1")])
 }
 
@@ -69,7 +69,7 @@ fn chunk_series((labels, samples): &(Labels, Vec<Sample>)) -> ChunkSeries {
 }
 
 /// A block as a shipper leaves it in a bucket directory.
-fn write(dir: &Path, n: u128, external: &Labels, fixture: &contract::Fixture) {
+pub(super) fn write(dir: &Path, n: u128, external: &Labels, fixture: &contract::Fixture) {
     let range = TimeRange {
         min: START_MS,
         max: START_MS + 7_200_000,
@@ -116,13 +116,13 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-async fn copy(dir: &Path, bucket: &dyn Bucket) {
+pub(super) async fn copy(dir: &Path, bucket: &dyn Bucket) {
     for (name, content) in files(dir) {
         bucket.put(&name, Bytes::from(content)).await.unwrap();
     }
 }
 
-fn one_series(metric: &str) -> contract::Fixture {
+pub(super) fn one_series(metric: &str) -> contract::Fixture {
     let samples = (0..300).map(|k| Sample {
         t: START_MS + k * 1_000,
         v: 1.5,
@@ -130,14 +130,14 @@ fn one_series(metric: &str) -> contract::Fixture {
     vec![(labels(&[("__name__", metric)]), samples.collect())]
 }
 
-struct Fixture {
-    cache: tempfile::TempDir,
-    clock: ManualClock,
-    gateway: Arc<Gateway>,
+pub(super) struct Fixture {
+    pub(super) cache: tempfile::TempDir,
+    pub(super) clock: ManualClock,
+    pub(super) gateway: Arc<Gateway>,
 }
 
 impl Fixture {
-    fn new(bucket: Arc<dyn Bucket>) -> Self {
+    pub(super) fn new(bucket: Arc<dyn Bucket>) -> Self {
         Self::over(
             bucket,
             tempfile::tempdir().unwrap(),
@@ -145,15 +145,27 @@ impl Fixture {
         )
     }
 
-    fn over(bucket: Arc<dyn Bucket>, cache: tempfile::TempDir, catalog: Catalog) -> Self {
+    pub(super) fn over(
+        bucket: Arc<dyn Bucket>,
+        cache: tempfile::TempDir,
+        catalog: Catalog,
+    ) -> Self {
+        Self::with(bucket, (cache, catalog), |_| ())
+    }
+
+    pub(super) fn with(
+        bucket: Arc<dyn Bucket>,
+        (cache, catalog): (tempfile::TempDir, Catalog),
+        change: impl FnOnce(&mut GatewaySettings),
+    ) -> Self {
         let clock = ManualClock::new(NOW_MS);
-        let settings = GatewaySettings {
-            external: ExternalLabels(own()),
+        let mut settings = GatewaySettings {
             mark_delay_ms: DAY_MS,
             fetch_concurrency: 4,
-            cache_directory: cache.path().to_owned(),
             cache_bytes_max: 64 << 20,
+            ..GatewaySettings::new(ExternalLabels(own()), cache.path().to_owned())
         };
+        change(&mut settings);
         let with_clock = Arc::new(clock.clone());
         let gateway = Gateway::new(settings, bucket, catalog, with_clock, Handle::current());
         Self {
@@ -164,15 +176,18 @@ impl Fixture {
     }
 
     /// What a query sees: labels and number of samples of each series, and the warnings.
-    async fn ask(&self, matchers: &[Matcher]) -> Result<Seen, StorageError> {
+    pub(super) async fn ask(&self, matchers: &[Matcher]) -> Result<Seen, StorageError> {
         ask(self.gateway.snapshot(), matchers).await
     }
 }
 
-type Seen = (Vec<(Labels, usize)>, Vec<String>);
+pub(super) type Seen = (Vec<(Labels, usize)>, Vec<String>);
 
 /// Queries run in threads of their own, as in the query pool.
-async fn ask(snapshot: Arc<Snapshot>, matchers: &[Matcher]) -> Result<Seen, StorageError> {
+pub(super) async fn ask(
+    snapshot: Arc<Snapshot>,
+    matchers: &[Matcher],
+) -> Result<Seen, StorageError> {
     let matchers = matchers.to_vec();
     tokio::task::spawn_blocking(move || {
         let mut set = snapshot.select(&matchers, &SelectHints::new(Interval::ALL))?;
@@ -223,47 +238,58 @@ async fn a_block_in_s3_keeps_the_storage_contract() {
     check_contract(bucket).await;
 }
 
+/// Range reads so far.
+pub(super) fn n_reads(metered: &MeteredBucket) -> u64 {
+    let counts = metered.counts();
+    let mut reads = counts.iter();
+    reads
+        .find(|(what, _)| *what == Operation::GetRange)
+        .unwrap()
+        .1
+        .n_started
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_remote_block_is_read_in_few_requests_and_not_again() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 1, &own(), &contract::fixture());
     let metered = Arc::new(MeteredBucket::new(Arc::new(StoreBucket::in_memory())));
     copy(dir.path(), &*metered).await;
-    let n_reads = || {
-        let counts = metered.counts();
-        let reads = counts
-            .iter()
-            .filter(|(what, _)| *what == Operation::GetRange);
-        reads.map(|(_, counts)| counts.n_started).sum::<u64>()
-    };
     let bucket = Arc::clone(&metered) as Arc<dyn Bucket>;
     let fixture = Fixture::new(Arc::clone(&bucket));
     fixture.gateway.sync().await.unwrap();
-    // Start, end, symbols and postings table of the index.
-    assert_eq!(n_reads(), 4);
+    assert_eq!(n_reads(&metered), 0, "nobody has asked yet");
+    let hints = LabelHints::new(Interval {
+        min: 0,
+        max: START_MS - 1,
+    });
+    let early = fixture.gateway.snapshot();
+    let early = tokio::task::spawn_blocking(move || early.label_names(&[], &hints));
+    assert_eq!(early.await.unwrap().unwrap().values, Vec::<String>::new());
+    assert_eq!(n_reads(&metered), 0, "no block has anything of that time");
     fixture.ask(&[]).await.unwrap();
-    // The page of postings and series, and that of chunks.
-    assert_eq!(n_reads(), 6);
+    // The index, which is small; the page of postings and series, and that of chunks.
+    assert_eq!(n_reads(&metered), 3);
     let Fixture { cache, .. } = fixture;
     let fixture = Fixture::over(bucket, cache, Catalog::absent("test".to_owned()));
     fixture.gateway.sync().await.unwrap();
     assert_eq!(fixture.ask(&[]).await.unwrap().0.len(), 12);
-    assert_eq!(n_reads(), 6, "header and pages are on disk");
+    assert_eq!(n_reads(&metered), 3, "header and pages are on disk");
     // A damaged copy of the header is made anew.
-    let header = fixture
-        .cache
-        .path()
-        .join(id(1).to_string())
-        .join("index-header");
-    let mut bytes = fs::read(&header).unwrap();
-    bytes[40] ^= 1;
-    crate::foundation::durable::replace_file(&header, &bytes).unwrap();
-    let Fixture { cache, .. } = fixture;
-    let bucket = Arc::clone(&metered) as Arc<dyn Bucket>;
-    let fixture = Fixture::over(bucket, cache, Catalog::absent("test".to_owned()));
-    fixture.gateway.sync().await.unwrap();
-    assert_eq!(fixture.ask(&[]).await.unwrap().0.len(), 12);
-    assert_eq!(n_reads(), 10);
+    let header = fixture.cache.path().join(id(1).to_string());
+    let header = header.join("index-header");
+    let whole = fs::read(&header).unwrap();
+    for at in [3, 40, whole.len() - 30, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        crate::foundation::durable::replace_file(&header, &bytes).unwrap();
+        let before = n_reads(&metered);
+        fixture.clock.advance(DAY_MS);
+        fixture.gateway.close_idle();
+        assert_eq!(fixture.ask(&[]).await.unwrap().0.len(), 12);
+        assert_eq!(n_reads(&metered), before + 1);
+        assert_eq!(fs::read(&header).unwrap(), whole);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -333,6 +359,7 @@ async fn a_sync_changes_the_snapshot_once_and_a_query_keeps_the_one_it_has() {
     assert_eq!(fixture.ask(&[]).await.unwrap().0, []);
     fixture.gateway.sync().await.unwrap();
     let held = fixture.gateway.snapshot();
+    assert_eq!(ask(Arc::clone(&held), &[]).await.unwrap().0.len(), 1);
     write(dir.path(), 2, &own(), &one_series("down"));
     fs::remove_dir_all(dir.path().join(id(1).to_string())).unwrap();
     let report = fixture.gateway.sync().await.unwrap();

@@ -73,19 +73,27 @@ impl HeaderParts {
 
     /// The header, from the bytes at [`Self::symbols`] and at [`Self::tail`].
     pub fn encode(&self, symbols: &[u8], tail: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(symbols.len() + tail.len() + 64);
+        [&self.encode_start(), symbols, tail, &self.encode_end()].concat()
+    }
+
+    /// What comes before the symbols.
+    pub fn encode_start(&self) -> Vec<u8> {
+        let mut out = Vec::new();
         out.extend_from_slice(&MAGIC.to_be_bytes());
         out.push(VERSION);
         out.push(self.version);
         out.extend_from_slice(&self.toc.postings_table.to_be_bytes());
-        let symbols_at = out.len() as u64;
-        out.extend_from_slice(symbols);
-        let table_at = out.len() as u64;
-        out.extend_from_slice(tail);
-        let contents = out.len();
-        out.extend_from_slice(&symbols_at.to_be_bytes());
+        out
+    }
+
+    /// What comes behind the tail.
+    pub fn encode_end(&self) -> Vec<u8> {
+        let (start, end) = self.symbols();
+        let table_at = START_BYTES + (end - start);
+        let mut out = Vec::new();
+        out.extend_from_slice(&START_BYTES.to_be_bytes());
         out.extend_from_slice(&table_at.to_be_bytes());
-        let crc = crc32c(out.get(contents..).unwrap_or_default());
+        let crc = crc32c(&out);
         out.extend_from_slice(&crc.to_be_bytes());
         out
     }

@@ -32,6 +32,7 @@ impl WithExternalLabels {
             interval: hints.interval,
             limit: 0,
             cancel: hints.cancel.clone(),
+            tally: hints.tally.clone(),
         };
         let names = self.inner.label_names(&[], &hints)?.values;
         Ok(names.iter().any(|name| self.external.get(name).is_some()))
@@ -148,6 +149,7 @@ impl Queryable for WithExternalLabels {
         let mut any = SelectHints::new(hints.interval);
         (any.skip_chunks, any.limit) = (true, 1);
         any.cancel = hints.cancel.clone();
+        any.tally = hints.tally.clone();
         let mut answer = LabelAnswer::default();
         let mut set = self.inner.select(&matchers, &any)?;
         if set.next().transpose()?.is_some() {

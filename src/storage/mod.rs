@@ -12,6 +12,7 @@ mod guard;
 mod merge;
 mod resolution;
 mod select;
+mod tally;
 mod windows;
 
 pub use append::{AppendError, Appendable, Appender, SeriesRef};
@@ -24,4 +25,5 @@ pub use select::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
     StorageError, VecSeriesSet,
 };
+pub use tally::Tally;
 pub use windows::Windows;

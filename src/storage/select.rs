@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::foundation::{Cancel, Pool};
 use crate::model::{Encoding, Interval, Labels, Matcher, TimestampMs};
 use crate::storage::resolution::{Receipt, ResolutionBounds};
+use crate::storage::tally::Tally;
 use crate::storage::windows::Windows;
 
 /// Why a source could not answer.
@@ -76,6 +77,8 @@ pub struct SelectHints {
     pub receipt: Receipt,
     /// Raised when nobody waits for the answer any more.
     pub cancel: Cancel,
+    /// What sources took for this answer so far.
+    pub tally: Tally,
     /// Threads that may help where there is much to collect; without them the asker does it alone.
     pub helpers: Option<Pool>,
 }
@@ -95,6 +98,7 @@ impl SelectHints {
             range_ms: 0,
             func: String::new(),
             cancel: Cancel::new(),
+            tally: Tally::default(),
             helpers: None,
         }
     }
@@ -114,6 +118,8 @@ pub struct LabelHints {
     pub limit: usize,
     /// Raised when nobody waits for the answer any more.
     pub cancel: Cancel,
+    /// What sources took for this answer so far.
+    pub tally: Tally,
 }
 
 impl LabelHints {
@@ -123,6 +129,7 @@ impl LabelHints {
             interval,
             limit: 0,
             cancel: Cancel::new(),
+            tally: Tally::default(),
         }
     }
 }

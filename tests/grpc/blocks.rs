@@ -119,11 +119,10 @@ async fn ship_and_serve(dir: &Path, external: &Labels) -> Arc<Snapshot> {
     assert!(report.failed.is_none(), "{report:?}");
     assert!(2 <= report.shipped.len(), "{report:?}");
     let serving = GatewaySettings {
-        external,
         mark_delay_ms: 86_400_000,
         fetch_concurrency: 8,
-        cache_directory: dir.join("cache"),
         cache_bytes_max: 1 << 20,
+        ..GatewaySettings::new(external, dir.join("cache"))
     };
     let gateway = Gateway::new(serving, bucket, catalog, clock, Handle::current()).unwrap();
     assert_eq!(

@@ -149,11 +149,10 @@ pub(crate) fn open_gateway(data: &LoadedData) -> Result<Arc<dyn Queryable>, Stri
     let prefix = String::new();
     let bucket = gauntlet::bucket::open(&BucketSettings { kind, prefix }).map_err(text)?;
     let settings = GatewaySettings {
-        external: ExternalLabels(Labels::empty()),
         mark_delay_ms: 1,
         fetch_concurrency: 1,
-        cache_directory: dir.path().join("cache"),
         cache_bytes_max: 1 << 20,
+        ..GatewaySettings::new(ExternalLabels(Labels::empty()), dir.path().join("cache"))
     };
     let catalog = Catalog::absent("scripts need none".to_owned());
     let clock = Arc::new(ManualClock::new(NOW_MS));

@@ -234,6 +234,7 @@ impl Sources {
             interval: hints.interval,
             limit: 0,
             cancel: hints.cancel.clone(),
+            tally: hints.tally.clone(),
         };
         let mut sources = vec![Arc::clone(&self.own)];
         sources.extend(self.others.clone());

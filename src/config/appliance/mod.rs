@@ -4,6 +4,7 @@
 //! Never: opens a data directory or a socket.
 //! Tested by: `tests`, which hold every shipped key and every refusal.
 mod complaint;
+mod gateway;
 mod keys;
 mod layers;
 mod settings;
@@ -11,6 +12,7 @@ mod settings;
 mod tests;
 
 pub use complaint::Complaint;
+pub use gateway::GatewayKeys;
 pub use layers::{Given, SHIPPED};
 pub use settings::{
     BucketKeys, GrpcKeys, HttpKeys, LogFormat, LogKeys, PoolKeys, QueryKeys, Settings, WalSync,

@@ -9,6 +9,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::bucket::Prices;
 use crate::config::appliance::complaint::Complaint;
+use crate::config::appliance::gateway::{GatewayKeys, read_gateway};
 use crate::config::appliance::keys::{Keys, duration};
 use crate::config::appliance::layers::{Given, merged, shipped_keys};
 use crate::config::tuning::HeadTuning;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub wal_sync: WalSync,
     /// `[bucket]`
     pub bucket: BucketKeys,
+    /// `[gateway]`
+    pub gateway: GatewayKeys,
     /// `[query]`
     pub query: QueryKeys,
     /// `[pools]`
@@ -115,6 +118,8 @@ pub struct BucketKeys {
     pub sync_interval: Duration,
     /// What the store charges.
     pub prices: Prices,
+    /// Requests an hour that listing the bucket may take.
+    pub list_requests_per_hour: usize,
 }
 
 /// `[query]`
@@ -201,7 +206,9 @@ fn read(keys: &mut Keys) -> Settings {
                 thousand_reads: keys.price("bucket.price_thousand_reads"),
                 gib_out: keys.price("bucket.price_gib_out"),
             },
+            list_requests_per_hour: keys.count("bucket.list_requests_per_hour"),
         },
+        gateway: read_gateway(keys),
         query: QueryKeys {
             concurrent_max: keys.count("query.max_concurrent"),
             queue_max: keys.count("query.queue"),

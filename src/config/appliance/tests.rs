@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::appliance::layers::shipped_keys;
 use crate::foundation::durable::replace_file;
+use crate::gateway::{Selector, TimeBound};
 use crate::scrape::StartTimes;
 
 fn given(set: &[(&str, &str)]) -> Given {
@@ -213,4 +214,55 @@ fn what_the_scrape_configuration_may_say_too_is_given_or_left_to_it() {
         ("head.out_of_order_window", "soon"),
     ];
     assert_eq!(refused(&given(&set)).len(), 2);
+}
+
+#[test]
+fn which_part_of_the_bucket_is_served_can_be_said_and_is_checked() {
+    let shard = "\
+- {action: hashmod, source_labels: [__block_id], target_label: shard, modulus: 2}
+- {action: keep, source_labels: [shard], regex: '0'}
+";
+    let settings = load(&given(&[
+        ("gateway.min_time", "-6w"),
+        ("gateway.max_time", "2026-01-31T00:00:00Z"),
+        ("gateway.selector", shard),
+        ("gateway.series_max", "7"),
+        ("gateway.bytes_max", "1MB"),
+        ("gateway.consistency_delay", "30m"),
+    ]));
+    let gateway = settings.unwrap().gateway;
+    let partition = &gateway.partition;
+    assert_eq!(
+        partition.min_time,
+        Some(TimeBound::FromNow(-6 * 7 * 86_400_000))
+    );
+    assert_eq!(partition.max_time, Some(TimeBound::At(1_769_817_600_000)));
+    assert_ne!(partition.selector, Selector::default());
+    assert_eq!(partition.consistency_delay_ms, 1_800_000);
+    assert_eq!(gateway.limits.series_max, Some(7));
+    assert_eq!(gateway.limits.samples_max, None);
+    assert_eq!(gateway.limits.bytes_max, Some(1 << 20));
+    for (key, value, problem) in [
+        ("gateway.min_time", "yesterday", "expected a time such as"),
+        ("gateway.selector", "- {action: keep, regex: (}", "regex"),
+        (
+            "gateway.selector",
+            "- {action: replace, target_label: x}",
+            "expected the actions keep, drop and hashmod only, not replace",
+        ),
+        ("gateway.memory", "0", "expected a size"),
+        ("gateway.requests", "0", "at least 1"),
+    ] {
+        let refused = refused(&given(&[(key, value)]));
+        assert!(
+            refused.len() == 1 && refused[0].contains(key) && refused[0].contains(problem),
+            "{refused:?}"
+        );
+    }
+    let wrong_way = given(&[("gateway.min_time", "-1h"), ("gateway.max_time", "-2h")]);
+    let refused = refused(&wrong_way);
+    assert!(
+        refused[0].contains("before gateway.max_time"),
+        "{refused:?}"
+    );
 }
