@@ -163,14 +163,7 @@ impl PageCache {
         ranges: impl IntoIterator<Item = Range<u64>>,
         ask: &Ask,
     ) -> Result<Pages, StorageError> {
-        let mut wanted = BTreeSet::new();
-        for range in ranges {
-            let range = range.start..range.end.min(file.n_bytes);
-            if range.start < range.end {
-                let (first, last) = page_numbers(&range);
-                wanted.extend(first..=last);
-            }
-        }
+        let mut wanted = pages_of(file, ranges);
         let mut pages = Pages::default();
         // Once more where somebody gave up who was to fetch a page for this reader too.
         while !wanted.is_empty() {
@@ -182,6 +175,19 @@ impl PageCache {
             wanted.retain(|number| !pages.0.contains_key(number));
         }
         Ok(pages)
+    }
+
+    /// Sees to it that these pages are on their way when somebody reads them later.
+    pub(crate) fn prefetch(
+        &self,
+        file: &RemoteFile,
+        ranges: impl IntoIterator<Item = Range<u64>>,
+        ask: &Ask,
+    ) {
+        let wanted = pages_of(file, ranges);
+        // Who reads them is told what is wrong.
+        self.take_off(file, &wanted, ask, &mut Pages::default())
+            .ok();
     }
 
     /// Takes what is in memory, and sees to it that everything else is on its way.
@@ -320,6 +326,19 @@ pub(crate) fn unread(error: &BucketError) -> StorageError {
         Verdict::Missing | Verdict::Quarantine => StorageError::Corrupt(error.chain()),
         Verdict::RetryAfter(_) | Verdict::Refuse => StorageError::Unavailable(error.chain()),
     }
+}
+
+/// Numbers of the pages that these ranges touch.
+fn pages_of(file: &RemoteFile, ranges: impl IntoIterator<Item = Range<u64>>) -> BTreeSet<u64> {
+    let mut wanted = BTreeSet::new();
+    for range in ranges {
+        let range = range.start..range.end.min(file.n_bytes);
+        if range.start < range.end {
+            let (first, last) = page_numbers(&range);
+            wanted.extend(first..=last);
+        }
+    }
+    wanted
 }
 
 fn page_length(file: &RemoteFile, number: u64) -> u64 {
@@ -564,6 +583,15 @@ mod tests {
         assert!(matches!(first, Err(StorageError::Canceled)), "{first:?}");
         drop(held);
         second.await.unwrap();
+        assert_eq!(fixture.n_requests(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_will_be_read_is_under_way_before_anybody_waits_for_it() {
+        let fixture = Fixture::new().await;
+        let cache = fixture.cache(10 << 20, 10 << 20);
+        cache.prefetch(&fixture.file, [0..10, 70_000..80_000], &ask());
+        fixture.check(&cache, 0..100_000);
         assert_eq!(fixture.n_requests(), 1);
     }
 

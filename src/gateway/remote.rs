@@ -188,6 +188,14 @@ impl Inner {
         counts.touched_bytes.add(n_bytes);
     }
 
+    /// Sees to it that entries that will be read are on their way.
+    pub(crate) fn prefetch(&self, file: &RemoteFile, entries: &[Entry], ask: &Ask) {
+        let guesses = entries
+            .iter()
+            .map(|entry| entry.offset..entry.offset + entry.guess);
+        self.pages.prefetch(file, guesses, ask);
+    }
+
     /// Entries with a length field in front, each read whole: first a guess, then what the length says.
     pub(crate) fn read_entries(
         &self,

@@ -55,7 +55,7 @@ struct Found {
 impl RemoteSet {
     /// The series with these numbers.
     pub(crate) fn new(block: Arc<Inner>, ids: Vec<u32>, hints: &SelectHints) -> Self {
-        Self {
+        let set = Self {
             block,
             ids: ids.into_iter(),
             found: VecDeque::new(),
@@ -70,7 +70,18 @@ impl RemoteSet {
             cancel: hints.cancel.clone(),
             tally: hints.tally.clone(),
             last: None,
-        }
+        };
+        set.prefetch();
+        set
+    }
+
+    /// The entries of the next series come while their askers do something else: look into other blocks, or decode.
+    fn prefetch(&self) {
+        let ids = self.ids.as_slice();
+        let n = ids.len().min(SERIES_PER_BATCH).min(self.n_left);
+        let entries = self.entries(ids.get(..n).unwrap_or_default());
+        let ask = self.ask(Kind::Series);
+        self.block.prefetch(&self.block.index, &entries, &ask);
     }
 
     fn ask(&self, kind: Kind) -> Ask {
@@ -136,6 +147,7 @@ impl RemoteSet {
                 Err(error) => return Err(error),
             }
         }
+        self.prefetch();
         Ok(())
     }
 
@@ -143,17 +155,19 @@ impl RemoteSet {
         self.block.header.version().series_offset(id)
     }
 
+    fn entries(&self, ids: &[u32]) -> Vec<Entry> {
+        let entry = |id: &u32| Entry {
+            offset: self.offset(*id),
+            guess: SERIES_BYTES_GUESS,
+            n_bytes_more: CHECKSUM_BYTES,
+        };
+        ids.iter().map(entry).collect()
+    }
+
     fn read_series(&self, ids: &[u32]) -> Result<Vec<Result<Bytes, StorageError>>, StorageError> {
-        let entries: Vec<_> = ids
-            .iter()
-            .map(|id| Entry {
-                offset: self.offset(*id),
-                guess: SERIES_BYTES_GUESS,
-                n_bytes_more: CHECKSUM_BYTES,
-            })
-            .collect();
+        let ask = self.ask(Kind::Series);
         self.block
-            .read_entries(&self.block.index, &entries, &self.ask(Kind::Series))
+            .read_entries(&self.block.index, &self.entries(ids), &ask)
     }
 
     fn parse(&mut self, id: u32, bytes: Bytes) -> Result<Option<Found>, StorageError> {
