@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 use crate::bucket::error::BucketError;
 use crate::bucket::faulty::{Fault, FaultyBucket};
+use crate::bucket::hedged::HedgeSettings;
+use crate::bucket::http::HttpSettings;
 use crate::bucket::metered::{MeteredBucket, Operation};
 use crate::bucket::open::open;
 use crate::bucket::port::Bucket;
@@ -219,6 +221,28 @@ async fn s3_keeps_the_contract() {
     objects_are_replaced_whole(&*below).await;
     listings_are_sorted_and_stop_at_directories(&*below).await;
     assert_eq!(server.bucket("").local_path("x/index"), None);
+}
+
+#[tokio::test]
+async fn s3_that_is_hedged_and_bounded_keeps_the_contract() {
+    let server = S3Server::start().await;
+    let http = HttpSettings {
+        hedging: Some(HedgeSettings {
+            up_to: 3,
+            quantile: 0.5,
+        }),
+        connections_max: Some(2),
+        trace: true,
+        ..HttpSettings::default()
+    };
+    let bucket = server.bucket_at(&server.endpoint(), http);
+    check(&*bucket).await;
+    let requests = bucket.requests().unwrap();
+    for (sort, counts) in requests.counts() {
+        assert!(0 < counts.n_sent, "{sort:?}");
+        // An object that is not there is an answer.
+        assert_eq!(counts.n_failed, 0, "{sort:?}");
+    }
 }
 
 #[tokio::test]

@@ -278,7 +278,7 @@ async fn google_and_azure_are_asked_in_their_own_dialects() {
     bucket.put("a/b", Bytes::from_static(b"x")).await.unwrap();
     let request = request.await.unwrap();
     assert!(
-        request.starts_with("PUT /blocks/a/b HTTP/1.1\r\n"),
+        request.starts_with("PUT /blocks/a%2Fb HTTP/1.1\r\n"),
         "{request}"
     );
     let (request, bucket) = recorded(|endpoint| {

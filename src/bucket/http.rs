@@ -38,7 +38,7 @@ const IDLE_MAX: usize = 100;
 /// A line slower than this is not waited for: content that is sent has so much more time for its answer.
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// A store that wants to be left alone for longer is asked again after this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// How a store is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -26,14 +26,14 @@ use crate::bucket::store::{StoreBucket, Uploads, file_error};
 
 /// One request is repeated so often, and for so long.
 const RETRIES: usize = 5;
-const RETRY_TIMEOUT: Duration = Duration::from_mins(3);
+const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A whole operation, with all its requests, is begun so often, and ends at the latest then.
 const ATTEMPTS_MAX: u32 = 3;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
-const DEADLINE: Duration = Duration::from_mins(5);
+const DEADLINE: Duration = Duration::from_mins(3);
 
 /// The header that is a class of storage, not metadata.
 const STORAGE_CLASS: &str = "x-amz-storage-class";

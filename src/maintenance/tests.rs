@@ -17,17 +17,9 @@ use crate::maintenance::{
 };
 use crate::model::{BlockId, Interval, Labels, Matcher, Resolution, TimeRange};
 use crate::relabel::{RelabelAction, RelabelRule, RelabelSettings};
-use crate::storage::{ChunkSeries, ChunkSlice, Queryable, SelectHints, SeriesSet, StorageError};
+use crate::storage::{ChunkSeries, ChunkSlice, Queryable, SelectHints, VecSeriesSet};
 
 const HOUR: i64 = 3_600_000;
-
-struct List(std::vec::IntoIter<ChunkSeries>);
-
-impl SeriesSet for List {
-    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
-        self.0.next().map(Ok)
-    }
-}
 
 fn id(n: u64) -> BlockId {
     BlockId::from_parts(n, u128::from(n))
@@ -72,7 +64,7 @@ fn write(dir: &Path, name: u64, hour: i64) -> BlockMeta {
         labels: labels(n),
         chunks: vec![chunk(start, 60), chunk(start + HOUR, 60)],
     });
-    let mut series = List(series.collect::<Vec<_>>().into_iter());
+    let mut series = VecSeriesSet::new(series.collect(), Vec::new());
     write_block(dir, new, &mut series).unwrap().unwrap()
 }
 
@@ -89,12 +81,7 @@ async fn inventory(bucket: &dyn Bucket) -> Inventory {
 /// Every sample of the block, by the text of its labels.
 fn samples(dir: &Path) -> Vec<(String, Vec<(i64, u64)>)> {
     let block = Block::open(dir).unwrap();
-    let all = [Matcher::new(crate::model::MatchType::Regex, "__name__", ".+").unwrap()];
-    let interval = Interval {
-        min: i64::MIN,
-        max: i64::MAX,
-    };
-    let mut set = block.select(&all, &SelectHints::new(interval)).unwrap();
+    let mut set = block.select(&[], &SelectHints::new(Interval::ALL)).unwrap();
     let mut found = Vec::new();
     while let Some(series) = set.next() {
         let series = series.unwrap();

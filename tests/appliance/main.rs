@@ -21,3 +21,5 @@ mod panics;
 mod replay;
 #[cfg(test)]
 mod seams;
+#[cfg(test)]
+mod secrets;

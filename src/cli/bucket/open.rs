@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime::Runtime;
 
 use crate::appliance::local_bucket;
-use crate::bucket::{self, Bucket, BucketError, BucketSettings, RetryingBucket};
+use crate::bucket::{self, Bucket, BucketError, BucketSettings};
 use crate::catalog::Catalog;
 use crate::cli::config_options::ConfigOptions;
 use crate::cli::exit::{Failure, note};
@@ -17,10 +16,6 @@ use crate::config::prometheus::Complaint;
 use crate::foundation::{Clock, SystemClock};
 use crate::inventory::{self, Inventory};
 use crate::model::BlockId;
-
-/// How often a bucket that does not answer is asked, and the first pause between.
-const ATTEMPTS_MAX: u32 = 4;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The bucket: named here, or else the one of the appliance's own settings.
 #[derive(Debug, Args)]
@@ -139,14 +134,9 @@ pub(super) fn named_settings(
     }
 }
 
-/// Opens a bucket that is asked again when it does not answer.
+/// Opens a bucket. Nothing is asked of it yet.
 pub(super) fn open_bucket(settings: &BucketSettings) -> Result<Arc<dyn Bucket>, Failure> {
-    let opened = bucket::open(settings).map_err(|error| Failure::wrong(error.chain()))?;
-    Ok(Arc::new(RetryingBucket::new(
-        opened,
-        ATTEMPTS_MAX,
-        FIRST_PAUSE,
-    )))
+    bucket::open(settings).map_err(|error| Failure::wrong(error.chain()))
 }
 
 /// A bucket that did not do what it was asked.
