@@ -5,6 +5,7 @@
 //! Tested by: full gates, silence and the way of a block in `tests` and beside the actors; panics in `tests/appliance`.
 pub mod duty;
 pub mod head_keeper;
+pub mod log_shipper;
 pub mod querier;
 pub mod released;
 pub mod scrape_sidecar;

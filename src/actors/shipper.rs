@@ -12,7 +12,7 @@ use crate::actors::duty::{DutyReport, DutyState};
 use crate::actors::head_keeper::BlockCut;
 use crate::actors::panics_on_demand;
 use crate::model::BlockId;
-use crate::shipper::{ShipReport, Shipper};
+use crate::shipper::{ShipReport, Shipper, SkipReason};
 
 /// Blocks are in the bucket, each with its `meta.json`; told to the store gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
@@ -32,6 +32,8 @@ pub struct StopShipping;
 pub struct ShipperPorts {
     /// What does the work; one pass at a time.
     pub shipper: Arc<Mutex<Shipper>>,
+    /// The same for blocks of an attached Prometheus.
+    pub foreign: Option<Arc<Mutex<Shipper>>>,
     /// Told what arrived.
     pub gateway: Recipient<BlockShipped>,
     /// Told how the duty stands.
@@ -84,11 +86,17 @@ impl ShipperActor {
         }
         self.state.is_shipping = true;
         let shipper = Arc::clone(&self.ports.shipper);
+        let foreign = self.ports.foreign.clone();
         // On the socket runtime: the actor that asked may be restarted, the pass goes on and the next one waits for it.
         let pass = tokio::spawn(async move {
             let mut shipper = shipper.lock().await;
-            let report = shipper.sync().await;
-            (report, shipper.uploaded().clone())
+            let mut report = shipper.sync().await;
+            let uploaded = shipper.uploaded().clone();
+            drop(shipper);
+            if let Some(foreign) = foreign {
+                report.add(foreign.lock().await.sync().await);
+            }
+            (report, uploaded)
         });
         ctx.spawn(pass.into_actor(self).map(move |pass, actor, ctx| {
             actor.state.is_shipping = false;
@@ -113,6 +121,11 @@ impl ShipperActor {
         self.state.n_bytes += report.n_bytes;
         for (path, reason) in &report.damaged {
             tracing::warn!(path = %path.display(), reason, "local block is not shipped");
+        }
+        for (block, reason) in &report.skipped {
+            if let SkipReason::Overlaps(other) = reason {
+                tracing::warn!(%block, %other, "compacted block is not shipped: the bucket has a block of its times");
+            }
         }
         if !report.shipped.is_empty() {
             tracing::info!(blocks = ?report.shipped, bytes = report.n_bytes, n_in_bucket = uploaded.len(), "shipped blocks");
@@ -204,7 +217,13 @@ impl Handler<StopShipping> for ShipperActor {
     fn handle(&mut self, _: StopShipping, _: &mut Context<Self>) -> Self::Result {
         self.every = None;
         let shipper = Arc::clone(&self.ports.shipper);
-        Box::pin(async move { drop(shipper.lock().await) })
+        let foreign = self.ports.foreign.clone();
+        Box::pin(async move {
+            drop(shipper.lock().await);
+            if let Some(foreign) = foreign {
+                drop(foreign.lock().await);
+            }
+        })
     }
 }
 

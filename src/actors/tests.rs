@@ -209,11 +209,14 @@ async fn a_cut_block_is_shipped_served_and_released() {
         external: external(),
         source: "sidecar".to_owned(),
         upload_compacted: false,
+        is_foreign: false,
+        counters: Arc::default(),
     };
     let catalog = Catalog::absent("a test".to_owned());
     let shipper = Shipper::new(settings, Arc::clone(&bucket), catalog, clock);
     let ports = ShipperPorts {
         shipper: Arc::new(Mutex::new(shipper)),
+        foreign: None,
         gateway: gateway.clone().recipient::<BlockShipped>(),
         steward,
     };

@@ -29,10 +29,13 @@ use crate::foundation::SystemClock;
 use crate::foundation::permit::Gate;
 use crate::foundation::pool::Pool;
 use crate::gateway::{Gateway, GatewaySettings};
-use crate::model::ExternalLabels;
+use crate::model::{BlockId, ExternalLabels};
 use crate::promql::Engine;
 use crate::scrape::{self, ScrapeManager};
-use crate::shipper::{Shipper, ShipperSettings, default_external_labels};
+use crate::shipper::{
+    LogCounters, LogShipper, LogShipperSettings, ShipCounters, Shipper, ShipperSettings,
+    default_external_labels,
+};
 use crate::tsdb::{Opening, Tsdb};
 
 /// Jobs that may wait in a pool's queue; gates in front keep far fewer.
@@ -165,6 +168,8 @@ fn open_rim(
         writes: ports.writes.clone(),
         bucket: constructed.bucket,
         prices: ports.settings.prices,
+        shipped: constructed.shipped,
+        log_shipped: constructed.log_shipped,
     };
     export(&ports.metrics, &opened, actors, exported);
     ports.opened.set(opened).ok();
@@ -196,6 +201,8 @@ struct Constructed {
     bucket: Arc<MeteredBucket>,
     catalog: Catalog,
     gate: Gate,
+    shipped: Arc<ShipCounters>,
+    log_shipped: Arc<LogCounters>,
 }
 
 fn construct(
@@ -215,18 +222,7 @@ fn construct(
     let gateway = open_gateway(ports, &shared, &catalog, external.clone())?;
     // What the catalog remembers is served from the first query on.
     tsdb.set_bucket(gateway.snapshot());
-    let shipper = ShipperSettings {
-        directory: settings.data_dir.clone(),
-        external: external.clone(),
-        source: "sidecar".to_owned(),
-        upload_compacted: false,
-    };
-    let shipper = Shipper::new(
-        shipper,
-        Arc::clone(&bucket) as _,
-        catalog.clone(),
-        Arc::clone(&clock),
-    );
+    let shippers = open_shippers(ports, &shared, &catalog, &external)?;
     let scrape = Arc::new(ScrapeManager::new(
         ports.appendable(tsdb),
         Arc::clone(&clock),
@@ -252,7 +248,9 @@ fn construct(
         bulk: bulk.clone(),
         querier,
         gateway: Arc::clone(&gateway),
-        shipper: Arc::new(Mutex::new(shipper)),
+        shipper: shippers.own,
+        foreign: shippers.foreign,
+        log_shipper: shippers.log,
         scrape: Arc::clone(&scrape),
     };
     Ok((
@@ -264,8 +262,63 @@ fn construct(
             bucket,
             catalog,
             gate,
+            shipped: shippers.counters,
+            log_shipped: shippers.log_counters,
         },
     ))
+}
+
+/// What takes blocks and the log to the bucket.
+struct Shippers {
+    own: Arc<Mutex<Shipper>>,
+    foreign: Option<Arc<Mutex<Shipper>>>,
+    log: Arc<Mutex<LogShipper>>,
+    counters: Arc<ShipCounters>,
+    log_counters: Arc<LogCounters>,
+}
+
+fn open_shippers(
+    ports: &Ports,
+    bucket: &Arc<dyn Bucket>,
+    catalog: &Catalog,
+    external: &ExternalLabels,
+) -> Result<Shippers, StartError> {
+    let (settings, clock) = (&ports.settings, &ports.clock);
+    let counters = Arc::<ShipCounters>::default();
+    let log_counters = Arc::<LogCounters>::default();
+    let shipper = |directory: &std::path::Path, external: &ExternalLabels, is_foreign: bool| {
+        let settings = ShipperSettings {
+            directory: directory.to_owned(),
+            external: external.clone(),
+            source: "sidecar".to_owned(),
+            upload_compacted: settings.ships_compacted,
+            is_foreign,
+            counters: Arc::clone(&counters),
+        };
+        let clock = Arc::clone(clock);
+        let shipper = Shipper::new(settings, Arc::clone(bucket), catalog.clone(), clock);
+        Arc::new(Mutex::new(shipper))
+    };
+    let foreign = match &settings.attached {
+        Some((_, labels)) if labels == external => return Err(StartError::SameLabels),
+        Some((directory, labels)) => Some(shipper(directory, labels, true)),
+        None => None,
+    };
+    let now_ms = u64::try_from(clock.now_ms()).unwrap_or(0);
+    let log = LogShipperSettings {
+        directory: settings.data_dir.clone(),
+        external: external.0.clone(),
+        new_instance: BlockId::from_parts(now_ms, rand::random()),
+        counters: Arc::clone(&log_counters),
+    };
+    let log = LogShipper::new(log, Arc::clone(bucket), Arc::clone(clock));
+    Ok(Shippers {
+        own: shipper(&settings.data_dir, external, false),
+        foreign,
+        log: Arc::new(Mutex::new(log)),
+        counters,
+        log_counters,
+    })
 }
 
 fn open_gateway(

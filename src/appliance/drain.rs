@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::Addr;
 use tokio_util::sync::CancellationToken;
 
+use crate::actors::log_shipper::{LogShipperActor, StopShippingLog};
 use crate::actors::scrape_sidecar::{ScrapeSidecar, StopScraping};
 use crate::actors::shipper::{ShipperActor, StopShipping};
 use crate::actors::store_gateway::{StopSyncing, StoreGateway};
@@ -19,7 +20,7 @@ use crate::foundation::shutdown::{Stage, Unfinished, run};
 /// | --- | --- |
 /// | api | nobody new is let in; answers that are under way are finished |
 /// | scrape | the last samples are in the head before it closes |
-/// | shipper | the upload that runs is finished; what is cut off would be taken up again |
+/// | shipper | the upload that runs is finished; what is cut off would be taken up again; the end of the log goes to the bucket |
 /// | gateway | the sync that runs is finished, and the catalog is on the disk |
 /// | pools | queries and cuts that run are finished |
 /// | head | the log is synced: what was acknowledged survives the machine; the head is saved for the next start |
@@ -54,7 +55,9 @@ pub(crate) async fn drain(
             "targets",
             stop_scraping(actors.scrape_sidecar.clone(), deadline),
         ),
-        Stage::new("shipper", deadline).part("upload", stop_shipping(actors.shipper.clone())),
+        Stage::new("shipper", deadline)
+            .part("upload", stop_shipping(actors.shipper.clone()))
+            .part("log", stop_shipping_log(actors.log_shipper.clone())),
         Stage::new("gateway", deadline)
             .part("sync", stop_syncing(actors.store_gateway.clone()))
             .part("catalog", flush(catalog)),
@@ -88,6 +91,11 @@ async fn stop_scraping(sidecar: Addr<ScrapeSidecar>, deadline: Duration) {
 /// A shipper that is being restarted ships nothing.
 async fn stop_shipping(shipper: Addr<ShipperActor>) {
     shipper.send(StopShipping).await.ok();
+}
+
+/// A log shipper that is being restarted ships nothing.
+async fn stop_shipping_log(shipper: Addr<LogShipperActor>) {
+    shipper.send(StopShippingLog).await.ok();
 }
 
 /// A gateway that is being restarted syncs nothing.

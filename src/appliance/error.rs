@@ -41,6 +41,11 @@ pub enum StartError {
     /// The bucket's settings; a bucket that is away does not stop the start.
     #[error("open the bucket")]
     Bucket(#[source] BucketError),
+    /// Blocks of two databases would be taken for those of one.
+    #[error(
+        "bucket.prometheus_labels are this appliance's own labels: name that Prometheus differently"
+    )]
+    SameLabels,
     /// What is to be scraped.
     #[error("{}", list(.0))]
     Scrape(Vec<Complaint>),

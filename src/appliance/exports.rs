@@ -8,6 +8,7 @@ use crate::actors::steward::DutyBoard;
 use crate::appliance::exports_bucket::read_bucket;
 use crate::appliance::exports_gateway::read_gateway;
 use crate::appliance::exports_late::read_late;
+use crate::appliance::exports_shipped::{read_log_shipped, read_shipped};
 use crate::appliance::ports::{Opened, Ports};
 use crate::appliance::spawn::Actors;
 use crate::bucket::{MeteredBucket, Prices};
@@ -19,6 +20,7 @@ use crate::foundation::process::register_process_metrics;
 use crate::model::TimestampMs;
 use crate::promql::MemoryPool;
 use crate::scrape::ScrapeManager;
+use crate::shipper::{LogCounters, ShipCounters};
 use crate::tsdb::{HeadStats, Tsdb, TsdbStats};
 
 /// What the rooms' numbers are read from.
@@ -30,6 +32,8 @@ pub(crate) struct Exported {
     pub(crate) writes: Gate,
     pub(crate) bucket: Arc<MeteredBucket>,
     pub(crate) prices: Prices,
+    pub(crate) shipped: Arc<ShipCounters>,
+    pub(crate) log_shipped: Arc<LogCounters>,
 }
 
 /// Lets `metrics` read every room's numbers whenever somebody asks.
@@ -47,6 +51,8 @@ pub(crate) fn export(metrics: &Metrics, opened: &Opened, actors: &Actors, more: 
     metrics.read(move |readings| {
         read_bounds(readings, &more);
         read_memory(readings, &more.memory);
+        read_shipped(readings, &more.shipped.counts());
+        read_log_shipped(readings, &more.log_shipped.counts());
     });
 }
 

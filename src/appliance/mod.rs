@@ -10,6 +10,7 @@ mod exports;
 mod exports_bucket;
 mod exports_gateway;
 mod exports_late;
+mod exports_shipped;
 mod features;
 #[cfg(debug_assertions)]
 mod panics;

@@ -54,6 +54,12 @@ pub struct Settings {
     pub prices: Prices,
     /// How often the shipper looks, beside every cut; `None` ships nothing.
     pub ship_every: Option<Duration>,
+    /// How often the log is shipped; `None` where it is not.
+    pub ship_log_every: Option<Duration>,
+    /// Blocks that were compacted here are shipped too.
+    pub ships_compacted: bool,
+    /// The data directory of another Prometheus whose blocks are shipped, and the labels that name it.
+    pub attached: Option<(PathBuf, ExternalLabels)>,
     /// How often the bucket is listed, unless it is large.
     pub bucket_sync_every: Duration,
     /// Requests an hour that listing it may take.
@@ -152,6 +158,8 @@ impl Settings {
             flags,
         } = config;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+        // On the same disk it would be lost together with the log.
+        let is_elsewhere = bucket.is_some() && bucket_keys.is_shipping;
         let bucket = bucket.unwrap_or_else(|| local_bucket(&data_dir));
         let (memory_max, memory_per_query_max) = memory_bounds(&query, memory_bytes());
         let engine = EngineSettings {
@@ -186,6 +194,9 @@ impl Settings {
             bucket,
             prices: bucket_keys.prices,
             ship_every: bucket_keys.is_shipping.then_some(SHIP_EVERY),
+            ship_log_every: bucket_keys.log_interval.filter(|_| is_elsewhere),
+            ships_compacted: bucket_keys.ships_compacted,
+            attached: bucket_keys.attached,
             bucket_sync_every: bucket_keys.sync_interval,
             list_requests_per_hour_max: u32::try_from(bucket_keys.list_requests_per_hour)
                 .unwrap_or(u32::MAX),

@@ -6,6 +6,7 @@ use actix::prelude::*;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::actors::head_keeper::{HeadKeeper, HeadKeeperPorts};
+use crate::actors::log_shipper::{LogShipperActor, LogShipperPorts};
 use crate::actors::querier::{Querier, QuerierPorts, QueryDesk};
 use crate::actors::released::ReleasedBlocks;
 use crate::actors::scrape_sidecar::ScrapeSidecar;
@@ -18,7 +19,7 @@ use crate::foundation::keeper::{Budget, Record, keep};
 use crate::foundation::pool::Pool;
 use crate::gateway::Gateway;
 use crate::scrape::ScrapeManager;
-use crate::shipper::Shipper;
+use crate::shipper::{LogShipper, Shipper};
 use crate::tsdb::Tsdb;
 
 /// Restarts in a row that an actor may need before it is given up; a minute of health earns them all back.
@@ -32,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) querier: QuerierPorts,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) shipper: Arc<Mutex<Shipper>>,
+    pub(crate) foreign: Option<Arc<Mutex<Shipper>>>,
+    pub(crate) log_shipper: Arc<Mutex<LogShipper>>,
     pub(crate) scrape: Arc<ScrapeManager>,
 }
 
@@ -48,6 +51,7 @@ pub(crate) struct Actors {
     pub(crate) steward: Addr<Steward>,
     pub(crate) store_gateway: Addr<StoreGateway>,
     pub(crate) shipper: Addr<ShipperActor>,
+    pub(crate) log_shipper: Addr<LogShipperActor>,
     pub(crate) head_keeper: Addr<HeadKeeper>,
     pub(crate) querier: Addr<Querier>,
     pub(crate) desk: QueryDesk,
@@ -63,6 +67,7 @@ pub(crate) struct Actors {
 /// | steward | 10 | nobody judges duties; the rest goes on |
 /// | store gateway | 10 | the served set of bucket blocks stays as it is |
 /// | shipper | 10 | blocks stay local |
+/// | log shipper | 10 | a lost host loses what the log got since |
 /// | head keeper | 0 | the appliance stops in order: the service manager restarts it on a recoverable log |
 /// | querier | 10 | the appliance stops in order: a database that cannot be asked is down |
 /// | scrape-sidecar | 10 | targets are scraped on, the configuration stays as it is |
@@ -89,11 +94,19 @@ pub(crate) fn spawn(
     let store_gateway = watch.over("store_gateway", RESTARTS_MAX, store_gateway);
     let ports = ShipperPorts {
         shipper: parts.shipper,
+        foreign: parts.foreign,
         gateway: store_gateway.clone().recipient(),
         steward: steward.clone().recipient(),
     };
     let shipper = ShipperActor::new(settings.ship_every, ports);
     let shipper = watch.over("shipper", RESTARTS_MAX, shipper);
+    let ports = LogShipperPorts {
+        shipper: parts.log_shipper,
+        tsdb: parts.tsdb.clone(),
+        steward: steward.clone().recipient(),
+    };
+    let log_shipper = LogShipperActor::new(settings.ship_log_every, ports);
+    let log_shipper = watch.over("log_shipper", RESTARTS_MAX, log_shipper);
     let ports = HeadKeeperPorts {
         tsdb: parts.tsdb,
         bulk: parts.bulk,
@@ -111,6 +124,7 @@ pub(crate) fn spawn(
         steward,
         store_gateway,
         shipper,
+        log_shipper,
         head_keeper,
         querier,
         desk,

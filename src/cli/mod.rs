@@ -44,6 +44,8 @@ enum Command {
     /// Look at a bucket, and work on the blocks in it.
     #[command(subcommand)]
     Bucket(bucket::BucketCommand),
+    /// Put the log of a lost host back into an empty data directory.
+    Restore(bucket::Restore),
     /// Print the version.
     Version {
         /// How to print it.
@@ -79,6 +81,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Query(query) => query.run(),
         Command::Tsdb(tsdb) => tsdb.run(),
         Command::Bucket(bucket) => bucket.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Version { output } => version(output),
     };
     match result {

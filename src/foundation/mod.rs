@@ -17,6 +17,7 @@ pub mod permit;
 pub mod pool;
 pub mod process;
 pub mod proto;
+pub mod sha256;
 mod share;
 pub mod shutdown;
 pub mod verdict;

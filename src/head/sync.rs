@@ -5,7 +5,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::head::HeadError;
 use crate::head::core::Head;
 use crate::head::stats::count;
-use crate::wal::WalError;
+use crate::wal::{LogEnd, WalError};
 
 /// How far the log is safe.
 #[derive(Debug, Default)]
@@ -47,6 +47,12 @@ impl Head {
         inner.syncing.done.notify_all();
         drop(state);
         synced.map(|_| ())
+    }
+
+    /// Where what was acknowledged of the log and of the log of late samples ends; the latter `None` while there is none.
+    pub fn log_ends(&self) -> (LogEnd, Option<LogEnd>) {
+        let committer = self.inner().committer.lock();
+        (committer.wal.end(), committer.late.end())
     }
 
     /// Up to where the log is safe now.

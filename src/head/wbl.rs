@@ -9,7 +9,7 @@ use crate::head::open_chunk::Value;
 use crate::head::records::CommitRecords;
 use crate::model::SampleTime;
 use crate::wal::{
-    MarkersEncoder, RefMarker, SegmentNumber, Wal, WalError, WalSettings, list_segments,
+    LogEnd, MarkersEncoder, RefMarker, SegmentNumber, Wal, WalError, WalSettings, list_segments,
 };
 
 /// What the log says about itself.
@@ -80,6 +80,11 @@ impl OutOfOrderLog {
             self.records.push(record.to_vec());
             self.markers.clear();
         }
+    }
+
+    /// Where it ends; `None` while there is no log.
+    pub(crate) fn end(&self) -> Option<LogEnd> {
+        self.wal.as_ref().map(Wal::end)
     }
 
     /// Bytes written since the start.

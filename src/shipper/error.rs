@@ -56,14 +56,35 @@ pub enum ShipError {
         /// Its size there, if it is there.
         remote: Option<u64>,
     },
+    /// The bucket refused a part of the log or did not answer.
+    #[error("ship the log: {}", cause.chain())]
+    LogBucket {
+        /// What the bucket said.
+        cause: BucketError,
+    },
+    /// An object of the log is not what it must be.
+    #[error("ship the log: {key}: {problem}")]
+    Log {
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The log cannot be restored like this.
+    #[error("restore: {problem}")]
+    Restore {
+        /// What is in the way, and the way out.
+        problem: String,
+    },
 }
 
 impl ShipError {
     /// What to do about it.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::NoExternalLabels => Verdict::Refuse,
-            Self::Local { .. } | Self::Unequal { .. } => {
+            Self::NoExternalLabels | Self::Restore { .. } => Verdict::Refuse,
+            Self::LogBucket { cause } => cause.verdict(),
+            Self::Local { .. } | Self::Unequal { .. } | Self::Log { .. } => {
                 Verdict::RetryAfter(Duration::from_secs(30))
             }
             Self::Damaged { .. } => Verdict::Quarantine,

@@ -23,6 +23,8 @@ pub enum SkipReason {
     Empty,
     /// It was made of blocks that were uploaded themselves.
     Compacted,
+    /// It was compacted here, and the bucket has a block of the same labels and of some of its times.
+    Overlaps(BlockId),
 }
 
 /// Sorts the local blocks into what is to be done with them.

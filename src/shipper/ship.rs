@@ -1,23 +1,25 @@
 //! One block into the bucket: files first, the meta.json that makes them a block last.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::block::meta::META_FILE;
-use crate::block::{
-    Block, BlockMeta, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, ThanosDownsample, ThanosFile,
-    ThanosMeta,
-};
-use crate::bucket::{Bucket, keys};
+use crate::block::{BlockMeta, CHUNKS_DIR, ThanosDownsample, ThanosFile, ThanosHash, ThanosMeta};
+use crate::bucket::{Bucket, BucketError, keys};
+use crate::foundation::sha256::{Sha256, sha256_file};
 use crate::model::{BlockId, Labels, TimestampMs};
 use crate::shipper::error::ShipError;
+use crate::shipper::local::{LocalFile, failed, readable_files};
 
 /// Largest meta.json that is looked at in the bucket.
 const META_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a file of the bucket that are compared at once.
+const COMPARED_BYTES: u64 = 8 << 20;
+/// How `files[].hash` calls the digest.
+const HASH_FUNC: &str = "SHA256";
 
 /// What an upload amounted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,15 +43,6 @@ pub(crate) struct Stamp<'a> {
     pub(crate) now_ms: TimestampMs,
 }
 
-/// A file that goes up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct LocalFile {
-    /// Path inside the block.
-    name: String,
-    path: PathBuf,
-    n_bytes: u64,
-}
-
 /// Uploads what the bucket does not have of the block in `dir`; may be repeated after any failure.
 pub(crate) async fn ship_block(
     bucket: &dyn Bucket,
@@ -58,51 +51,80 @@ pub(crate) async fn ship_block(
     stamp: Stamp<'_>,
 ) -> Result<Shipped, ShipError> {
     let block = meta.ulid;
+    let in_bucket = |cause| ShipError::Bucket { block, cause };
     if is_in_bucket(bucket, block).await? {
         return Ok(Shipped::AlreadyThere);
     }
-    let n_tombstones = check_readable(dir, block)?;
-    let files = local_files(dir, 0 < n_tombstones)?;
+    let files = read_files(dir, block).await?;
     let present = sizes_in_bucket(bucket, block).await?;
     for file in &files {
-        // An object is there whole or not at all, and files of a block never change: same size is same content.
-        if present.get(&file.name) == Some(&file.n_bytes) {
+        let key = keys::in_block(block, &file.name);
+        // What an interrupted upload left is taken over when it is the same to the byte.
+        if present.get(&file.name) == Some(&file.n_bytes) && is_same(bucket, block, file).await? {
             continue;
         }
-        let key = keys::in_block(block, &file.name);
-        let uploaded = bucket.upload(&key, &file.path).await;
-        uploaded.map_err(|cause| ShipError::Bucket { block, cause })?;
+        bucket.upload(&key, &file.path).await.map_err(in_bucket)?;
     }
     let present = sizes_in_bucket(bucket, block).await?;
     for file in &files {
         let remote = present.get(&file.name).copied();
         if remote != Some(file.n_bytes) {
-            return Err(ShipError::Unequal {
-                block,
-                file: file.name.clone(),
-                local: file.n_bytes,
-                remote,
-            });
+            return Err(unequal(block, &file.name, file.n_bytes, remote));
         }
     }
-    let text = stamped(meta, &files, stamp).encode();
-    let size = text.len() as u64;
-    let put = bucket.put(&keys::meta(block), Bytes::from(text)).await;
-    put.map_err(|cause| ShipError::Bucket { block, cause })?;
-    let info = bucket.head(&keys::meta(block)).await;
-    let info = info.map_err(|cause| ShipError::Bucket { block, cause })?;
-    if info.size != size {
-        return Err(ShipError::Unequal {
-            block,
-            file: META_FILE.to_owned(),
-            local: size,
-            remote: Some(info.size),
-        });
+    let text = Bytes::from(stamped(meta, &files, stamp).encode());
+    let key = keys::meta(block);
+    bucket.put(&key, text.clone()).await.map_err(in_bucket)?;
+    let there = bucket.get(&key, META_BYTES_MAX).await.map_err(in_bucket)?;
+    if there != text {
+        let (local, remote) = (text.len() as u64, there.len() as u64);
+        return Err(unequal(block, META_FILE, local, Some(remote)));
     }
     Ok(Shipped::Uploaded {
         n_files: files.len() as u64,
         n_bytes: files.iter().map(|file| file.n_bytes).sum(),
     })
+}
+
+fn unequal(block: BlockId, file: &str, local: u64, remote: Option<u64>) -> ShipError {
+    ShipError::Unequal {
+        block,
+        file: file.to_owned(),
+        local,
+        remote,
+    }
+}
+
+/// Off the socket runtime, because every byte is read.
+async fn read_files(dir: &Path, block: BlockId) -> Result<Vec<LocalFile>, ShipError> {
+    let owned = dir.to_owned();
+    let read = tokio::task::spawn_blocking(move || readable_files(&owned, block)).await;
+    read.unwrap_or_else(|panic| Err(failed("read block", dir)(std::io::Error::other(panic))))
+}
+
+/// Whether the object of the same size has the same content.
+async fn is_same(bucket: &dyn Bucket, block: BlockId, file: &LocalFile) -> Result<bool, ShipError> {
+    let key = keys::in_block(block, &file.name);
+    if let Some(path) = bucket.local_path(&key) {
+        let hashed = tokio::task::spawn_blocking(move || sha256_file(&path)).await;
+        let sha256 = hashed.map(|read| read.map(|(_, sha256)| sha256));
+        // What does not read is sent again.
+        return Ok(matches!(sha256, Ok(Ok(sha256)) if sha256 == file.sha256));
+    }
+    let mut digest = Sha256::default();
+    let mut at = 0;
+    while at < file.n_bytes {
+        let end = file.n_bytes.min(at + COMPARED_BYTES);
+        match bucket.get_range(&key, at..end).await {
+            Ok(piece) => digest.update(&piece),
+            Err(error) if error.is_not_found() || matches!(error, BucketError::Short { .. }) => {
+                return Ok(false);
+            }
+            Err(cause) => return Err(ShipError::Bucket { block, cause }),
+        }
+        at = end;
+    }
+    Ok(digest.finish() == file.sha256)
 }
 
 /// A meta.json that does not decode is a torn write: it is written again.
@@ -112,50 +134,6 @@ async fn is_in_bucket(bucket: &dyn Bucket, block: BlockId) -> Result<bool, ShipE
         Err(error) if error.is_not_found() => Ok(false),
         Err(cause) => Err(ShipError::Bucket { block, cause }),
     }
-}
-
-/// Nobody can repair in the bucket what is broken here. Says how many tombstones there are.
-fn check_readable(dir: &Path, block: BlockId) -> Result<usize, ShipError> {
-    match Block::open(dir) {
-        Ok(opened) => Ok(opened.tombstones().n_intervals()),
-        Err(cause) => Err(ShipError::Damaged { block, cause }),
-    }
-}
-
-/// Chunks, then the index, then tombstones: the order in which they go up.
-///
-/// Thanos uploads no tombstones and so forgets deletions; here they go along, and who does not know them skips them.
-fn local_files(dir: &Path, with_tombstones: bool) -> Result<Vec<LocalFile>, ShipError> {
-    let chunks = dir.join(CHUNKS_DIR);
-    let failed = |path: &Path, cause| ShipError::Local {
-        action: "list the files of block",
-        path: path.to_owned(),
-        cause,
-    };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&chunks).map_err(|source| failed(&chunks, source))? {
-        let entry = entry.map_err(|source| failed(&chunks, source))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.bytes().all(|byte| byte.is_ascii_digit()) {
-            names.push(format!("{CHUNKS_DIR}/{name}"));
-        }
-    }
-    names.sort_unstable();
-    names.push(INDEX_FILE.to_owned());
-    if with_tombstones {
-        names.push(TOMBSTONES_FILE.to_owned());
-    }
-    let mut files = Vec::with_capacity(names.len());
-    for name in names {
-        let path = dir.join(&name);
-        let metadata = fs::metadata(&path).map_err(|source| failed(&path, source))?;
-        files.push(LocalFile {
-            name,
-            path,
-            n_bytes: metadata.len(),
-        });
-    }
-    Ok(files)
 }
 
 async fn sizes_in_bucket(
@@ -179,7 +157,10 @@ fn stamped(meta: &BlockMeta, files: &[LocalFile], stamp: Stamp<'_>) -> BlockMeta
         .map(|file| ThanosFile {
             rel_path: file.name.clone(),
             size_bytes: Some(file.n_bytes),
-            hash: None,
+            hash: Some(ThanosHash {
+                func: HASH_FUNC.to_owned(),
+                value: file.sha256.clone(),
+            }),
         })
         .collect();
     listed.push(ThanosFile {

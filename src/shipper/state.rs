@@ -27,10 +27,10 @@ struct StateText {
 }
 
 /// The text as Thanos writes it.
-fn encode(uploaded: &BTreeSet<BlockId>) -> Vec<u8> {
+fn encode(uploaded: &[BlockId]) -> Vec<u8> {
     let text = StateText {
         version: VERSION,
-        uploaded: Some(uploaded.iter().copied().collect()),
+        uploaded: (!uploaded.is_empty()).then(|| uploaded.to_vec()),
     };
     let mut out = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
@@ -65,8 +65,8 @@ pub(crate) fn read(dir: &Path) -> (BTreeSet<BlockId>, Option<String>) {
     }
 }
 
-/// Replaces the state in `dir`.
-pub(crate) fn write(dir: &Path, uploaded: &BTreeSet<BlockId>) -> io::Result<()> {
+/// Replaces the state in `dir`; oldest data first.
+pub(crate) fn write(dir: &Path, uploaded: &[BlockId]) -> io::Result<()> {
     replace_file(&dir.join(STATE_FILE), &encode(uploaded))
 }
 
@@ -83,10 +83,12 @@ mod tests {
 
     #[test]
     fn the_text_is_the_one_thanos_writes() {
-        assert_eq!(String::from_utf8(encode(&one())).unwrap(), GOLDEN);
+        let list: Vec<BlockId> = one().into_iter().collect();
+        assert_eq!(String::from_utf8(encode(&list)).unwrap(), GOLDEN);
         assert_eq!(decode(GOLDEN.as_bytes()), Ok(one()));
-        let empty = br#"{"version":1,"uploaded":null}"#;
-        assert_eq!(decode(empty), Ok(BTreeSet::new()));
+        let empty = "{\n\t\"version\": 1,\n\t\"uploaded\": null\n}\n";
+        assert_eq!(String::from_utf8(encode(&[])).unwrap(), empty);
+        assert_eq!(decode(empty.as_bytes()), Ok(BTreeSet::new()));
     }
 
     #[test]
@@ -98,7 +100,8 @@ mod tests {
             let mut damaged = GOLDEN.as_bytes().to_vec();
             damaged[bit / 8] ^= 0x80 >> (bit % 8);
             if let Ok(state) = decode(&damaged) {
-                assert_eq!(decode(&encode(&state)), Ok(state), "bit {bit}");
+                let list: Vec<BlockId> = state.iter().copied().collect();
+                assert_eq!(decode(&encode(&list)), Ok(state), "bit {bit}");
             }
         }
     }
@@ -107,7 +110,8 @@ mod tests {
     fn a_state_that_does_not_decode_is_nothing_uploaded_and_says_why() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()), (BTreeSet::new(), None));
-        write(dir.path(), &one()).unwrap();
+        let list: Vec<BlockId> = one().into_iter().collect();
+        write(dir.path(), &list).unwrap();
         assert_eq!(read(dir.path()), (one(), None));
         for (text, expect) in [
             ("{\"version\": 2}", "version 2 is not 1"),

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::block::BlockMeta;
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, keys};
 use crate::catalog::{Catalog, UploadRecord};
 use crate::foundation::Clock;
 use crate::foundation::verdict::Verdict;
 use crate::model::{BlockId, ExternalLabels, Labels};
+use crate::shipper::counters::ShipCounters;
 use crate::shipper::error::ShipError;
+use crate::shipper::local::{Staged, remove_staged};
+use crate::shipper::overlap::Overlaps;
 use crate::shipper::plan::{SkipReason, plan_shipping};
 use crate::shipper::ship::{Shipped, Stamp, ship_block};
 use crate::shipper::state;
@@ -33,8 +36,12 @@ pub struct ShipperSettings {
     pub external: ExternalLabels,
     /// Who uploads, as `thanos.source` names it.
     pub source: String,
-    /// Also ship blocks that were compacted here.
+    /// Also ship blocks that were compacted here, where the bucket has none of their times.
     pub upload_compacted: bool,
+    /// The directory is another process', which may delete a block at any moment.
+    pub is_foreign: bool,
+    /// Where passes and uploads are counted; several shippers may share them.
+    pub counters: Arc<ShipCounters>,
 }
 
 /// `gauntlet="<name of this machine>"`: how an appliance is called that was given no external labels.
@@ -62,6 +69,28 @@ pub struct ShipReport {
     pub retry_after: Option<Duration>,
 }
 
+impl ShipReport {
+    /// Continues with what another shipper did.
+    pub fn add(&mut self, other: Self) {
+        let Self {
+            shipped,
+            skipped,
+            damaged,
+            n_bytes,
+            failed,
+            retry_after,
+        } = other;
+        self.shipped.extend(shipped);
+        self.skipped.extend(skipped);
+        self.damaged.extend(damaged);
+        self.n_bytes += n_bytes;
+        if self.failed.is_none() {
+            self.failed = failed;
+        }
+        self.retry_after = self.retry_after.max(retry_after);
+    }
+}
+
 /// Uploads blocks, one at a time, oldest first.
 #[derive(Debug)]
 pub struct Shipper {
@@ -70,6 +99,8 @@ pub struct Shipper {
     catalog: Catalog,
     clock: Arc<dyn Clock>,
     uploaded: BTreeSet<BlockId>,
+    /// What the file says, once this life has written it.
+    written: Option<Vec<BlockId>>,
     n_failures: u32,
 }
 
@@ -91,6 +122,7 @@ impl Shipper {
             catalog,
             clock,
             uploaded,
+            written: None,
             n_failures: 0,
         }
     }
@@ -104,6 +136,9 @@ impl Shipper {
     pub async fn sync(&mut self) -> ShipReport {
         let mut report = ShipReport::default();
         let failed = self.try_sync(&mut report).await.err();
+        let n_damaged = report.damaged.len() as u64;
+        let counters = &self.settings.counters;
+        counters.note_sync(failed.is_none(), n_damaged, self.settings.upload_compacted);
         match &failed {
             None => self.n_failures = 0,
             Some(error) => {
@@ -119,44 +154,74 @@ impl Shipper {
         if self.settings.external.0.is_empty() {
             return Err(ShipError::NoExternalLabels);
         }
+        if self.settings.is_foreign {
+            remove_staged(&self.settings.directory)?;
+        }
         let local = read_local_blocks(&self.settings.directory, &mut report.damaged)?;
         let metas = local.iter().map(|(_, meta)| meta);
         let plan = plan_shipping(metas, &self.uploaded, self.settings.upload_compacted);
         report.skipped = plan.skipped;
         // Only what is still here need be known: nobody asks for the others again.
         let mut uploaded = plan.shipped;
+        let mut overlaps = Overlaps::default();
         let mut result = Ok(());
         for id in plan.ship {
             let Some((dir, meta)) = local.iter().find(|(_, meta)| meta.ulid == id) else {
                 continue;
             };
-            let stamp = Stamp {
-                external: &self.settings.external.0,
-                source: &self.settings.source,
-                now_ms: self.clock.now_ms(),
-            };
-            match ship_block(&*self.bucket, dir, meta, stamp).await {
-                Ok(shipped) => {
+            match self.ship(dir, meta, &mut overlaps).await {
+                Ok(Ok(shipped)) => {
                     self.note(id, shipped, report);
                     uploaded.insert(id);
                 }
+                Ok(Err(reason)) => report.skipped.push((id, reason)),
                 Err(error) if error.verdict() == Verdict::Quarantine => {
                     report.damaged.push((dir.clone(), error.to_string()));
                 }
                 Err(error) => {
+                    self.settings.counters.note_failure();
                     result = Err(error);
                     break;
                 }
             }
         }
-        self.remember(uploaded)?;
-        result
+        self.remember(uploaded);
+        result?;
+        self.write_state(&local)
+    }
+
+    /// Uploads a block, or says why not.
+    async fn ship(
+        &self,
+        dir: &Path,
+        meta: &BlockMeta,
+        overlaps: &mut Overlaps,
+    ) -> Result<Result<Shipped, SkipReason>, ShipError> {
+        let external = &self.settings.external.0;
+        if 1 < meta.compaction.level {
+            let here = (&*self.bucket, &self.catalog, external);
+            if let Some(other) = overlaps.of(meta, here).await? {
+                return Ok(Err(SkipReason::Overlaps(other)));
+            }
+        }
+        let stamp = Stamp {
+            external,
+            source: &self.settings.source,
+            now_ms: self.clock.now_ms(),
+        };
+        let staged = match self.settings.is_foreign {
+            true => Staged::of(&self.settings.directory, meta.ulid)?,
+            false => None,
+        };
+        let dir = staged.as_ref().map_or(dir, Staged::dir);
+        ship_block(&*self.bucket, dir, meta, stamp).await.map(Ok)
     }
 
     fn note(&self, block: BlockId, shipped: Shipped, report: &mut ShipReport) {
         report.shipped.push(block);
         if let Shipped::Uploaded { n_files, n_bytes } = shipped {
             report.n_bytes += n_bytes;
+            self.settings.counters.note_upload();
             let at_ms = self.clock.now_ms();
             let record = UploadRecord {
                 at_ms,
@@ -167,19 +232,29 @@ impl Shipper {
         }
     }
 
-    fn remember(&mut self, uploaded: BTreeSet<BlockId>) -> Result<(), ShipError> {
+    fn remember(&mut self, uploaded: BTreeSet<BlockId>) {
         for gone in self.uploaded.difference(&uploaded) {
             self.catalog.forget_upload(*gone);
         }
-        if self.uploaded != uploaded {
-            let dir = &self.settings.directory;
-            state::write(dir, &uploaded).map_err(|cause| ShipError::Local {
-                action: "write upload state in",
-                path: dir.clone(),
-                cause,
-            })?;
-            self.uploaded = uploaded;
+        self.uploaded = uploaded;
+    }
+
+    /// After a pass that failed the file stays as it is, as Thanos leaves it.
+    fn write_state(&mut self, local: &[(PathBuf, BlockMeta)]) -> Result<(), ShipError> {
+        let here = local.iter().map(|(_, meta)| (meta.min_time, meta.ulid));
+        let mut list: Vec<_> = here.filter(|(_, id)| self.uploaded.contains(id)).collect();
+        list.sort_unstable();
+        let list: Vec<BlockId> = list.into_iter().map(|(_, id)| id).collect();
+        if self.written.as_ref() == Some(&list) {
+            return Ok(());
         }
+        let dir = &self.settings.directory;
+        state::write(dir, &list).map_err(|cause| ShipError::Local {
+            action: "write upload state in",
+            path: dir.clone(),
+            cause,
+        })?;
+        self.written = Some(list);
         Ok(())
     }
 }
@@ -208,7 +283,7 @@ fn read_local_blocks(
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let Some(id) = name.to_str().and_then(crate::bucket::keys::block_of) else {
+        let Some(id) = name.to_str().and_then(keys::block_of) else {
             continue;
         };
         let dir = entry.path();

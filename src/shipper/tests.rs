@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::chunk::encode_floats;
 use crate::foundation::ManualClock;
 use crate::foundation::durable::replace_file;
+use crate::foundation::sha256::sha256_file;
 use crate::model::{BlockId, ExternalLabels, Interval, Labels, Matcher, TimeRange};
 use crate::shipper::{
     STATE_FILE, ShipError, ShipReport, Shipper, ShipperSettings, SkipReason,
@@ -65,6 +66,8 @@ fn shipper_called(external: ExternalLabels, dir: &Path, bucket: Arc<dyn Bucket>)
         external,
         source: "sidecar".to_owned(),
         upload_compacted: false,
+        is_foreign: false,
+        counters: Arc::default(),
     };
     let clock = Arc::new(ManualClock::new(1_700_000_000_000));
     Shipper::new(settings, bucket, Catalog::absent("test".to_owned()), clock)
@@ -164,7 +167,7 @@ async fn whichever_operation_fails_the_next_pass_completes_the_block() {
             n_failed += 1;
         }
     }
-    // Look for meta.json, list, two uploads, list, put, head: each of them three times.
+    // Look for meta.json, list, two uploads, list, put, get: each of them three times.
     assert_eq!(n_failed, 21);
 }
 
@@ -343,6 +346,10 @@ async fn the_meta_of_the_bucket_says_whose_block_it_is() {
         let path = dir.path().join(block.to_string()).join(name);
         fs::metadata(path).unwrap().len()
     };
+    let hash = |name: &str| {
+        let path = dir.path().join(block.to_string()).join(name);
+        serde_json::json!({"hashFunc": "SHA256", "value": sha256_file(&path).unwrap().1})
+    };
     let expect = serde_json::json!({
         "version": 1,
         "labels": {"cluster": "c1", "replica": "r1"},
@@ -350,8 +357,8 @@ async fn the_meta_of_the_bucket_says_whose_block_it_is() {
         "source": "sidecar",
         "segment_files": ["000001"],
         "files": [
-            {"rel_path": "chunks/000001", "size_bytes": size("chunks/000001")},
-            {"rel_path": "index", "size_bytes": size("index")},
+            {"rel_path": "chunks/000001", "size_bytes": size("chunks/000001"), "hash": hash("chunks/000001")},
+            {"rel_path": "index", "size_bytes": size("index"), "hash": hash("index")},
             {"rel_path": "meta.json"},
         ],
         "upload_time": "2023-11-14T22:13:20Z",
@@ -401,4 +408,163 @@ async fn s3_holds_the_block_byte_for_byte() {
     let report = ship(dir.path(), &bucket).await;
     assert!(report.failed.is_none(), "{:?}", report.failed);
     check_exactly(&*bucket, dir.path(), &[block]).await;
+}
+
+/// Makes a block look as if it had been compacted here.
+fn compacted(dir: &Path, n: u128, hour: i64) -> BlockId {
+    let block = write(dir, n, hour);
+    let path = dir.join(block.to_string());
+    let mut meta = BlockMeta::read(&path).unwrap();
+    meta.compaction.level = 2;
+    meta.write(&path).unwrap();
+    block
+}
+
+fn shipper_with(
+    dir: &Path,
+    bucket: &Arc<dyn Bucket>,
+    change: impl FnOnce(&mut ShipperSettings),
+) -> Shipper {
+    let labels = Labels::new(&[("cluster", "c1"), ("replica", "r1")]).unwrap();
+    let mut settings = ShipperSettings {
+        directory: dir.to_owned(),
+        external: ExternalLabels(labels),
+        source: "sidecar".to_owned(),
+        upload_compacted: false,
+        is_foreign: false,
+        counters: Arc::default(),
+    };
+    change(&mut settings);
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let catalog = Catalog::absent("test".to_owned());
+    Shipper::new(settings, Arc::clone(bucket), catalog, clock)
+}
+
+#[tokio::test]
+async fn compacted_blocks_go_up_where_the_bucket_has_none_of_their_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket: Arc<dyn Bucket> = Arc::new(StoreBucket::in_memory());
+    let first = write(dir.path(), 1, 2);
+    ship(dir.path(), &bucket).await;
+    let (over, beside) = (compacted(dir.path(), 2, 2), compacted(dir.path(), 3, 7));
+    let again = compacted(dir.path(), 4, 7);
+    let counters = Arc::<crate::shipper::ShipCounters>::default();
+    let mut shipper = shipper_with(dir.path(), &bucket, |settings| {
+        settings.upload_compacted = true;
+        settings.counters = Arc::clone(&counters);
+    });
+    let report = shipper.sync().await;
+    assert!(report.failed.is_none(), "{:?}", report.failed);
+    assert_eq!(report.shipped, [beside]);
+    let expect = [
+        (over, SkipReason::Overlaps(first)),
+        (again, SkipReason::Overlaps(beside)),
+    ];
+    assert_eq!(report.skipped, expect);
+    let counts = counters.counts();
+    assert_eq!((counts.n_syncs, counts.n_uploads), (1, 1));
+    assert!(counts.is_compacted_done);
+    // Of others' blocks at the same times nobody minds.
+    let other: Arc<dyn Bucket> = Arc::new(StoreBucket::in_memory());
+    let labels = Labels::new(&[("cluster", "c2")]).unwrap();
+    let foreign = shipper_called(ExternalLabels(labels), dir.path(), Arc::clone(&other));
+    let mut foreign = foreign;
+    foreign.sync().await;
+    fs::remove_file(dir.path().join(STATE_FILE)).unwrap();
+    fs::remove_dir_all(dir.path().join(first.to_string())).unwrap();
+    let mut shipper = shipper_with(dir.path(), &other, |settings| {
+        settings.upload_compacted = true;
+    });
+    assert_eq!(shipper.sync().await.shipped, [over, beside]);
+}
+
+#[tokio::test]
+async fn blocks_of_another_prometheus_are_read_through_second_names_and_stay() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("prometheus");
+    fs::create_dir(&dir).unwrap();
+    let block = write(&dir, 1, 1);
+    // An earlier life ended within an upload.
+    let left = dir.join("thanos/upload").join(id(9).to_string());
+    fs::create_dir_all(&left).unwrap();
+    for bucket in [
+        Arc::new(StoreBucket::in_memory()) as Arc<dyn Bucket>,
+        in_directory(&place.path().join("bucket")),
+    ] {
+        fs::remove_file(dir.join(STATE_FILE)).ok();
+        let mut shipper = shipper_with(&dir, &bucket, |settings| settings.is_foreign = true);
+        let report = shipper.sync().await;
+        assert!(report.failed.is_none(), "{:?}", report.failed);
+        check_exactly(&*bucket, &dir, &[block]).await;
+        assert!(!left.try_exists().unwrap());
+        assert!(
+            dir.join(block.to_string())
+                .join("index")
+                .try_exists()
+                .unwrap()
+        );
+        let staged = dir.join("thanos/upload").join(block.to_string());
+        assert!(!staged.try_exists().unwrap());
+    }
+    // It deletes the block while it goes up: the second names still have it.
+    let staged = crate::shipper::local::Staged::of(&dir, block)
+        .unwrap()
+        .unwrap();
+    fs::remove_dir_all(dir.join(block.to_string())).unwrap();
+    let files = crate::shipper::local::readable_files(staged.dir(), block).unwrap();
+    assert_eq!(files.len(), 2);
+}
+
+#[tokio::test]
+async fn what_an_interrupted_upload_left_counts_only_when_it_is_the_same_to_the_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = S3Server::start().await;
+    for bucket in [
+        server.bucket("resumed"),
+        in_directory(&dir.path().join("bucket")),
+    ] {
+        fs::remove_file(dir.path().join(STATE_FILE)).ok();
+        let block = write(dir.path(), 1, 1);
+        let local = dir.path().join(block.to_string());
+        let metered = Arc::new(MeteredBucket::new(bucket));
+        for (name, flip) in [("index", false), ("chunks/000001", true)] {
+            let mut bytes = fs::read(local.join(name)).unwrap();
+            bytes[100] ^= u8::from(flip);
+            let key = keys::in_block(block, name);
+            metered.put(&key, bytes.into()).await.unwrap();
+        }
+        let shared = Arc::clone(&metered) as Arc<dyn Bucket>;
+        let report = ship(dir.path(), &shared).await;
+        assert!(report.failed.is_none(), "{:?}", report.failed);
+        let uploads = metered.counts().into_iter();
+        let uploads = uploads.filter(|(what, _)| *what == Operation::Upload);
+        assert_eq!(uploads.map(|(_, counts)| counts.n_started).sum::<u64>(), 1);
+        check_exactly(&*metered, dir.path(), &[block]).await;
+        fs::remove_dir_all(&local).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_state_file_names_what_is_here_oldest_first_and_waits_for_a_whole_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let (newer, older) = (write(dir.path(), 1, 9), write(dir.path(), 2, 3));
+    let faulty = Arc::new(FaultyBucket::new(Arc::new(StoreBucket::in_memory())));
+    let bucket = Arc::clone(&faulty) as Arc<dyn Bucket>;
+    // The second block's.
+    faulty.fail(7..8, Fault::Refused);
+    let mut shipper = shipper(dir.path(), Arc::clone(&bucket));
+    assert_eq!(shipper.sync().await.shipped, [older]);
+    assert!(!dir.path().join(STATE_FILE).try_exists().unwrap());
+    faulty.heal();
+    assert_eq!(shipper.sync().await.shipped, [newer]);
+    let text = fs::read_to_string(dir.path().join(STATE_FILE)).unwrap();
+    let expect = format!(
+        "{{\n\t\"version\": 1,\n\t\"uploaded\": [\n\t\t\"{older}\",\n\t\t\"{newer}\"\n\t]\n}}\n"
+    );
+    assert_eq!(text, expect);
+    fs::remove_dir_all(dir.path().join(older.to_string())).unwrap();
+    fs::remove_dir_all(dir.path().join(newer.to_string())).unwrap();
+    shipper.sync().await;
+    let text = fs::read_to_string(dir.path().join(STATE_FILE)).unwrap();
+    assert_eq!(text, "{\n\t\"version\": 1,\n\t\"uploaded\": null\n}\n");
 }

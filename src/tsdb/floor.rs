@@ -20,7 +20,7 @@ pub(crate) fn read_floor(dir: &Path) -> TimestampMs {
 }
 
 /// Makes the floor at least `floor`, for good.
-pub(crate) fn raise_floor(dir: &Path, floor: TimestampMs) -> Result<(), TsdbError> {
+pub fn raise_floor(dir: &Path, floor: TimestampMs) -> Result<(), TsdbError> {
     if floor <= read_floor(dir) {
         return Ok(());
     }

@@ -20,6 +20,9 @@ mod floor;
 mod heads;
 mod load;
 mod lock;
+mod log_ends;
+#[cfg(test)]
+mod log_only_tests;
 #[cfg(test)]
 mod model_tests;
 mod opening;
@@ -44,7 +47,9 @@ pub use compact::Compacted;
 pub use cut::plan_cut;
 pub use db::{Tsdb, TsdbSettings};
 pub use error::TsdbError;
+pub use floor::raise_floor;
 pub use load::Quarantined;
+pub use log_ends::{HeadLogEnds, LogEnds};
 pub use opening::Opening;
 pub use read_only::ReadOnlyTsdb;
 pub use retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};

@@ -36,4 +36,4 @@ pub use record::{
 pub use repair::{RepairOutcome, repair_segment};
 pub use segment::{SegmentFile, SegmentNumber, list_segments, segment_name};
 pub use starts::StartedSamplesEncoder;
-pub use writer::{Wal, WalSettings};
+pub use writer::{LogEnd, Wal, WalSettings};

@@ -26,6 +26,15 @@ impl Default for WalSettings {
     }
 }
 
+/// Where what was acknowledged of a log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The segment being written.
+    pub segment: SegmentNumber,
+    /// Bytes of it.
+    pub n_bytes: u64,
+}
+
 /// The log as it is written: one process, one writer.
 ///
 /// An acknowledged append is with the operating system: it survives the end of the process. [`Wal::unsynced`] hands
@@ -102,6 +111,14 @@ impl Wal {
     /// The segment being written.
     pub fn segment(&self) -> SegmentNumber {
         self.segment
+    }
+
+    /// Where it ends.
+    pub fn end(&self) -> LogEnd {
+        LogEnd {
+            segment: self.segment,
+            n_bytes: self.pages.n_bytes(),
+        }
     }
 
     /// Bytes written since the start.

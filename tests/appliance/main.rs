@@ -10,6 +10,8 @@ mod crash;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod host_loss;
+#[cfg(test)]
 mod late;
 #[cfg(test)]
 mod lifecycle;
@@ -23,3 +25,5 @@ mod replay;
 mod seams;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod uploads;

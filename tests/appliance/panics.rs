@@ -32,6 +32,7 @@ fn a_panicking_actor_is_back_within_two_seconds_and_the_others_answer_all_the_wh
         "steward",
         "store_gateway",
         "shipper",
+        "log_shipper",
         "querier",
         "scrape_sidecar",
     ] {

@@ -107,6 +107,8 @@ async fn ship_and_serve(dir: &Path, external: &Labels) -> Arc<Snapshot> {
         external: external.clone(),
         source: "sidecar".to_owned(),
         upload_compacted: false,
+        is_foreign: false,
+        counters: Arc::default(),
     };
     let clock_of_shipper = Arc::clone(&clock);
     let mut shipper = Shipper::new(

@@ -7,13 +7,17 @@ mod ls;
 mod mark;
 mod open;
 mod replicate;
+mod restore;
 mod rewrite;
 mod table;
 mod template;
 mod text;
+mod upload_blocks;
 mod verify;
 
 use clap::Subcommand;
+
+pub(super) use restore::Restore;
 
 use crate::cli::exit::Failure;
 
@@ -34,6 +38,8 @@ pub(super) enum BucketCommand {
     Mark(mark::Mark),
     /// Make blocks anew without some of their samples, or with other labels.
     Rewrite(rewrite::Rewrite),
+    /// Upload the blocks of a directory.
+    UploadBlocks(upload_blocks::UploadBlocks),
 }
 
 impl BucketCommand {
@@ -46,6 +52,7 @@ impl BucketCommand {
             Self::Cleanup(cleanup) => cleanup.run(),
             Self::Mark(mark) => mark.run(),
             Self::Rewrite(rewrite) => rewrite.run(),
+            Self::UploadBlocks(upload) => upload.run(),
         }
     }
 }

@@ -71,6 +71,22 @@ impl BucketOptions {
         })
     }
 
+    /// Opens the bucket, which must be another one than the directory below the data.
+    pub(super) fn open_elsewhere(&self) -> Result<OpenBucket, Failure> {
+        let is_named = self.objstore_config_file.is_some() || self.objstore_config.is_some();
+        if !is_named && self.appliance.load()?.bucket.config_file.is_none() {
+            return Err(Failure::wrong(
+                "which bucket? name it with --objstore.config-file, or set bucket.config_file",
+            ));
+        }
+        self.open()
+    }
+
+    /// The appliance's data directory.
+    pub(super) fn data_dir(&self) -> Result<PathBuf, Failure> {
+        Ok(self.appliance.load()?.data_dir)
+    }
+
     fn settings(&self) -> Result<BucketSettings, Failure> {
         let named = named_settings(
             self.objstore_config_file.as_ref(),

@@ -114,6 +114,12 @@ pub struct BucketKeys {
     pub config_file: Option<PathBuf>,
     /// Local blocks are uploaded.
     pub is_shipping: bool,
+    /// Blocks that were compacted here are uploaded too.
+    pub ships_compacted: bool,
+    /// How often what is new of the log is uploaded; `None` does not.
+    pub log_interval: Option<Duration>,
+    /// The data directory of another Prometheus whose blocks are uploaded, and the labels that name it.
+    pub attached: Option<(PathBuf, ExternalLabels)>,
     /// How often the gateway looks at the bucket.
     pub sync_interval: Duration,
     /// What the store charges.
@@ -200,6 +206,9 @@ fn read(keys: &mut Keys) -> Settings {
         bucket: BucketKeys {
             config_file: keys.path("bucket.config_file"),
             is_shipping: keys.flag("bucket.ship"),
+            ships_compacted: keys.flag("bucket.upload_compacted"),
+            log_interval: keys.duration_or_none("bucket.wal_interval"),
+            attached: read_attached(keys),
             sync_interval: keys.duration("bucket.sync_interval"),
             prices: Prices {
                 thousand_writes: keys.price("bucket.price_thousand_writes"),
@@ -225,6 +234,25 @@ fn read(keys: &mut Keys) -> Settings {
         log: read_log(keys),
         shutdown_deadline: keys.duration("shutdown.deadline"),
         flags: keys.all(),
+    }
+}
+
+fn read_attached(keys: &mut Keys) -> Option<(PathBuf, ExternalLabels)> {
+    let text = keys.text("bucket.prometheus_labels");
+    let pairs = text
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty());
+    let pairs: Option<Vec<(&str, &str)>> = pairs.map(|pair| pair.split_once('=')).collect();
+    let labels = pairs.and_then(|pairs| Labels::new(&pairs).ok());
+    let dir = keys.path("bucket.prometheus_dir")?;
+    match labels {
+        Some(labels) if !labels.is_empty() => Some((dir, ExternalLabels(labels))),
+        Some(_) | None => {
+            let problem = "expected name=value, separated by commas: the external labels of the Prometheus whose blocks are uploaded, different from ours";
+            keys.complain("bucket.prometheus_labels", problem);
+            None
+        }
     }
 }
 
