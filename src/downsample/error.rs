@@ -1,10 +1,12 @@
 //! Why a block was not downsampled.
 
+use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::block::BlockError;
+use crate::bucket::BucketError;
 use crate::chunk::ChunkError;
 use crate::foundation::verdict::Verdict;
 use crate::model::{Aggregate, BlockId, IncompatibleSchemas};
@@ -52,6 +54,14 @@ pub enum DownsampleError {
         /// The first thing that is wrong.
         problem: String,
     },
+    /// The bucket does not give the source, or does not take the result.
+    #[error("downsample block {block}: {source}")]
+    Bucket {
+        /// Which one.
+        block: BlockId,
+        /// What the bucket said.
+        source: BucketError,
+    },
     /// Somebody asked to stop.
     #[error("downsampling was canceled")]
     Canceled,
@@ -78,10 +88,20 @@ impl From<IncompatibleSchemas> for SeriesFlaw {
 }
 
 impl DownsampleError {
+    /// The directory in which blocks are worked on cannot be made.
+    pub fn scratch(block: BlockId, path: &Path, source: std::io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Source {
+            block,
+            source: BlockError::File { path, source },
+        }
+    }
+
     /// What the owner of the source does about it.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Source { source, .. } => source.verdict(),
+            Self::Bucket { source, .. } => source.verdict(),
             Self::Series { .. } => Verdict::Quarantine,
             Self::Resolution { .. } => Verdict::Refuse,
             // What is wrong with the result says nothing about the source.

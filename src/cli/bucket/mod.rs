@@ -2,6 +2,7 @@
 
 mod chosen;
 mod cleanup;
+mod downsample;
 mod inspect;
 mod ls;
 mod mark;
@@ -24,6 +25,8 @@ use crate::cli::exit::Failure;
 /// Looks at a bucket and works on the blocks in it, whether an appliance runs on it or not.
 #[derive(Debug, Subcommand)]
 pub(super) enum BucketCommand {
+    /// Make blocks of five minutes and of an hour where they are missing.
+    Downsample(downsample::Downsample),
     /// List the blocks.
     Ls(ls::Ls),
     /// Print what is known of every block as a table.
@@ -45,6 +48,7 @@ pub(super) enum BucketCommand {
 impl BucketCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
         match self {
+            Self::Downsample(downsample) => downsample.run(),
             Self::Ls(ls) => ls.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Verify(verify) => verify.run(),
