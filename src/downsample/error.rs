@@ -55,7 +55,7 @@ pub enum DownsampleError {
         problem: String,
     },
     /// The bucket does not give the source, or does not take the result.
-    #[error("downsample block {block}: {source}")]
+    #[error("downsample block {block}: {}", source.chain())]
     Bucket {
         /// Which one.
         block: BlockId,

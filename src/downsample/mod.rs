@@ -19,7 +19,7 @@ mod tests;
 mod transfer;
 mod windows;
 
-pub use error::DownsampleError;
+pub use error::{DownsampleError, SeriesFlaw};
 pub use plan::{
     Candidate, Coverage, DownsamplePlan, DownsampleTask, FIVE_MINUTES_SPAN_MS_MIN, RAW_SPAN_MS_MIN,
     check_retention, coarser, plan,
