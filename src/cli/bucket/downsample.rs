@@ -21,7 +21,7 @@ use crate::model::{BlockId, Resolution};
 /// Blocks are worked on below this directory, which goes in the end.
 const SCRATCH_DIR: &str = "downsample";
 
-/// Make blocks of five minutes and of an hour where they are missing. An appliance does so by itself.
+/// Make blocks of five minutes and of an hour where they are missing.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Downsample {
     #[command(flatten)]
