@@ -5,6 +5,7 @@
 //! Never: knows what is inside an object.
 //! Tested by: `contract`, which every adapter runs.
 #![doc = include_str!("FORMAT.md")]
+mod aws_profile;
 #[cfg(test)]
 pub(crate) mod contract;
 mod error;

@@ -13,6 +13,7 @@ use object_store::limit::LimitStore;
 use object_store::local::LocalFileSystem;
 use object_store::{Attribute, Attributes, BackoffConfig, ObjectStore, RetryConfig};
 
+use crate::bucket::aws_profile::shared_keys;
 use crate::bucket::error::BucketError;
 use crate::bucket::hedged::HedgedBucket;
 use crate::bucket::http::{Connector, HttpSettings};
@@ -101,7 +102,8 @@ fn open_s3(
     connector: Connector,
     name: &str,
 ) -> Result<Arc<dyn ObjectStore>, BucketError> {
-    let mut builder = match &s3.credentials {
+    let shared = s3.credentials.is_none().then(shared_keys).flatten();
+    let mut builder = match s3.credentials.as_ref().or(shared.as_ref()) {
         Some(keys) => {
             let keyed = AmazonS3Builder::new()
                 .with_access_key_id(&keys.access_key)

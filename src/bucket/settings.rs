@@ -52,7 +52,7 @@ pub struct S3Settings {
     pub endpoint: Option<String>,
     /// Region; `None` for `us-east-1`.
     pub region: Option<String>,
-    /// Key and secret; `None` asks the environment, the web identity or the instance.
+    /// Key and secret; `None` asks the environment, `~/.aws/credentials`, the web identity or the instance.
     pub credentials: Option<S3Credentials>,
     /// Talk http instead of https.
     pub insecure: bool,

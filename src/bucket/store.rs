@@ -26,8 +26,9 @@ use crate::foundation::mmap::map_file;
 const PART_BYTES: u64 = 16 << 20;
 /// S3 takes at most 10,000 parts.
 const PARTS_MAX: u64 = 9_000;
-/// Parts in flight at once: bounds the memory of an upload to this many parts and one.
-const PARTS_IN_FLIGHT_MAX: usize = 3;
+/// Parts in flight at once, and the bytes of them: bounds the memory of an upload to those and one more part.
+const PARTS_IN_FLIGHT_MAX: u64 = 3;
+const BYTES_IN_FLIGHT_MAX: u64 = 64 << 20;
 
 /// How files are uploaded, and what is said of every object.
 #[derive(Debug, Default)]
@@ -167,6 +168,8 @@ impl StoreBucket {
     async fn upload_in_parts(&self, key: &str, file: &Path, size: u64) -> Result<(), BucketError> {
         let failed = self.failed("upload", key);
         let part_bytes = self.part_bytes().max(size.div_ceil(PARTS_MAX));
+        let n_in_flight = (BYTES_IN_FLIGHT_MAX / part_bytes).clamp(1, PARTS_IN_FLIGHT_MAX);
+        let n_in_flight = usize::try_from(n_in_flight).unwrap_or(1);
         let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
         let mut source = open(file).await?;
         let upload = self
@@ -186,7 +189,7 @@ impl StoreBucket {
                 Ok(_) => parts.put(Bytes::from(part)),
                 Err(source) => break Err(file_error("read", file)(source)),
             }
-            if let Err(error) = parts.wait_for_capacity(PARTS_IN_FLIGHT_MAX).await {
+            if let Err(error) = parts.wait_for_capacity(n_in_flight).await {
                 break Err(failed(error));
             }
         };

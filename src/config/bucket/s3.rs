@@ -22,15 +22,15 @@ pub(super) fn read(mut map: MapReader<'_>) -> Option<BucketKind> {
     let mut s3 = S3Settings {
         bucket,
         endpoint: Some(endpoint.to_owned()),
-        region: optional(&mut map, "region"),
+        region: optional(&mut map, "region").or_else(|| region_of_amazon(endpoint)),
         insecure: map.bool("insecure").unwrap_or(false),
-        virtual_hosted: is_virtual_hosted(&mut map, endpoint),
         sts_endpoint: optional(&mut map, "sts_endpoint"),
         metadata: metadata(&mut map),
         parts: parts(&mut map),
         http: http(&mut map, endpoint),
         ..S3Settings::default()
     };
+    s3.virtual_hosted = is_virtual_hosted(&mut map, &s3);
     s3.credentials = credentials(&mut map);
     s3.encryption = map.map("sse_config").and_then(encryption);
     s3.http.retries_max = retries(&mut map, "max_retries");
@@ -124,17 +124,33 @@ fn credentials(map: &mut MapReader<'_>) -> Option<S3Credentials> {
     }
 }
 
-/// `auto` is by host name for Amazon's own endpoints and by path for all others.
-fn is_virtual_hosted(map: &mut MapReader<'_>, endpoint: &str) -> bool {
-    let is_amazon = endpoint.ends_with(".amazonaws.com");
+/// `auto` is by host name for the endpoints of Amazon, Google and Alibaba, and by path for all others. No certificate
+/// covers a host name with another dot in it.
+fn is_virtual_hosted(map: &mut MapReader<'_>, s3: &S3Settings) -> bool {
+    let endpoint = s3.endpoint.as_deref().unwrap_or_default();
+    let is_known = [".amazonaws.com", ".amazonaws.com.cn", ".aliyuncs.com"]
+        .iter()
+        .any(|suffix| endpoint.ends_with(suffix))
+        || endpoint == "storage.googleapis.com";
+    let auto = is_known && (s3.insecure || !s3.bucket.contains('.'));
     let choices = [
-        ("auto", is_amazon),
+        ("auto", auto),
         ("virtual-hosted", true),
         ("path", false),
-        ("", is_amazon),
+        ("", auto),
     ];
-    map.choice("bucket_lookup_type", &choices)
-        .unwrap_or(is_amazon)
+    map.choice("bucket_lookup_type", &choices).unwrap_or(auto)
+}
+
+/// `s3.eu-west-1.amazonaws.com`, `s3-eu-west-1.…`, `s3.dualstack.eu-west-1.…`; others do not say it.
+fn region_of_amazon(endpoint: &str) -> Option<String> {
+    let host = endpoint.split(':').next()?;
+    let host = host.strip_suffix(".cn").unwrap_or(host);
+    let rest = host.strip_suffix(".amazonaws.com")?.strip_prefix("s3")?;
+    let region = rest.trim_start_matches(['.', '-']);
+    let region = region.strip_prefix("dualstack.").unwrap_or(region);
+    (!region.is_empty() && region != "accelerate" && !region.contains('.'))
+        .then(|| region.to_owned())
 }
 
 fn encryption(mut map: MapReader<'_>) -> Option<S3Encryption> {

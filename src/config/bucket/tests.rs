@@ -175,6 +175,54 @@ hedging_config: {enabled: true}
 }
 
 #[test]
+fn an_endpoint_says_its_region_and_how_a_bucket_is_named() {
+    let read = |bucket: &str, endpoint: &str, more: &str| {
+        let s3 = s3(&format!(
+            "{{type: S3, config: {{bucket: {bucket}, endpoint: \"{endpoint}\"{more}}}}}"
+        ));
+        (s3.region, s3.virtual_hosted)
+    };
+    for (bucket, endpoint, more, region, is_virtual) in [
+        (
+            "b",
+            "s3.eu-west-1.amazonaws.com",
+            "",
+            Some("eu-west-1"),
+            true,
+        ),
+        (
+            "b",
+            "s3-eu-west-1.amazonaws.com",
+            "",
+            Some("eu-west-1"),
+            true,
+        ),
+        (
+            "b",
+            "s3.dualstack.eu-1.amazonaws.com",
+            "",
+            Some("eu-1"),
+            true,
+        ),
+        ("b", "s3.cn-1.amazonaws.com.cn", "", Some("cn-1"), true),
+        ("b.c", "s3.eu-1.amazonaws.com", "", Some("eu-1"), false),
+        ("b", "s3.amazonaws.com", "", None, true),
+        (
+            "b",
+            "s3.eu-1.amazonaws.com",
+            ", region: us-2",
+            Some("us-2"),
+            true,
+        ),
+        ("b", "minio.example:9000", "", None, false),
+        ("b", "storage.googleapis.com", "", None, true),
+    ] {
+        let expect = (region.map(str::to_owned), is_virtual);
+        assert_eq!(read(bucket, endpoint, more), expect, "{endpoint} {more}");
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_at_once_with_its_key() {
     check_refused(
         "type: S3\nprefix: a/../b\nconfig:\n  bucket: b\n  endpoint: http://x\n  acces_key: a\n  secret_key: s\n  signature_version2: true\n  list_objects_version: v1\n  part_size: 1000\n  sse_config: {type: SSE-C, kms_encryption_context: {a: b}}\n  http_config:\n    tls_config: {cert_file: c, server_name: other}\n",
