@@ -9,6 +9,7 @@ use crate::block::{Block, BlockMeta, INDEX_FILE, NewBlock, ThanosMeta, verify, w
 use crate::bucket::{Bucket, StoreBucket, keys};
 use crate::catalog::Catalog;
 use crate::chunk::{decode_floats, encode_floats};
+use crate::foundation::durable::rename_durably;
 use crate::inventory::{Inventory, fetch};
 use crate::maintenance::{
     Change, CleanupSettings, Clearing, Deletion, Issue, Marked, Marker, RepairSettings, Repaired,
@@ -32,7 +33,7 @@ fn labels(n: usize) -> Labels {
 /// A chunk of a sample a minute from `from` on.
 fn chunk(from: i64, n_samples: i64) -> ChunkSlice {
     let times: Vec<_> = (0..n_samples).map(|n| from + n * 60_000).collect();
-    let values: Vec<_> = (0..n_samples).map(|n| n as f64).collect();
+    let values: Vec<_> = (0_u32..).map(f64::from).take(times.len()).collect();
     let mut chunks = Vec::new();
     for encoded in encode_floats(&times, &values).unwrap() {
         chunks.push(ChunkSlice {
@@ -161,7 +162,7 @@ async fn overlaps_and_duplicates_are_told_from_metas_and_a_duplicate_goes_to_the
     assert_eq!(check_metas([&first, &next]), []);
     let (bucket, backup) = (StoreBucket::in_memory(), StoreBucket::in_memory());
     let copy = dir.path().join(double.ulid.to_string());
-    std::fs::rename(dir.path().join(first.ulid.to_string()), &copy).unwrap();
+    rename_durably(&dir.path().join(first.ulid.to_string()), &copy).unwrap();
     double.write(&copy).unwrap();
     upload(&bucket, dir.path(), &double).await;
     let settings = RepairSettings {
@@ -405,7 +406,8 @@ fn a_rewritten_block_lacks_what_was_deleted_and_has_the_new_labels() {
     };
     let told = rewrite(&block, &wanted, id(5), None).unwrap();
     assert!(told.meta.is_none());
-    assert!(!dir.path().join(id(5).to_string()).exists());
+    let new = dir.path().join(id(5).to_string());
+    assert!(!new.try_exists().unwrap());
     let texts: Vec<_> = told.changes.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
@@ -447,7 +449,7 @@ fn a_rewritten_block_lacks_what_was_deleted_and_has_the_new_labels() {
             (before[1].0.clone(), cut)
         ]
     );
-    assert!(to.join(META_FILE).exists());
+    assert!(to.join(META_FILE).try_exists().unwrap());
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn series(n: u64, hour: i64, hours: i64) -> ChunkSeries {
     let times: Vec<_> = (0..hours * 60)
         .map(|minute| START + hour * HOUR + minute * 60_000)
         .collect();
-    let values: Vec<_> = (0..times.len()).map(|n| n as f64).collect();
+    let values: Vec<_> = (0_u32..).map(f64::from).take(times.len()).collect();
     let chunks = encode_floats(&times, &values).unwrap();
     let chunks = chunks.into_iter().map(|chunk| ChunkSlice {
         min_t: chunk.min_t,

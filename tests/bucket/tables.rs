@@ -1,6 +1,8 @@
 //! What `ls` and `inspect` print, to the letter.
 
-use crate::fixture::{Bucket, id};
+use gauntlet::foundation::durable::replace_file;
+
+use crate::fixture::{Bucket, id, yaml};
 
 #[test]
 fn ls_prints_names_lines_metas_and_templates_of_chosen_blocks() {
@@ -73,7 +75,7 @@ fn a_bucket_is_named_by_a_file_or_is_the_appliance_s_own() {
     let bucket = Bucket::new();
     let expect = bucket.prints("ls", &[]);
     let file = bucket.beside("bucket.yml");
-    std::fs::write(&file, crate::fixture::yaml(&bucket.path())).unwrap();
+    replace_file(&file, yaml(&bucket.path()).as_bytes()).unwrap();
     let run = |arguments: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_gauntlet"))
             .args(["bucket", "ls"])
@@ -94,9 +96,9 @@ fn a_bucket_is_named_by_a_file_or_is_the_appliance_s_own() {
 #[test]
 fn what_is_wrong_with_a_bucket_is_said_without_its_secrets() {
     let bucket = Bucket::new();
-    let yaml = "{type: S3, config: {bucket: b, endpoint: e, secret_key: h1dden, typo: 1}}";
+    let text = "{type: S3, config: {bucket: b, endpoint: e, secret_key: h1dden, typo: 1}}";
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_gauntlet"))
-        .args(["bucket", "ls", "--objstore.config", yaml])
+        .args(["bucket", "ls", "--objstore.config", text])
         .current_dir(bucket.path())
         .output()
         .unwrap();

@@ -31,7 +31,7 @@ fn marks_are_written_and_removed() {
         let id = id(1).to_string();
         let removed = bucket.prints("mark", &["--id", &id, "--marker", marker, "--remove"]);
         assert_eq!(removed, format!("{id}: {marker} removed\n"));
-        assert!(!bucket.block(1).join(marker).exists());
+        assert!(!bucket.block(1).join(marker).try_exists().unwrap());
     }
     let id = id(1).to_string();
     let arguments = ["--id", &id, "--marker", "no-compact-mark.json"];
@@ -56,11 +56,11 @@ fn cleanup_tells_what_would_go_and_deletes_it_when_asked() {
         )),
         "{told}"
     );
-    assert!(bucket.block(1).join("meta.json").exists());
+    assert!(bucket.block(1).join("meta.json").try_exists().unwrap());
     assert_eq!(bucket.prints("cleanup", &["--yes"]), "");
     let done = bucket.prints("cleanup", &["--delete-delay", "0s", "--no-dry-run"]);
     assert!(done.starts_with(&format!("deleted {id}: ")), "{done}");
-    assert!(!bucket.block(1).join("meta.json").exists());
+    assert!(!bucket.block(1).join("meta.json").try_exists().unwrap());
     assert_eq!(bucket.prints("ls", &[]).lines().count(), 4);
 }
 
@@ -129,13 +129,19 @@ fn verify_names_what_is_wrong_and_repairs_it_when_asked() {
         text.starts_with(&format!("{}: index_known_issues: ", id(2))),
         "{text}"
     );
-    assert!(bucket.block(2).join("meta.json").exists());
+    assert!(bucket.block(2).join("meta.json").try_exists().unwrap());
     let mut done = repair.to_vec();
     done.push("--yes");
     let text = bucket.prints("verify", &done);
     assert!(text.contains("takes its place"), "{text}");
-    assert!(!bucket.block(2).join("meta.json").exists());
-    assert!(backup.join(id(2).to_string()).join("meta.json").exists());
+    assert!(!bucket.block(2).join("meta.json").try_exists().unwrap());
+    assert!(
+        backup
+            .join(id(2).to_string())
+            .join("meta.json")
+            .try_exists()
+            .unwrap()
+    );
     assert_eq!(bucket.prints("verify", &["-i", "index_known_issues"]), "");
     let (error, code) = bucket.refuses("verify", &["--repair"]);
     assert!(error.contains("objstore-backup"), "{error}");
@@ -190,7 +196,13 @@ fn rewrite_tells_what_would_change_and_makes_a_block_that_promtool_reads() {
         text,
         format!("{one}: rewritten as {new}\n{one}: marked for deletion\n")
     );
-    assert!(bucket.block(1).join("deletion-mark.json").exists());
+    assert!(
+        bucket
+            .block(1)
+            .join("deletion-mark.json")
+            .try_exists()
+            .unwrap()
+    );
     let log = std::fs::read_to_string(tmp.join(&new).join("change.log")).unwrap();
     assert_eq!(log, expect.replace(&format!("{one}: "), ""));
     check_rewritten(&bucket.path().join(new));

@@ -1,5 +1,6 @@
 //! `gauntlet bucket rewrite`
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -137,7 +138,7 @@ impl Rewrite {
         downloaded.map_err(|error| Failure::of(&error))?;
         let opened = Block::open(&from).map_err(|error| Failure::of(&error))?;
         let labels = opened.meta().thanos.as_ref().map(|thanos| &thanos.labels);
-        if !self.prom_blocks && labels.is_none_or(|labels| labels.is_empty()) {
+        if !self.prom_blocks && labels.is_none_or(BTreeMap::is_empty) {
             return Err(Failure::wrong(format!(
                 "block {block} has no external labels; --prom-blocks takes it nevertheless"
             )));

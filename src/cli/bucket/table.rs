@@ -60,7 +60,7 @@ impl Cell {
     }
 
     /// Values of one kind by their size, anything else as text.
-    fn cmp(&self, other: &Self) -> Ordering {
+    fn order(&self, other: &Self) -> Ordering {
         match (self.key, other.key) {
             (Key::Time(left), Key::Time(right)) | (Key::Duration(left), Key::Duration(right)) => {
                 left.cmp(&right)
@@ -76,7 +76,7 @@ pub(super) fn sort(rows: &mut [Vec<Cell>], columns: &[usize]) {
     rows.sort_by(|left, right| {
         let columns = columns.iter().copied().chain([0]);
         columns
-            .filter_map(|column| Some(left.get(column)?.cmp(right.get(column)?)))
+            .filter_map(|column| Some(left.get(column)?.order(right.get(column)?)))
             .find(|order| order.is_ne())
             .unwrap_or(Ordering::Equal)
     });
