@@ -26,7 +26,7 @@ pub use meta::{
     ThanosMeta,
 };
 pub use read::{Block, CHUNKS_DIR, INDEX_FILE};
-pub use sorted::SortedBlockWriter;
+pub use sorted::{SegmentSink, SortedBlockWriter};
 pub use source::BlockSource;
 pub use tombstones::{TOMBSTONES_FILE, Tombstones};
 pub use verify::{BlockReport, verify};

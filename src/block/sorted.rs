@@ -12,9 +12,17 @@ use crate::foundation::durable::{create_dirs, rename_durably};
 use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
 use crate::storage::ChunkSlice;
 
+/// Who takes the chunk segments of a block while it is written.
+pub trait SegmentSink: Send {
+    /// This segment is whole; the file may be taken away.
+    fn take(&mut self, path: &Path) -> Result<(), BlockError>;
+
+    /// There are no more segments; files that were taken are needed here no longer than this call.
+    fn finish(&mut self) -> Result<(), BlockError>;
+}
+
 /// Series go straight into the index, so that nothing is spooled and no label is looked at. Dropped before it is
 /// finished, it leaves nothing behind.
-#[derive(Debug)]
 pub struct SortedBlockWriter {
     parent_dir: PathBuf,
     tmp: Unfinished,
@@ -23,6 +31,16 @@ pub struct SortedBlockWriter {
     index: IndexWriter,
     entry: SeriesEntry,
     stats: BlockStats,
+    sink: Option<Box<dyn SegmentSink>>,
+}
+
+impl std::fmt::Debug for SortedBlockWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SortedBlockWriter")
+            .field("new", &self.new)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A directory that goes when it is not renamed.
@@ -43,18 +61,31 @@ impl SortedBlockWriter {
         new: NewBlock,
         symbols: Vec<Arc<str>>,
     ) -> Result<Self, BlockError> {
+        Self::create_with(parent_dir, new, symbols, SEGMENT_BYTES_MAX, None)
+    }
+
+    /// As [`Self::create`], with segments of at most `segment_bytes_max`, each handed to `sink` when it is whole: for
+    /// blocks that shall not lie here in one piece.
+    pub fn create_with(
+        parent_dir: &Path,
+        new: NewBlock,
+        symbols: Vec<Arc<str>>,
+        segment_bytes_max: u64,
+        sink: Option<Box<dyn SegmentSink>>,
+    ) -> Result<Self, BlockError> {
         let dir = parent_dir.join(format!("{}{TMP_FOR_CREATION}", new.id));
         remove_if_there(&dir)?;
         create_dirs(&dir).map_err(|source| BlockError::file(&dir, source))?;
         let tmp = Unfinished(dir);
         Ok(Self {
             parent_dir: parent_dir.to_owned(),
-            segments: SegmentWriter::create(&tmp.0.join(CHUNKS_DIR), SEGMENT_BYTES_MAX)?,
+            segments: SegmentWriter::create(&tmp.0.join(CHUNKS_DIR), segment_bytes_max)?,
             index: IndexWriter::create(&tmp.0.join(INDEX_FILE), symbols)?,
             tmp,
             new,
             entry: SeriesEntry::default(),
             stats: BlockStats::default(),
+            sink,
         })
     }
 
@@ -73,6 +104,11 @@ impl SortedBlockWriter {
         }
         count_series(&mut self.stats, chunks)?;
         self.index.write_series(&self.entry)?;
+        if let Some(sink) = &mut self.sink {
+            for path in self.segments.take_closed() {
+                sink.take(&path)?;
+            }
+        }
         Ok(())
     }
 
@@ -85,9 +121,16 @@ impl SortedBlockWriter {
             segments,
             index,
             stats,
+            sink,
             ..
         } = self;
-        segments.finish()?;
+        let closed = segments.finish()?;
+        if let Some(mut sink) = sink {
+            for path in closed {
+                sink.take(&path)?;
+            }
+            sink.finish()?;
+        }
         if stats.num_samples == 0 {
             return Ok(None);
         }

@@ -124,6 +124,8 @@ pub struct SegmentWriter {
     n_bytes_max: u64,
     open: Option<OpenSegment>,
     n_segments: u32,
+    /// Closed, and not yet asked for.
+    closed: Vec<PathBuf>,
     scratch: Vec<u8>,
 }
 
@@ -143,6 +145,7 @@ impl SegmentWriter {
             n_bytes_max,
             open: None,
             n_segments: 0,
+            closed: Vec::new(),
             scratch: Vec::new(),
         })
     }
@@ -176,10 +179,16 @@ impl SegmentWriter {
         Ok(ChunkRef::new(self.n_segments - 1, offset))
     }
 
-    /// Makes every byte survive power loss.
-    pub fn finish(mut self) -> Result<(), ChunkError> {
+    /// Segments that were closed since the last call, each on the disk whole: nothing will be added to them.
+    pub fn take_closed(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Makes every byte survive power loss; closes the last segment and names what [`Self::take_closed`] did not.
+    pub fn finish(mut self) -> Result<Vec<PathBuf>, ChunkError> {
         self.close()?;
-        sync_dir(&self.dir).map_err(|source| file_error(&self.dir, source))
+        sync_dir(&self.dir).map_err(|source| file_error(&self.dir, source))?;
+        Ok(self.closed)
     }
 
     fn open_next(&mut self) -> Result<OpenSegment, ChunkError> {
@@ -205,7 +214,9 @@ impl SegmentWriter {
         open.file
             .flush()
             .and_then(|()| open.file.get_ref().sync_all())
-            .map_err(|source| file_error(&open.path, source))
+            .map_err(|source| file_error(&open.path, source))?;
+        self.closed.push(open.path);
+        Ok(())
     }
 }
 

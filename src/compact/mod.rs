@@ -13,4 +13,4 @@ mod tests;
 
 pub use error::CompactError;
 pub use plan::{CompactionPlan, LevelSettings, Reason, levels, plan};
-pub use run::{compact, merged_block};
+pub use run::{JoinChunks, Merge, compact, compact_into, merged_block};

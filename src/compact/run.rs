@@ -1,10 +1,12 @@
 //! One compaction from its sources to the finished directory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::block::{
-    BlockMeta, BlockParent, BlockSource, NewBlock, SortedBlockWriter, join_chunks, meta,
+    BlockError, BlockMeta, BlockParent, BlockSource, NewBlock, SortedBlockWriter, join_chunks, meta,
 };
+use crate::chunk::ChunkError;
 use crate::compact::CompactError;
 use crate::compact::merge::SeriesCursor;
 use crate::compact::symbols::merge_symbols;
@@ -61,22 +63,52 @@ pub fn compact(
     sources: &[&dyn BlockSource],
     cancel: &Cancel,
 ) -> Result<Option<BlockMeta>, CompactError> {
-    let wanted = Interval {
-        min: new.range.min,
-        max: new.range.max.saturating_sub(1),
+    let how = Merge {
+        wanted: Interval {
+            min: new.range.min,
+            max: new.range.max.saturating_sub(1),
+        },
+        cancel,
+        join: &join_chunks,
     };
+    compact_into(sources, &how, |symbols| {
+        SortedBlockWriter::create(parent_dir, new, symbols)
+    })
+}
+
+/// Makes chunks of one series, sorted by their start, fit for an index.
+pub type JoinChunks<'a> =
+    dyn Fn(Vec<ChunkSlice>, Interval) -> Result<Vec<ChunkSlice>, ChunkError> + 'a;
+
+/// How sources are merged.
+#[expect(missing_debug_implementations, reason = "a function cannot be shown")]
+#[derive(Clone, Copy)]
+pub struct Merge<'a> {
+    /// Samples outside are left out.
+    pub wanted: Interval,
+    /// Raised when nobody wants the result any more.
+    pub cancel: &'a Cancel,
+    /// What becomes of chunks that overlap.
+    pub join: &'a JoinChunks<'a>,
+}
+
+/// As [`compact`], into a writer that `create` makes when the symbols are known.
+pub fn compact_into(
+    sources: &[&dyn BlockSource],
+    how: &Merge<'_>,
+    create: impl FnOnce(Vec<Arc<str>>) -> Result<SortedBlockWriter, BlockError>,
+) -> Result<Option<BlockMeta>, CompactError> {
     let (symbols, maps) = merge_symbols(sources)?;
     let mut cursors = Vec::with_capacity(sources.len());
     for (source, map) in sources.iter().zip(maps) {
         cursors.push(SeriesCursor::new(*source, map)?);
     }
-    let mut writer =
-        SortedBlockWriter::create(parent_dir, new, symbols).map_err(CompactError::Result)?;
+    let mut writer = create(symbols).map_err(CompactError::Result)?;
     let mut labels: Vec<(u32, u32)> = Vec::new();
     let mut n_until_check = 0usize;
     while let Some(least) = cursors.iter().filter_map(SeriesCursor::labels).min() {
         if n_until_check == 0 {
-            if cancel.reason().is_some() {
+            if how.cancel.reason().is_some() {
                 return Err(CompactError::Canceled);
             }
             n_until_check = SERIES_PER_CANCEL_CHECK;
@@ -84,7 +116,7 @@ pub fn compact(
         n_until_check -= 1;
         labels.clear();
         labels.extend_from_slice(least);
-        let chunks = gather(&mut cursors, &labels, wanted)?;
+        let chunks = gather(&mut cursors, &labels, how)?;
         if !chunks.is_empty() {
             writer.add(&labels, &chunks).map_err(CompactError::Result)?;
         }
@@ -96,7 +128,7 @@ pub fn compact(
 fn gather(
     cursors: &mut [SeriesCursor<'_>],
     labels: &[(u32, u32)],
-    wanted: Interval,
+    how: &Merge<'_>,
 ) -> Result<Vec<ChunkSlice>, CompactError> {
     let mut chunks = Vec::new();
     for cursor in cursors {
@@ -109,5 +141,5 @@ fn gather(
     if !chunks.is_sorted_by_key(|chunk| chunk.min_t) {
         chunks.sort_by_key(|chunk| chunk.min_t);
     }
-    join_chunks(chunks, wanted).map_err(CompactError::Overlap)
+    (how.join)(chunks, how.wanted).map_err(CompactError::Overlap)
 }

@@ -1,0 +1,174 @@
+//! An object of the bucket that is read from front to back, in large parts, one part ahead.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::bucket::{Bucket, BucketError};
+
+/// A bucket for threads that may wait.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    pub(crate) bucket: Arc<dyn Bucket>,
+    /// Where sockets are waited for; not the caller's own.
+    pub(crate) runtime: Handle,
+}
+
+impl Waiting {
+    pub(crate) fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.runtime.block_on(answer)
+    }
+
+    pub(crate) fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
+        self.wait(self.bucket.get_range(key, range))
+    }
+}
+
+/// Holds at most two parts and what is asked for across them, and has one more on the way.
+#[derive(Debug)]
+pub(crate) struct ReadAhead {
+    from: Waiting,
+    key: Arc<str>,
+    n_bytes: u64,
+    part_bytes: u64,
+    /// Neighbours, in order.
+    parts: VecDeque<(u64, Bytes)>,
+    coming: Option<(Range<u64>, JoinHandle<Result<Bytes, BucketError>>)>,
+}
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        self.forget_coming();
+    }
+}
+
+impl ReadAhead {
+    pub(crate) fn new(from: Waiting, key: &str, n_bytes: u64, part_bytes: u64) -> Self {
+        Self {
+            from,
+            key: Arc::from(key),
+            n_bytes,
+            part_bytes: part_bytes.max(1),
+            parts: VecDeque::new(),
+            coming: None,
+        }
+    }
+
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// These bytes, which the object must have.
+    pub(crate) fn bytes(&mut self, range: Range<u64>) -> Result<Bytes, BucketError> {
+        if range.end <= range.start {
+            return Ok(Bytes::new());
+        }
+        if self.n_bytes < range.end {
+            return Err(BucketError::Short {
+                bucket: self.from.bucket.name().to_owned(),
+                key: self.key.as_ref().to_owned(),
+                offset: range.start,
+                need: range.end - range.start,
+                have: self.n_bytes.saturating_sub(range.start),
+            });
+        }
+        while self
+            .parts
+            .front()
+            .is_some_and(|(base, part)| base + part.len() as u64 <= range.start)
+        {
+            self.parts.pop_front();
+        }
+        if self
+            .parts
+            .front()
+            .is_some_and(|(base, _)| range.start < *base)
+        {
+            self.parts.clear();
+        }
+        while self.end().is_none_or(|end| end < range.end) {
+            let from = self.end().unwrap_or(range.start);
+            let part = self.part(from)?;
+            self.parts.push_back(part);
+        }
+        Ok(self.joined(&range))
+    }
+
+    fn end(&self) -> Option<u64> {
+        let (base, part) = self.parts.back()?;
+        Some(base + part.len() as u64)
+    }
+
+    /// The part that holds the byte at `from`; the one behind it is on its way afterwards.
+    fn part(&mut self, from: u64) -> Result<(u64, Bytes), BucketError> {
+        let is_coming = self
+            .coming
+            .as_ref()
+            .is_some_and(|(range, _)| range.contains(&from));
+        let (base, part) = match self.coming.take() {
+            Some((range, answer)) if is_coming => {
+                let key = Arc::clone(&self.key);
+                let bucket = self.from.bucket.name().to_owned();
+                let answer = self.from.wait(answer);
+                let answer = answer.map_err(|source| BucketError::Unavailable {
+                    bucket,
+                    action: "read",
+                    key: key.as_ref().to_owned(),
+                    source: Box::new(source),
+                })?;
+                (range.start, answer?)
+            }
+            other => {
+                if let Some((_, unwanted)) = other {
+                    unwanted.abort();
+                }
+                let range = from..from.saturating_add(self.part_bytes).min(self.n_bytes);
+                (from, self.from.range(&self.key, range)?)
+            }
+        };
+        let next = base + part.len() as u64;
+        if next < self.n_bytes {
+            let range = next..next.saturating_add(self.part_bytes).min(self.n_bytes);
+            let (bucket, key) = (Arc::clone(&self.from.bucket), Arc::clone(&self.key));
+            let wanted = range.clone();
+            let answer = self
+                .from
+                .runtime
+                .spawn(async move { bucket.get_range(&key, wanted).await });
+            self.coming = Some((range, answer));
+        }
+        Ok((base, part))
+    }
+
+    /// A slice of one part, or a copy from several.
+    fn joined(&self, range: &Range<u64>) -> Bytes {
+        let within = |base: u64, part: &Bytes| {
+            let at =
+                |offset: u64| usize::try_from(offset.saturating_sub(base)).unwrap_or(usize::MAX);
+            at(range.start).min(part.len())..at(range.end).min(part.len())
+        };
+        match self.parts.front() {
+            Some((base, part)) if range.end <= base + part.len() as u64 => {
+                part.slice(within(*base, part))
+            }
+            _ => {
+                let mut joined = Vec::new();
+                for (base, part) in &self.parts {
+                    let piece = within(*base, part);
+                    joined.extend_from_slice(part.get(piece).unwrap_or_default());
+                }
+                Bytes::from(joined)
+            }
+        }
+    }
+
+    fn forget_coming(&mut self) {
+        if let Some((_, unwanted)) = self.coming.take() {
+            unwanted.abort();
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Marks are written once, and blocks deleted so that a crash leaves nothing that looks whole.
+
+use bytes::Bytes;
+
+use crate::bucket::{Bucket, BucketError, keys};
+use crate::inventory::{DeletionMark, NoCompactMark};
+use crate::model::{BlockId, TimestampMs};
+
+/// Marks a block for deletion; says whether there was no mark before.
+pub async fn mark_deleted(
+    bucket: &dyn Bucket,
+    block: BlockId,
+    now_ms: TimestampMs,
+    details: &str,
+) -> Result<bool, BucketError> {
+    let mark = DeletionMark::new(block, now_ms, details.to_owned());
+    put_once(bucket, &keys::deletion_mark(block), mark.encode()).await
+}
+
+/// Leaves a block out of compaction from now on; says whether there was no mark before.
+pub async fn mark_no_compact(
+    bucket: &dyn Bucket,
+    block: BlockId,
+    now_ms: TimestampMs,
+    (reason, details): (&str, &str),
+) -> Result<bool, BucketError> {
+    let mark = NoCompactMark::new(block, now_ms, reason.to_owned(), details.to_owned());
+    let key = keys::in_block(block, keys::NO_COMPACT_MARK);
+    put_once(bucket, &key, mark.encode()).await
+}
+
+async fn put_once(bucket: &dyn Bucket, key: &str, text: Vec<u8>) -> Result<bool, BucketError> {
+    match bucket.head(key).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.is_not_found() => {
+            bucket.put(key, Bytes::from(text)).await?;
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes a block: `meta.json` first, so that nobody takes the rest for a block, and the mark last, so that the rest goes
+/// after a crash too.
+pub async fn delete_block(bucket: &dyn Bucket, block: BlockId) -> Result<(), BucketError> {
+    bucket.delete(&keys::meta(block)).await?;
+    let mark = keys::deletion_mark(block);
+    for info in bucket.list(&block.to_string()).await? {
+        if info.key != mark {
+            bucket.delete(&info.key).await?;
+        }
+    }
+    bucket.delete(&mark).await
+}

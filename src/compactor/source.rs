@@ -1,0 +1,328 @@
+//! A block of the bucket, read from its first series to its last: mapped where the bucket is a directory of this machine,
+//! in ranges where it is not.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::block::{
+    Block, BlockError, BlockMeta, BlockSource, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, Tombstones,
+};
+use crate::bucket::{BucketError, keys};
+use crate::chunk::{ChunkRef, StoredChunk, decode_chunk};
+use crate::compactor::ahead::{ReadAhead, Waiting};
+use crate::foundation::durable::remove_file;
+use crate::foundation::mmap::map_file;
+use crate::foundation::{Cursor, Verdict};
+use crate::index::{
+    HeaderParts, IndexError, IndexHeader, SeriesEntry, Source, Symbols, read_postings,
+};
+use crate::model::BlockId;
+use crate::storage::StorageError;
+
+/// Table of contents of an index: its last bytes.
+const CONTENTS_BYTES: u64 = 52;
+/// Magic number and version of an index: its first bytes.
+const START_BYTES: u64 = 5;
+/// Longest length field.
+const LENGTH_BYTES_MAX: u64 = 10;
+/// Longest entry that is believed.
+const ENTRY_BYTES_MAX: u64 = 256 << 20;
+/// Largest tombstones file that is read.
+const TOMBSTONES_BYTES_MAX: u64 = 64 << 20;
+/// Copied at once into the header's file.
+const COPY_BYTES: u64 = 4 << 20;
+
+/// Opens a block of the bucket whose objects, without the block's name, have these sizes. `scratch` is a directory for the
+/// symbols and the table of postings; `part_bytes` are read at once.
+pub(crate) fn open_source(
+    from: &Waiting,
+    meta: &BlockMeta,
+    files: &BTreeMap<String, u64>,
+    scratch: &Path,
+    part_bytes: u64,
+) -> Result<Box<dyn BlockSource>, BlockError> {
+    if let Some(path) = from.bucket.local_path(&keys::meta(meta.ulid)) {
+        let dir = path.parent().unwrap_or(&path);
+        return Ok(Box::new(Block::open(dir)?));
+    }
+    let source = BucketSource::open(from, meta, files, (scratch, part_bytes))?;
+    Ok(Box::new(source))
+}
+
+/// A file that goes with its owner.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // The whole directory goes at the next start.
+        remove_file(&self.0).ok();
+    }
+}
+
+/// A block in a bucket that is elsewhere.
+#[derive(Debug)]
+pub(crate) struct BucketSource {
+    from: Waiting,
+    meta: BlockMeta,
+    /// What errors call the index.
+    index_name: String,
+    header: IndexHeader,
+    index: Mutex<ReadAhead>,
+    chunks: RemoteChunks,
+    tombstones: Tombstones,
+    _scratch: Scratch,
+}
+
+impl BucketSource {
+    fn open(
+        from: &Waiting,
+        meta: &BlockMeta,
+        files: &BTreeMap<String, u64>,
+        (scratch, part_bytes): (&Path, u64),
+    ) -> Result<Self, BlockError> {
+        let block = meta.ulid;
+        let key = keys::in_block(block, INDEX_FILE);
+        let index_name = format!("{}/{key}", from.bucket.name());
+        let n_bytes = files.get(INDEX_FILE).copied().unwrap_or(0);
+        if n_bytes < START_BYTES + CONTENTS_BYTES {
+            let problem = format!("an index of {n_bytes} bytes is none");
+            return Err(damaged(&index_name, 0, problem));
+        }
+        let path = scratch.join(format!("{block}.index-header"));
+        let copied = Scratch(path.clone());
+        copy_header(from, (&key, &index_name), n_bytes, &path)?;
+        let mapped = map_file(&path).map_err(|source| file_error(&path, source))?;
+        let header = IndexHeader::new(&index_name, mapped)?;
+        let tombstones = if files.contains_key(TOMBSTONES_FILE) {
+            let key = keys::in_block(block, TOMBSTONES_FILE);
+            let name = format!("{}/{key}", from.bucket.name());
+            let bytes = from.wait(from.bucket.get(&key, TOMBSTONES_BYTES_MAX));
+            let bytes = bytes.map_err(|error| unread(&name, 0, &error))?;
+            let decoded = Tombstones::decode(&bytes);
+            decoded.map_err(|(offset, problem)| damaged(&name, offset as u64, problem))?
+        } else {
+            Tombstones::new()
+        };
+        // Entries of series are read as fast as their chunks, but are far smaller.
+        let index = ReadAhead::new(from.clone(), &key, n_bytes, part_bytes / 4);
+        Ok(Self {
+            from: from.clone(),
+            meta: meta.clone(),
+            index_name,
+            header,
+            index: Mutex::new(index),
+            chunks: RemoteChunks::new(from, block, files, part_bytes),
+            tombstones,
+            _scratch: copied,
+        })
+    }
+}
+
+/// Symbols and table of postings into a file here, part by part.
+fn copy_header(
+    from: &Waiting,
+    (key, name): (&str, &str),
+    n_bytes: u64,
+    path: &Path,
+) -> Result<(), BlockError> {
+    let read = |range: std::ops::Range<u64>| {
+        let offset = range.start;
+        let bytes = from.range(key, range);
+        bytes.map_err(|error| unread(name, offset, &error))
+    };
+    let start = read(0..START_BYTES)?;
+    let end = read(n_bytes - CONTENTS_BYTES..n_bytes)?;
+    let parts = HeaderParts::new(name, &start, n_bytes, end)?;
+    let write = |file: &mut File, bytes: &[u8]| {
+        file.write_all(bytes)
+            .map_err(|source| file_error(path, source))
+    };
+    let mut file = File::create(path).map_err(|source| file_error(path, source))?;
+    write(&mut file, &parts.encode_start())?;
+    for (from, to) in [parts.symbols(), parts.tail()] {
+        let mut at = from;
+        while at < to {
+            let until = at.saturating_add(COPY_BYTES).min(to);
+            write(&mut file, &read(at..until)?)?;
+            at = until;
+        }
+    }
+    write(&mut file, &parts.encode_end())
+}
+
+impl BlockSource for BucketSource {
+    fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    fn symbols(&self) -> &Symbols {
+        self.header.symbols()
+    }
+
+    fn series_ids(&self) -> Result<Vec<u32>, BlockError> {
+        let Some(range) = self.header.table().all_series()? else {
+            return Ok(Vec::new());
+        };
+        let n_bytes = self.index.lock().n_bytes();
+        let span = range.start..range.end.min(n_bytes).max(range.start);
+        let key = keys::in_block(self.meta.ulid, INDEX_FILE);
+        let bytes = self.from.range(&key, span);
+        let bytes = bytes.map_err(|error| unread(&self.index_name, range.start, &error))?;
+        let part = Source::part(&self.index_name, bytes, range.start);
+        Ok(read_postings(&part, range)?.to_vec())
+    }
+
+    fn series(&self, id: u32, entry: &mut SeriesEntry) -> Result<(), BlockError> {
+        let offset = self.header.version().series_offset(id);
+        let mut index = self.index.lock();
+        let bytes = whole_entry(&mut index, offset, 4)
+            .map_err(|flaw| flaw.into_error(&self.index_name, offset))?;
+        drop(index);
+        let part = Source::part(&self.index_name, bytes, offset);
+        entry.read(&part, offset)?;
+        Ok(())
+    }
+
+    fn tombstones(&self) -> &Tombstones {
+        &self.tombstones
+    }
+
+    fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
+        self.chunks.chunk(at)
+    }
+
+    fn damaged(&self, id: u32, problem: String) -> BlockError {
+        damaged(
+            &self.index_name,
+            self.header.version().series_offset(id),
+            problem,
+        )
+    }
+}
+
+/// The chunk segments of one block, read from front to back.
+#[derive(Debug)]
+pub(crate) struct RemoteChunks {
+    from: Waiting,
+    block: BlockId,
+    /// Sizes by number, from 1.
+    segments: BTreeMap<u32, u64>,
+    part_bytes: u64,
+    open: Mutex<Option<(u32, ReadAhead)>>,
+}
+
+impl RemoteChunks {
+    pub(crate) fn new(
+        from: &Waiting,
+        block: BlockId,
+        files: &BTreeMap<String, u64>,
+        part_bytes: u64,
+    ) -> Self {
+        let segments = files.iter().filter_map(|(name, n_bytes)| {
+            let number = name.strip_prefix(CHUNKS_DIR)?.strip_prefix('/')?;
+            Some((number.parse().ok()?, *n_bytes))
+        });
+        Self {
+            from: from.clone(),
+            block,
+            segments: segments.collect(),
+            part_bytes,
+            open: Mutex::new(None),
+        }
+    }
+
+    /// One chunk, its checksum verified.
+    pub(crate) fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
+        let number = at.segment().saturating_add(1);
+        let name = format!("{CHUNKS_DIR}/{number:06}");
+        let key = keys::in_block(self.block, &name);
+        let path = || format!("{}/{key}", self.from.bucket.name());
+        let offset = u64::from(at.offset());
+        let mut open = self.open.lock();
+        let reader = match open.take() {
+            Some((open, reader)) if open == number => reader,
+            _ => {
+                let Some(n_bytes) = self.segments.get(&number) else {
+                    let problem = "the file is missing".to_owned();
+                    return Err(damaged(&path(), offset, problem));
+                };
+                ReadAhead::new(self.from.clone(), &key, *n_bytes, self.part_bytes)
+            }
+        };
+        let (_, reader) = open.insert((number, reader));
+        // The encoding and the checksum are not counted.
+        let bytes =
+            whole_entry(reader, offset, 5).map_err(|flaw| flaw.into_error(&path(), offset))?;
+        drop(open);
+        decode_chunk(&bytes, 0).map_err(|flaw| damaged(&path(), offset, flaw.to_string()))
+    }
+}
+
+enum EntryFlaw {
+    Bucket(BucketError),
+    Bytes(String),
+}
+
+impl EntryFlaw {
+    fn into_error(self, name: &str, offset: u64) -> BlockError {
+        match self {
+            Self::Bucket(error) => unread(name, offset, &error),
+            Self::Bytes(problem) => damaged(name, offset, problem),
+        }
+    }
+}
+
+/// Something with a length in front, and `more` bytes that the length does not count.
+fn whole_entry(reader: &mut ReadAhead, offset: u64, more: u64) -> Result<Bytes, EntryFlaw> {
+    let n_bytes = reader.n_bytes();
+    let limit = offset.saturating_add(LENGTH_BYTES_MAX).min(n_bytes);
+    if limit <= offset {
+        return Err(EntryFlaw::Bytes(format!(
+            "behind the end, which is at {n_bytes}"
+        )));
+    }
+    let start = reader.bytes(offset..limit).map_err(EntryFlaw::Bucket)?;
+    let mut cursor = Cursor::new(&start);
+    let length = cursor.uvarint("length of an entry");
+    let length = length.map_err(|short| EntryFlaw::Bytes(short.to_string()))?;
+    let end = offset
+        .saturating_add(cursor.offset() as u64)
+        .saturating_add(length)
+        .saturating_add(more);
+    if ENTRY_BYTES_MAX < length || n_bytes < end {
+        let problem = format!("length {length} goes beyond the end at {n_bytes}");
+        return Err(EntryFlaw::Bytes(problem));
+    }
+    reader.bytes(offset..end).map_err(EntryFlaw::Bucket)
+}
+
+fn damaged(name: &str, offset: u64, problem: String) -> BlockError {
+    BlockError::Damaged {
+        path: PathBuf::from(name),
+        offset,
+        problem,
+    }
+}
+
+/// A file that is missing or ends early is damage; a bucket that does not answer is not.
+fn unread(name: &str, offset: u64, error: &BucketError) -> BlockError {
+    match error.verdict() {
+        Verdict::Missing | Verdict::Quarantine => damaged(name, offset, error.chain()),
+        Verdict::RetryAfter(_) | Verdict::Refuse => {
+            BlockError::Source(StorageError::Unavailable(error.chain()))
+        }
+    }
+}
+
+fn file_error(path: &Path, source: std::io::Error) -> BlockError {
+    BlockError::Index(IndexError::File {
+        file: path.display().to_string().into(),
+        source,
+    })
+}
