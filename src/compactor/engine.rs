@@ -118,6 +118,8 @@ pub struct CompactorStatus {
     pub n_to_delete: u64,
     /// Compaction goes around them.
     pub aside: BTreeMap<BlockId, Aside>,
+    /// Downsampling goes around them.
+    pub aside_coarser: BTreeMap<BlockId, Aside>,
     /// When the bucket was looked at.
     pub at_ms: TimestampMs,
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::bucket::{Bucket, BucketError, keys};
-use crate::inventory::{DeletionMark, NoCompactMark};
+use crate::inventory::{DeletionMark, NoCompactMark, NoDownsampleMark};
 use crate::model::{BlockId, TimestampMs};
 
 /// Marks a block for deletion; says whether there was no mark before.
@@ -26,6 +26,18 @@ pub async fn mark_no_compact(
 ) -> Result<bool, BucketError> {
     let mark = NoCompactMark::new(block, now_ms, reason.to_owned(), details.to_owned());
     let key = keys::in_block(block, keys::NO_COMPACT_MARK);
+    put_once(bucket, &key, mark.encode()).await
+}
+
+/// Leaves a block out of downsampling from now on; says whether there was no mark before.
+pub async fn mark_no_downsample(
+    bucket: &dyn Bucket,
+    block: BlockId,
+    now_ms: TimestampMs,
+    (reason, details): (&str, &str),
+) -> Result<bool, BucketError> {
+    let mark = NoDownsampleMark::new(block, now_ms, reason.to_owned(), details.to_owned());
+    let key = keys::in_block(block, keys::NO_DOWNSAMPLE_MARK);
     put_once(bucket, &key, mark.encode()).await
 }
 

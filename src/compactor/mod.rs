@@ -6,6 +6,7 @@
 mod ahead;
 mod backlog;
 mod check;
+mod coarser;
 mod dedup;
 mod engine;
 mod error;
@@ -28,12 +29,13 @@ mod upload;
 mod watched;
 
 pub use backlog::{Backlog, backlog};
+pub use coarser::DownsampleReport;
 pub use dedup::Deduplication;
 pub use engine::{Aside, Compactor, CompactorSettings, CompactorStatus, Counters, Made};
 pub use error::CompactorError;
 pub use garbage::{PARTIAL_AGE_MS, duplicates, is_deletable, is_given_up};
 pub use group::GroupKey;
-pub use marks::{delete_block, mark_deleted, mark_no_compact};
+pub use marks::{delete_block, mark_deleted, mark_no_compact, mark_no_downsample};
 pub use pass::{CompactionReport, DAMAGED};
 pub use plan::{Candidate, Exclusion, INDEX_BYTES_MAX, Plan, RANGES_MS, Reason, plan};
 pub use retention::{RetentionPlan, RetentionSettings, plan_retention};

@@ -127,7 +127,7 @@ impl Workshop {
             .map(Some)
     }
 
-    fn open(
+    pub(crate) fn open(
         &self,
         scratch: &Path,
         blocks: &[Surveyed],
