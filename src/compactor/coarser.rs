@@ -41,7 +41,7 @@ impl Compactor {
             self.0.status.lock().n_to_downsample = due.len() as u64;
             let done: Vec<_> = stream::iter(due)
                 .map(|block| async move {
-                    let made = self.downsample_one(block, cancel).await;
+                    let made = self.downsample_one(&block, cancel).await;
                     (block, made)
                 })
                 .buffer_unordered(self.0.settings.concurrency.max(1))
@@ -68,7 +68,7 @@ impl Compactor {
     }
 
     /// Blocks that become coarser now: those that span enough, and those whose time is over before they ever will.
-    fn due<'a>(&self, survey: &'a Survey) -> Vec<&'a Surveyed> {
+    fn due(&self, survey: &Survey) -> Vec<Surveyed> {
         let now_ms = self.0.clock.now_ms();
         let delay_ms = self.0.settings.consistency_delay_ms;
         let blocks: Vec<&Surveyed> = settled(survey, delay_ms, now_ms).collect();
@@ -87,7 +87,11 @@ impl Compactor {
             let id = block.meta.ulid;
             due.contains(&id) && !status.aside_coarser.contains_key(&id)
         };
-        blocks.iter().filter(is_due).copied().collect()
+        blocks
+            .iter()
+            .filter(is_due)
+            .map(|block| (*block).clone())
+            .collect()
     }
 
     async fn downsample_one(

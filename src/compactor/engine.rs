@@ -20,6 +20,7 @@ use crate::compactor::survey::{Survey, survey};
 use crate::compactor::watched::Progress;
 use crate::compactor::{CompactorError, Deduplication, RetentionSettings};
 use crate::foundation::{Clock, Pool};
+use crate::inventory::BucketInventory;
 use crate::model::{BlockId, TimestampMs};
 
 /// How the bucket is kept in order.
@@ -131,7 +132,7 @@ pub struct Compactor(pub(crate) Arc<Inner>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: CompactorSettings,
-    pub(crate) catalog: Catalog,
+    pub(crate) inventory: BucketInventory,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) workshop: Workshop,
     pub(crate) pool: Pool,
@@ -153,6 +154,8 @@ impl Compactor {
         clock: Arc<dyn Clock>,
         (runtime, pool): (Handle, Pool),
     ) -> Self {
+        let concurrency = settings.fetch_concurrency;
+        let inventory = BucketInventory::new(Arc::clone(&bucket), catalog, concurrency);
         let workshop = Workshop {
             waiting: Waiting { bucket, runtime },
             scratch: settings.directory.clone(),
@@ -161,7 +164,7 @@ impl Compactor {
         };
         Self(Arc::new(Inner {
             settings,
-            catalog,
+            inventory,
             clock,
             workshop,
             pool,
@@ -208,9 +211,7 @@ impl Compactor {
     }
 
     pub(crate) async fn survey(&self) -> Result<Survey, CompactorError> {
-        let inner = &*self.0;
-        let bucket = &*inner.workshop.waiting.bucket;
-        Ok(survey(bucket, &inner.catalog, inner.settings.fetch_concurrency).await?)
+        Ok(survey(&self.0.inventory).await?)
     }
 
     pub(crate) fn new_id(&self) -> BlockId {

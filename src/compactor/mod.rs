@@ -39,6 +39,6 @@ pub use marks::{delete_block, mark_deleted, mark_no_compact, mark_no_downsample}
 pub use pass::{CompactionReport, DAMAGED};
 pub use plan::{Candidate, Exclusion, INDEX_BYTES_MAX, Plan, RANGES_MS, Reason, plan};
 pub use retention::{RetentionPlan, RetentionSettings, plan_retention};
-pub use survey::{Leftover, Survey, Surveyed, survey};
+pub use survey::{Leftover, Survey, Surveyed};
 pub use upkeep::CleanupReport;
 pub use watched::Progress;

@@ -107,10 +107,7 @@ impl Compactor {
 
     async fn delete(&self, block: BlockId, report: &mut CleanupReport) -> bool {
         match delete_block(&*self.0.workshop.waiting.bucket, block).await {
-            Ok(()) => {
-                self.0.catalog.forget_meta(block);
-                true
-            }
+            Ok(()) => true,
             Err(error) => {
                 count(&self.0.counters.n_cleanup_failures, 1);
                 report.failed.push((block, error.chain()));

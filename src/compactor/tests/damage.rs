@@ -156,7 +156,7 @@ fn overlap(block: &mut Harmed) {
     let opened = Block::open(&block.dir).unwrap();
     let meta = opened.meta().clone();
     let dir = tempfile::tempdir().unwrap();
-    let texts = ["", "__name__", "a", "job", "up"];
+    let texts = ["", "__name__", "a", "b", "job", "up", "x", "y"];
     let symbols = texts.iter().map(|text| Arc::from(*text)).collect();
     let mut new = NewBlock::new(meta.ulid, meta.range());
     new.sources = vec![meta.ulid];
@@ -166,7 +166,11 @@ fn overlap(block: &mut Harmed) {
     let (first, second) = half.split_at(60);
     let mut chunks = slices(first, 1.0);
     chunks.extend(slices(second, 2.0));
-    writer.add(&[(1, 4), (3, 2)], &chunks).unwrap();
+    // Entries begin at multiples of sixteen; this one leaves room for a longer one.
+    writer
+        .add(&[(1, 5), (4, 2), (6, 2), (7, 2)], &chunks)
+        .unwrap();
+    writer.add(&[(1, 5), (4, 3)], &slices(first, 3.0)).unwrap();
     writer.finish().unwrap();
     *block = Harmed::read(dir.path().join(meta.ulid.to_string()));
     let bytes = out_of_order(block.file("index"));
@@ -182,7 +186,7 @@ fn overlap(block: &mut Harmed) {
     });
 }
 
-/// Makes the two chunks of the only series overlap: the gap between them is the first thing behind the first chunk.
+/// Makes the two chunks of the first series overlap: the gap between them is the first thing behind the first chunk.
 fn out_of_order(index: &[u8]) -> Vec<u8> {
     let reader = crate::index::IndexReader::new("test", Bytes::copy_from_slice(index)).unwrap();
     let series = reader.all_series().unwrap()[0];

@@ -16,11 +16,13 @@ use crate::bucket::s3_server::S3Server;
 use crate::bucket::{Bucket, keys};
 use crate::catalog::Catalog;
 use crate::chunk::{decode_floats, encode_floats};
-use crate::compactor::{Compactor, CompactorSettings, Survey, survey};
+use crate::compactor::survey::survey;
+use crate::compactor::{Compactor, CompactorSettings, Survey};
 use crate::foundation::durable::{create_dirs, replace_file};
 use crate::foundation::{ManualClock, Pool};
+use crate::inventory::BucketInventory;
 use crate::model::{BlockId, Interval, Labels, TimeRange};
-use crate::storage::{ChunkSeries, ChunkSlice, Queryable, SelectHints, SeriesSet, VecSeriesSet};
+use crate::storage::{ChunkSeries, ChunkSlice, Queryable, SelectHints, VecSeriesSet};
 
 const HOUR_MS: i64 = 3_600_000;
 /// Long after the blocks of the tests were named.
@@ -88,7 +90,8 @@ impl World {
 
     async fn survey(&self) -> Survey {
         let catalog = Catalog::absent("test".to_owned());
-        survey(&*self.bucket, &catalog, 4).await.unwrap()
+        let inventory = BucketInventory::new(Arc::clone(&self.bucket), catalog, 4);
+        survey(&inventory).await.unwrap()
     }
 
     /// What blocks that are not to be deleted hold together; of blocks that do not open, nothing.

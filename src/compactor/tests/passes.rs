@@ -79,7 +79,7 @@ async fn segments_go_up_one_by_one() {
     fill(&*world.bucket, &FIVE).await;
     let before = world.content().await;
     let mut settings = world.settings();
-    settings.segment_bytes_max = 1000;
+    settings.segment_bytes_max = 500;
     let compactor = world.compactor_with(settings, Arc::clone(&world.bucket));
     let report = compactor.compact(&Cancel::new()).await.unwrap();
     let meta = report.made[0].block.clone().unwrap();
