@@ -13,7 +13,7 @@ use crate::actors::panics_on_demand;
 use crate::actors::released::ReleasedBlocks;
 use crate::actors::shipper::BlockShipped;
 use crate::gateway::Gateway;
-use crate::model::BlockId;
+use crate::model::{BlockId, TimestampMs};
 use crate::tsdb::Tsdb;
 
 /// Lists the bucket no more; answered when the sync that runs is over.
@@ -45,6 +45,8 @@ pub struct StoreGatewayState {
     pub n_synced: u64,
     /// Blocks that are served.
     pub n_served: usize,
+    /// When the last sync ended, whatever came of it.
+    pub synced_ms: Option<TimestampMs>,
     /// What the last sync failed with.
     pub last_error: Option<String>,
 }
@@ -120,6 +122,7 @@ impl StoreGateway {
             actor.state.is_syncing = false;
             actor.waiting.clear();
             actor.state.n_synced += 1;
+            actor.state.synced_ms = Some(actor.ports.tsdb.clock().now_ms());
             match looked {
                 Ok((Ok(_report), _)) => {
                     actor.serve(ctx);

@@ -3,6 +3,7 @@
 //! Owns: the order of start and stop, the supervision table, the runtimes, what fills the ports of the rim.
 //! Never: decides anything about data.
 //! Tested by: `tests/appliance`, against the real process.
+mod blocks;
 mod build;
 mod drain;
 mod error;

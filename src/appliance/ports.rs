@@ -13,8 +13,9 @@ use crate::actors::querier::{
 };
 use crate::api::grpc::{Database, Source};
 use crate::api::http::{
-    AdminPort, Answer, ApiError, ErrorType, ExplainQuery, InstantQuery, LabelRequest, QueryParams,
-    QueryPort, RangeQuery, SeriesAnswer, StatsDetail, WriteFailure, WritePort, WriteRequest,
+    AdminPort, Answer, ApiError, BlockMark, ErrorType, ExplainQuery, InstantQuery, LabelRequest,
+    QueryParams, QueryPort, RangeQuery, SeriesAnswer, StatsDetail, WriteFailure, WritePort,
+    WriteRequest,
 };
 use crate::appliance::error::StartError;
 use crate::appliance::settings::Settings;
@@ -188,7 +189,7 @@ fn told(error: &AskError) -> ApiError {
     ApiError::new(class(error), error.to_string())
 }
 
-fn not_ready() -> ApiError {
+pub(crate) fn not_ready() -> ApiError {
     ApiError::new(ErrorType::Unavailable, "TSDB not ready")
 }
 
@@ -317,6 +318,10 @@ impl AdminPort for Ports {
     fn snapshot(&self, skip_head: bool) -> Answer<Result<String, ApiError>> {
         let done = self.administer(Administer::Snapshot { skip_head });
         Box::pin(async move { done.await.map(Option::unwrap_or_default) })
+    }
+
+    fn mark_block(&self, mark: BlockMark) -> Answer<Result<(), ApiError>> {
+        self.mark(mark)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::api::http::HttpSettings;
 use crate::bucket::{BucketKind, BucketSettings, Prices};
 use crate::config::HeadTuning;
 use crate::config::appliance as typed;
-use crate::config::appliance::{GatewayKeys, GrpcKeys, HttpKeys, QueryKeys, WalSync};
+use crate::config::appliance::{GatewayKeys, GrpcKeys, HttpKeys, PoolKeys, QueryKeys, WalSync};
 use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
 use crate::model::{ExternalLabels, TimestampMs};
@@ -158,8 +158,7 @@ impl Settings {
             flags,
         } = config;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
-        // On the same disk it would be lost together with the log.
-        let is_elsewhere = bucket.is_some() && bucket_keys.is_shipping;
+        let ship_log_every = ship_log_every(&bucket_keys, bucket.as_ref());
         let bucket = bucket.unwrap_or_else(|| local_bucket(&data_dir));
         let (memory_max, memory_per_query_max) = memory_bounds(&query, memory_bytes());
         let engine = EngineSettings {
@@ -170,8 +169,6 @@ impl Settings {
             timeout_ms: millis(query.timeout),
             ..EngineSettings::default()
         };
-        let query_threads = pools.query_threads.map(|n| usize::try_from(n.get()).ok());
-        let query_threads = query_threads.flatten().unwrap_or(cores);
         Self {
             http: http.address,
             grpc: grpc_settings(&grpc),
@@ -194,7 +191,7 @@ impl Settings {
             bucket,
             prices: bucket_keys.prices,
             ship_every: bucket_keys.is_shipping.then_some(SHIP_EVERY),
-            ship_log_every: bucket_keys.log_interval.filter(|_| is_elsewhere),
+            ship_log_every,
             ships_compacted: bucket_keys.ships_compacted,
             attached: bucket_keys.attached,
             bucket_sync_every: bucket_keys.sync_interval,
@@ -205,7 +202,7 @@ impl Settings {
             queries_max: query.concurrent_max,
             queries_waiting_max: query.queue_max,
             query_timeout: query.timeout,
-            query_threads,
+            query_threads: threads(&pools, cores),
             bulk_threads: pools.bulk_threads,
             stop_deadline: shutdown_deadline,
             flags,
@@ -213,6 +210,17 @@ impl Settings {
             started_ms,
         }
     }
+}
+
+/// Not into the directory beside the log, which would be lost together with it.
+fn ship_log_every(keys: &typed::BucketKeys, bucket: Option<&BucketSettings>) -> Option<Duration> {
+    keys.log_interval
+        .filter(|_| bucket.is_some() && keys.is_shipping)
+}
+
+fn threads(pools: &PoolKeys, cores: usize) -> usize {
+    let given = pools.query_threads.map(|n| usize::try_from(n.get()).ok());
+    given.flatten().unwrap_or(cores)
 }
 
 /// Bytes that all queries may hold, and one.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::api::http::{
-    ActiveTarget, Answer, ApiError, BuildInfo, DroppedTarget, ErrorType, NamedCount, Readiness,
-    RuntimeInfo, StatusPort, TargetHealth, TargetMetadata, TargetsPort, TargetsView, TsdbStatus,
-    WalReplay,
+    ActiveTarget, Answer, ApiError, BlocksView, BuildInfo, DroppedTarget, ErrorType, NamedCount,
+    Readiness, RuntimeInfo, StatusPort, TargetHealth, TargetMetadata, TargetsPort, TargetsView,
+    TsdbStatus, WalReplay,
 };
 use crate::appliance::features::features;
 use crate::appliance::ports::Ports;
@@ -109,6 +109,10 @@ impl StatusPort for Status {
                 series_by_pair: counts(status.series_by_pair),
             })
         })
+    }
+
+    fn blocks(&self, is_loaded: bool) -> Answer<Result<BlocksView, ApiError>> {
+        self.0.view_blocks(is_loaded)
     }
 
     fn wal_replay(&self) -> WalReplay {

@@ -90,6 +90,11 @@ impl Tsdb {
         &self.inner.dir
     }
 
+    /// The clock it was opened with.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
     /// The settings it was opened with.
     pub fn settings(&self) -> TsdbSettings {
         self.inner.settings

@@ -31,7 +31,7 @@ fn blocks_in(dir: &Path) -> Vec<String> {
     };
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut blocks: Vec<String> = names
-        .filter(|name| dir.join(name).join("meta.json").try_exists().unwrap())
+        .filter(|name| dir.join(name).join("meta.json").is_file())
         .collect();
     blocks.sort();
     blocks
@@ -92,6 +92,7 @@ fn blocks_of_an_attached_prometheus_are_shipped_and_stay_there() {
     let appliance = start
         .set("bucket.prometheus_dir", &dir.display().to_string())
         .set("bucket.prometheus_labels", "cluster=b, replica=r1")
+        .set("http.admin_api", "true")
         .run();
     let bucket = appliance.data().join("bucket");
     eventually("the blocks are in the bucket", || {
@@ -106,6 +107,25 @@ fn blocks_of_an_attached_prometheus_are_shipped_and_stay_there() {
         Some(uploads)
     );
     assert_eq!(blocks_in(&dir), blocks);
+    let viewed = |view: &str| {
+        let answer = appliance.get(&format!("/api/v1/blocks{view}"));
+        let blocks = answer.json()["data"]["blocks"].clone();
+        let ids = blocks.as_array().unwrap().iter();
+        let mut ids: Vec<String> = ids
+            .map(|meta| meta["ulid"].as_str().unwrap().to_owned())
+            .collect();
+        ids.sort();
+        ids
+    };
+    for view in ["", "?view=loaded"] {
+        eventually("the viewer sees them", || {
+            (viewed(view) == blocks).then_some(())
+        });
+    }
+    let mark = format!("/api/v1/blocks/mark?id={}&action=DELETION", blocks[0]);
+    assert_eq!(appliance.post(&mark).status, 200);
+    let mark = bucket.join(&blocks[0]).join("deletion-mark.json");
+    assert!(mark.try_exists().unwrap());
     assert!(dir.join("thanos.shipper.json").try_exists().unwrap());
     appliance.stop();
 }

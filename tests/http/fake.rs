@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::pending;
 use gauntlet::api::http::{
-    AdminPort, Answer, ApiError, BuildInfo, ExplainQuery, HttpSettings, HttpState, InstantQuery,
-    LabelRequest, QueryPort, RangeQuery, Readiness, RuntimeInfo, SeriesAnswer, StatusPort,
-    TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort,
-    WriteRequest, serve,
+    AdminPort, Answer, ApiError, BlockMark, BlocksView, BuildInfo, ExplainQuery, HttpSettings,
+    HttpState, InstantQuery, LabelRequest, QueryPort, RangeQuery, Readiness, RuntimeInfo,
+    SeriesAnswer, StatusPort, TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay,
+    WriteFailure, WritePort, WriteRequest, serve,
 };
 use gauntlet::foundation::pool::Pool;
 use gauntlet::foundation::{Cancel, SystemClock};
@@ -196,6 +196,10 @@ impl AdminPort for Empty {
     fn snapshot(&self, _skip_head: bool) -> Answer<Result<String, ApiError>> {
         async { Ok("nothing".to_owned()) }.boxed()
     }
+
+    fn mark_block(&self, _mark: BlockMark) -> Answer<Result<(), ApiError>> {
+        async { Ok(()) }.boxed()
+    }
 }
 
 impl WritePort for Empty {
@@ -248,6 +252,10 @@ impl StatusPort for Empty {
 
     fn tsdb(&self, _limit: usize) -> Answer<Result<TsdbStatus, ApiError>> {
         async { Ok(TsdbStatus::default()) }.boxed()
+    }
+
+    fn blocks(&self, _is_loaded: bool) -> Answer<Result<BlocksView, ApiError>> {
+        async { Ok(BlocksView::default()) }.boxed()
     }
 
     fn wal_replay(&self) -> WalReplay {

@@ -120,6 +120,8 @@ const LANDING: &str = "Gauntlet answers the Prometheus HTTP API.
 /api/v1/rules  /api/v1/alerts  /api/v1/alertmanagers
 /api/v1/status/config  /flags  /runtimeinfo  /buildinfo  /tsdb  /walreplay
 /api/v1/features              what is switched on
+/api/v1/blocks                blocks of the bucket, as Thanos' viewer asks   ?view=loaded
+/api/v1/blocks/mark           POST: mark one, where http.admin_api is set    ?id=…&action=DELETION&detail=…
 /api/v1/write                 remote write 1.0 (also /api/v1/receive)
 /api/v1/admin/tsdb/delete_series  clean_tombstones  snapshot    POST or PUT, where http.admin_api is set
 /metrics                      own metrics

@@ -4,6 +4,7 @@
 //! Never: evaluates a query, waits for a disk, or knows who implements a port.
 //! Tested by: every endpoint against ports made for the test, and refusals against a real Prometheus in `tests/http`.
 mod admin;
+mod blocks;
 mod call;
 mod columns;
 mod cost;
@@ -30,9 +31,9 @@ pub use error::{ApiError, ErrorType};
 pub use observe::{HttpMetrics, observe};
 pub use routes::{not_found, routes, serve};
 pub use state::{
-    ActiveTarget, AdminPort, Answer, BuildInfo, DroppedTarget, ExplainQuery, HttpSettings,
-    HttpState, InstantQuery, LabelRequest, NamedCount, QueryParams, QueryPort, RangeQuery,
-    Readiness, ReplayState, RuntimeInfo, SeriesAnswer, StatsDetail, StatusPort, TargetHealth,
-    TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort,
-    WriteRequest,
+    ActiveTarget, AdminPort, Answer, BlockMark, BlocksView, BuildInfo, DroppedTarget, ExplainQuery,
+    HttpSettings, HttpState, InstantQuery, LabelRequest, MarkAction, NamedCount, QueryParams,
+    QueryPort, RangeQuery, Readiness, ReplayState, RuntimeInfo, SeriesAnswer, StatsDetail,
+    StatusPort, TargetHealth, TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay,
+    WriteFailure, WritePort, WriteRequest,
 };

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use crate::api::http::call::{Call, Outcome, answer, cors_headers, plain, plain_builder};
 use crate::api::http::error::ApiError;
 use crate::api::http::state::HttpState;
-use crate::api::http::{admin, exemplars, labels, manage, query, status, targets, write};
+use crate::api::http::{admin, blocks, exemplars, labels, manage, query, status, targets, write};
 
 /// Serves on `listener` with `workers` threads until the server is stopped. Signals are the caller's business.
 ///
@@ -65,6 +65,8 @@ fn api() -> actix_web::Scope {
             bounded("/status/walreplay", "GET, OPTIONS").route(web::get().to(manage::wal_replay)),
         )
         .service(get("/features", status::features))
+        .service(get("/blocks", blocks::blocks))
+        .service(command("/blocks/mark", blocks::mark))
         .service(command("/admin/tsdb/delete_series", admin::delete_series))
         .service(command(
             "/admin/tsdb/clean_tombstones",

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use crate::api::http::error::ApiError;
 use crate::foundation::pool::Pool;
 use crate::foundation::{Cancel, Clock};
-use crate::model::{Interval, Labels, Matcher, Metadata, TimestampMs};
+use crate::model::{BlockId, Interval, Labels, Matcher, Metadata, TimestampMs};
 use crate::promql::QueryOutput;
 use crate::promql::explain::Operator;
 use crate::remote::{WriteError, WriteReport, WriteVersion};
@@ -218,6 +218,42 @@ pub trait AdminPort: Send + Sync {
 
     /// Makes a snapshot and names it.
     fn snapshot(&self, skip_head: bool) -> Answer<Result<String, ApiError>>;
+
+    /// Marks a block of the bucket.
+    fn mark_block(&self, mark: BlockMark) -> Answer<Result<(), ApiError>>;
+}
+
+/// What a block of the bucket is marked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkAction {
+    /// Its deletion.
+    Deletion,
+    /// Staying as it is.
+    NoCompaction,
+}
+
+/// A wish to mark a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockMark {
+    /// The block.
+    pub block: BlockId,
+    /// What for.
+    pub action: MarkAction,
+    /// Who wants it, and why.
+    pub details: String,
+}
+
+/// Blocks for the block viewer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BlocksView {
+    /// Label by which the viewer groups them; empty groups by all.
+    pub label: String,
+    /// Their `meta.json`, in one line each.
+    pub metas: Vec<Vec<u8>>,
+    /// When the bucket was last listed.
+    pub refreshed_ms: Option<TimestampMs>,
+    /// Why that failed; the view is older then.
+    pub error: Option<String>,
 }
 
 /// Who takes samples.
@@ -381,6 +417,9 @@ pub trait StatusPort: Send + Sync {
 
     /// Largest series groups of the head, `limit` of each kind.
     fn tsdb(&self, limit: usize) -> Answer<Result<TsdbStatus, ApiError>>;
+
+    /// Blocks of the bucket, all or those that are served.
+    fn blocks(&self, is_loaded: bool) -> Answer<Result<BlocksView, ApiError>>;
 
     /// How far the replay is.
     fn wal_replay(&self) -> WalReplay;

@@ -7,10 +7,11 @@ use futures::future::pending;
 use parking_lot::Mutex;
 
 use crate::api::http::{
-    ActiveTarget, AdminPort, Answer, ApiError, BuildInfo, DroppedTarget, ErrorType, ExplainQuery,
-    HttpSettings, HttpState, InstantQuery, LabelRequest, NamedCount, QueryPort, RangeQuery,
-    Readiness, ReplayState, RuntimeInfo, SeriesAnswer, StatusPort, TargetHealth, TargetMetadata,
-    TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure, WritePort, WriteRequest,
+    ActiveTarget, AdminPort, Answer, ApiError, BlockMark, BlocksView, BuildInfo, DroppedTarget,
+    ErrorType, ExplainQuery, HttpSettings, HttpState, InstantQuery, LabelRequest, NamedCount,
+    QueryPort, RangeQuery, Readiness, ReplayState, RuntimeInfo, SeriesAnswer, StatusPort,
+    TargetHealth, TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure,
+    WritePort, WriteRequest,
 };
 use crate::foundation::ManualClock;
 use crate::model::{Exemplar, Interval, Labels, Matcher, Metadata, MetricType, Sample};
@@ -128,6 +129,11 @@ impl AdminPort for Fake {
 
     fn snapshot(&self, skip_head: bool) -> Answer<Result<String, ApiError>> {
         async move { Ok(format!("snap-{skip_head}")) }.boxed()
+    }
+
+    fn mark_block(&self, mark: BlockMark) -> Answer<Result<(), ApiError>> {
+        self.memory.admin.lock().push(format!("{mark:?}"));
+        async { Ok(()) }.boxed()
     }
 }
 
@@ -336,6 +342,17 @@ impl StatusPort for Fake {
             ..TsdbStatus::default()
         };
         async move { Ok(status) }.boxed()
+    }
+
+    fn blocks(&self, is_loaded: bool) -> Answer<Result<BlocksView, ApiError>> {
+        let meta = format!("{{\"loaded\":{is_loaded}}}").into_bytes();
+        let view = BlocksView {
+            label: "l".to_owned(),
+            metas: vec![meta.clone(), meta],
+            refreshed_ms: Some(1_700_000_000_000),
+            error: (!is_loaded).then(|| "away".to_owned()),
+        };
+        async { Ok(view) }.boxed()
     }
 
     fn wal_replay(&self) -> WalReplay {

@@ -89,3 +89,55 @@ async fn a_snapshot_is_named_and_failures_are_internal() {
     let found = asked(&fake, TestRequest::post(), "clean_tombstones").await;
     assert_eq!(found, refused(500, "internal", "disk full"));
 }
+
+#[actix_web::test]
+async fn the_block_viewer_finds_metas_and_when_they_were_listed() {
+    let fake = Fake::default();
+    for (uri, expect) in [
+        (
+            "/api/v1/blocks?view=loaded",
+            r#"{"label":"l","blocks":[{"loaded":true},{"loaded":true}],"refreshedAt":"2023-11-14T22:13:20Z","err":null}"#,
+        ),
+        (
+            "/api/v1/blocks",
+            r#"{"label":"l","blocks":[{"loaded":false},{"loaded":false}],"refreshedAt":"2023-11-14T22:13:20Z","err":"away"}"#,
+        ),
+    ] {
+        let answer = send(&fake, TestRequest::get().uri(uri)).await;
+        assert_eq!(
+            (answer.status, answer.text().to_owned()),
+            ok(expect),
+            "{uri}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn blocks_are_marked_where_that_is_switched_on_and_the_wish_is_whole() {
+    let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let asked = async |fake: &Fake, query: &str| {
+        let uri = format!("/api/v1/blocks/mark?{query}");
+        let answer = send(fake, TestRequest::post().uri(&uri)).await;
+        (answer.status, answer.text().to_owned())
+    };
+    let whole = format!("id={id}&action=DELETION&detail=old");
+    let disabled = refused(400, "bad_data", "Admin operations are disabled");
+    assert_eq!(asked(&Fake::default(), &whole).await, disabled);
+    let fake = enabled();
+    for (query, why) in [
+        ("action=DELETION".to_owned(), "ID cannot be empty"),
+        (format!("id={id}"), "Action cannot be empty"),
+        (format!("id={id}&action=KEEP"), "not supported marker KEEP"),
+    ] {
+        let expect = refused(400, "bad_data", why);
+        assert_eq!(asked(&fake, &query).await, expect, "{query}");
+    }
+    let (status, text) = asked(&fake, "id=x&action=DELETION").await;
+    assert!(status == 400 && text.contains("is not valid"), "{text}");
+    assert_eq!(asked(&fake, &whole).await, ok("null"));
+    let noted = fake.memory.admin.lock().join(" ");
+    assert!(
+        noted.contains("Deletion") && noted.contains("old"),
+        "{noted}"
+    );
+}
