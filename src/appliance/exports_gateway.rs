@@ -146,71 +146,75 @@ fn read_headers(r: &mut Readings<'_, '_>, status: &GatewayStatus, stats: &Gatewa
     }
 }
 
+/// A number of one kind of bytes.
+type Read = fn(&KindStats) -> u64;
+
+/// Name, help, label, number.
+const BY_KIND: [(&str, &str, &str, Read); 10] = [
+    (
+        "thanos_store_index_cache_requests_total",
+        "Pages that queries needed.",
+        "item_type",
+        |kind| kind.memory_hits + kind.disk_hits + kind.misses,
+    ),
+    (
+        "thanos_store_index_cache_hits_total",
+        "Pages that were in memory or on the disk.",
+        "item_type",
+        |kind| kind.memory_hits + kind.disk_hits,
+    ),
+    (
+        "thanos_store_index_cache_items_evicted_total",
+        "Pages that left the memory for others.",
+        "item_type",
+        |kind| kind.memory_evictions,
+    ),
+    (
+        "gauntlet_gateway_memory_hits_total",
+        "Pages that were in memory.",
+        "kind",
+        |kind| kind.memory_hits,
+    ),
+    (
+        "gauntlet_gateway_disk_hits_total",
+        "Pages that were on the disk.",
+        "kind",
+        |kind| kind.disk_hits,
+    ),
+    (
+        "gauntlet_gateway_disk_evictions_total",
+        "Pages that left the disk for others.",
+        "kind",
+        |kind| kind.disk_evictions,
+    ),
+    (
+        "gauntlet_gateway_fetches_total",
+        "Range reads.",
+        "kind",
+        |kind| kind.fetches,
+    ),
+    (
+        "gauntlet_gateway_fetched_bytes_total",
+        "Bytes of range reads.",
+        "kind",
+        |kind| kind.fetched_bytes,
+    ),
+    (
+        "gauntlet_gateway_touched_total",
+        "Lists, series and chunks that queries needed.",
+        "kind",
+        |kind| kind.touched,
+    ),
+    (
+        "gauntlet_gateway_touched_bytes_total",
+        "Bytes of lists, series and chunks that queries needed.",
+        "kind",
+        |kind| kind.touched_bytes,
+    ),
+];
+
 fn read_cache(r: &mut Readings<'_, '_>, status: &GatewayStatus, stats: &GatewayStats) {
-    type Read = fn(&KindStats) -> u64;
-    let families: [(&str, &str, &str, Read); 10] = [
-        (
-            "thanos_store_index_cache_requests_total",
-            "Pages that queries needed.",
-            "item_type",
-            |kind| kind.memory_hits + kind.disk_hits + kind.misses,
-        ),
-        (
-            "thanos_store_index_cache_hits_total",
-            "Pages that were in memory or on the disk.",
-            "item_type",
-            |kind| kind.memory_hits + kind.disk_hits,
-        ),
-        (
-            "thanos_store_index_cache_items_evicted_total",
-            "Pages that left the memory for others.",
-            "item_type",
-            |kind| kind.memory_evictions,
-        ),
-        (
-            "gauntlet_gateway_memory_hits_total",
-            "Pages that were in memory.",
-            "kind",
-            |kind| kind.memory_hits,
-        ),
-        (
-            "gauntlet_gateway_disk_hits_total",
-            "Pages that were on the disk.",
-            "kind",
-            |kind| kind.disk_hits,
-        ),
-        (
-            "gauntlet_gateway_disk_evictions_total",
-            "Pages that left the disk for others.",
-            "kind",
-            |kind| kind.disk_evictions,
-        ),
-        (
-            "gauntlet_gateway_fetches_total",
-            "Range reads.",
-            "kind",
-            |kind| kind.fetches,
-        ),
-        (
-            "gauntlet_gateway_fetched_bytes_total",
-            "Bytes of range reads.",
-            "kind",
-            |kind| kind.fetched_bytes,
-        ),
-        (
-            "gauntlet_gateway_touched_total",
-            "Lists, series and chunks that queries needed.",
-            "kind",
-            |kind| kind.touched,
-        ),
-        (
-            "gauntlet_gateway_touched_bytes_total",
-            "Bytes of lists, series and chunks that queries needed.",
-            "kind",
-            |kind| kind.touched_bytes,
-        ),
-    ];
-    for (name, help, label, read) in families {
+    for (name, help, label, read) in BY_KIND {
         let of = |(kind, counts): &(Kind, KindStats)| (kind.as_str(), read(counts));
         let values: Vec<_> = stats.kinds.iter().map(of).collect();
         r.counters(name, help, label, &values);

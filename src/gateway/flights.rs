@@ -1,6 +1,6 @@
 //! What several readers want at once is fetched once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl Flights {
 #[derive(Debug)]
 pub(super) struct Led {
     flights: Arc<Flights>,
-    open: HashMap<PageKey, Arc<Flight>>,
+    open: BTreeMap<PageKey, Arc<Flight>>,
     has_begun: bool,
 }
 
@@ -102,7 +102,7 @@ impl Led {
     pub(super) fn new(flights: Arc<Flights>) -> Self {
         Self {
             flights,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             has_begun: false,
         }
     }
@@ -138,7 +138,7 @@ impl Drop for Led {
         } else {
             Outcome::Abandoned
         };
-        for (key, flight) in self.open.drain() {
+        for (key, flight) in std::mem::take(&mut self.open) {
             self.flights.end(key, &flight, outcome.clone());
         }
     }

@@ -183,7 +183,9 @@ impl LazyBlock {
                     StorageError::Corrupt(_) => {
                         Slot::Damaged(error.clone(), self.shelf.clock.now_ms())
                     }
-                    _ => Slot::Closed,
+                    StorageError::Canceled
+                    | StorageError::Limit(_)
+                    | StorageError::Unavailable(_) => Slot::Closed,
                 };
             }
         }

@@ -60,7 +60,7 @@ pub(super) async fn list_all(bucket: &dyn Bucket) -> Result<(Listing, u64), Buck
     let mut listing = Listing::new();
     for object in objects {
         if let Some(block) = keys::block_of(&object.key) {
-            note(&mut listing, block, object);
+            note(&mut listing, block, &object);
         }
     }
     Ok((listing, n_objects))
@@ -74,15 +74,19 @@ pub(super) async fn list_blocks(
     let mut listing = Listing::new();
     for &block in blocks {
         for object in bucket.list(&block.to_string()).await? {
-            note(&mut listing, block, object);
+            note(&mut listing, block, &object);
         }
     }
     Ok(listing)
 }
 
-fn note(listing: &mut Listing, block: BlockId, object: ObjectInfo) {
+fn note(listing: &mut Listing, block: BlockId, object: &ObjectInfo) {
     // A marker of the directory itself has no path inside it.
-    if let Some((_, path)) = object.key.split_once('/').filter(|(_, path)| *path != "") {
+    if let Some((_, path)) = object
+        .key
+        .split_once('/')
+        .filter(|(_, path)| !path.is_empty())
+    {
         listing.entry(block).or_default().push(KnownFile {
             path: path.into(),
             n_bytes: object.size,
