@@ -455,6 +455,16 @@ mod tests {
         cache.read(file, std::iter::once(range), ask)
     }
 
+    async fn eventually(is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        assert!(waited.is_ok(), "it does not come to that");
+    }
+
     fn ask() -> Ask {
         Ask {
             kind: Kind::Chunks,
@@ -557,9 +567,7 @@ mod tests {
             }));
         }
         let kinds = || cache.stats().read().kinds[2].1;
-        while kinds().memory_hits < 14 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually(|| 14 <= kinds().memory_hits).await;
         drop(held);
         for reader in readers {
             reader.await.unwrap();
@@ -580,9 +588,7 @@ mod tests {
             let (fixture, cache, gone) = (Arc::clone(&fixture), Arc::clone(&cache), gone.clone());
             tokio::task::spawn_blocking(move || read(&cache, &fixture.file, 0..10, &gone).map(drop))
         };
-        while cache.stats().read().kinds[2].1.misses == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually(|| 0 < cache.stats().read().kinds[2].1.misses).await;
         let second = {
             let (fixture, cache) = (Arc::clone(&fixture), Arc::clone(&cache));
             tokio::task::spawn_blocking(move || fixture.check(&cache, 0..10))
