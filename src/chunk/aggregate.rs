@@ -110,7 +110,7 @@ mod tests {
         12, 1, 0, 1, 0xa0, 0x1f, 0x40, 0x14, 0, 0, 0, 0, 0, 0, // sum
         12, 1, 0, 1, 0xa0, 0x1f, 0x40, 0, 0, 0, 0, 0, 0, 0, // min
         12, 1, 0, 1, 0xa0, 0x1f, 0x40, 8, 0, 0, 0, 0, 0, 0, // max
-        18, 1, 0, 3, 0xd0, 0x0f, 0x40, 0, 0, 0, 0, 0, 0, 0, 0xe8, 7, // counter
+        18, 1, 0, 3, 0xd0, 0x0f, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0xe8, 7, // counter
         0xd8, 0x0e, 0xf0, 0x60,
     ];
 
@@ -119,7 +119,7 @@ mod tests {
         for &(t, v) in samples {
             appender.append(t, v).unwrap();
         }
-        appender.into_bytes()
+        appender.used_bytes().to_vec()
     }
 
     fn golden_parts() -> [Vec<u8>; 5] {

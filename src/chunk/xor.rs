@@ -127,6 +127,12 @@ impl XorAppender {
         self.bits.bytes()
     }
 
+    /// The same without the zero that may stand at the end: Prometheus stopped leaving it in version 3, and so aggregates
+    /// do not have it.
+    pub fn used_bytes(&self) -> &[u8] {
+        self.bits.used_bytes()
+    }
+
     /// Length of [`Self::bytes`].
     pub fn n_bytes(&self) -> usize {
         self.bits.bytes().len()

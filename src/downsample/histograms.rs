@@ -192,7 +192,7 @@ fn encode_some(
         return Ok(n);
     };
     let chunk = AggregateChunk::default()
-        .with(Aggregate::Count, Encoding::Xor, count.bytes())
+        .with(Aggregate::Count, Encoding::Xor, count.used_bytes())
         .with(Aggregate::Sum, sum.encoding(), sum.bytes())
         .with(Aggregate::Counter, counter.encoding(), counter.bytes());
     out.push(ChunkSlice {

@@ -155,7 +155,7 @@ impl FloatParts {
         let parts = self.parts.iter().zip(Aggregate::ALL);
         let parts = parts.filter(|(part, _)| 0 < part.n_samples());
         let chunk = parts.fold(AggregateChunk::default(), |chunk, (part, aggregate)| {
-            chunk.with(aggregate, Encoding::Xor, part.bytes())
+            chunk.with(aggregate, Encoding::Xor, part.used_bytes())
         });
         ChunkSlice {
             min_t: span.min,
