@@ -36,15 +36,6 @@ pub struct CompactorPorts {
     pub steward: Recipient<DutyReport>,
 }
 
-/// How often each duty looks; `None` does nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompactorTimes {
-    /// Compaction, downsampling and retention.
-    pub work_every: Duration,
-    /// Cleaning up.
-    pub clean_every: Duration,
-}
-
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
@@ -101,16 +92,17 @@ pub struct CompactorState {
 /// Decides when; the four duties run beside each other.
 #[derive(Debug)]
 pub struct CompactorActor {
-    times: Option<CompactorTimes>,
+    /// `None` does nothing.
+    every: Option<Duration>,
     ports: CompactorPorts,
     state: CompactorState,
 }
 
 impl CompactorActor {
-    /// Without times it does nothing.
-    pub fn new(times: Option<CompactorTimes>, ports: CompactorPorts) -> Self {
+    /// Looks every `every`; `None` does nothing.
+    pub fn new(every: Option<Duration>, ports: CompactorPorts) -> Self {
         Self {
-            times,
+            every,
             ports,
             state: CompactorState::default(),
         }
@@ -256,14 +248,10 @@ impl Actor for CompactorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let Some(times) = self.times else {
+        let Some(every) = self.every else {
             return;
         };
         for task in TASKS {
-            let every = match task {
-                Task::Clean => times.clean_every,
-                Task::Compact | Task::Downsample | Task::Retire => times.work_every,
-            };
             ctx.run_interval(every, move |actor, ctx| actor.begin(task, every, ctx));
             self.begin(task, every, ctx);
         }
@@ -280,7 +268,7 @@ impl Handler<StopCompacting> for CompactorActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: StopCompacting, _: &mut Context<Self>) -> Self::Result {
-        self.times = None;
+        self.every = None;
         self.ports.cancel.cancel(CancelReason::Canceled);
         let running = Arc::clone(&self.ports.running);
         Box::pin(async move {

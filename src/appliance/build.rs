@@ -23,6 +23,7 @@ use crate::appliance::spawn::{Actors, Parts, spawn};
 use crate::appliance::status::Status;
 use crate::bucket::{self, Bucket, MeteredBucket};
 use crate::catalog::Catalog;
+use crate::compactor::{Compactor, CompactorSettings};
 use crate::config::HeadTuning;
 use crate::config::appliance::GatewayKeys;
 use crate::foundation::SystemClock;
@@ -42,6 +43,8 @@ use crate::tsdb::{Opening, Tsdb};
 const POOL_QUEUE_MAX: usize = 4096;
 /// Metas read from the bucket at once, as in Thanos.
 const META_FETCHES: usize = 32;
+/// The four duties of the compactor share one listing of the bucket.
+const SURVEY_AGE_MS_MAX: i64 = 10 * 60_000;
 /// How long actix waits for answers that are under way; the stage's deadline is shorter.
 const HTTP_STOP_S: u64 = 60;
 
@@ -168,6 +171,7 @@ fn open_rim(
         writes: ports.writes.clone(),
         bucket: constructed.bucket,
         prices: ports.settings.prices,
+        compactor: constructed.compactor,
         shipped: constructed.shipped,
         log_shipped: constructed.log_shipped,
     };
@@ -201,6 +205,7 @@ struct Constructed {
     bucket: Arc<MeteredBucket>,
     catalog: Catalog,
     gate: Gate,
+    compactor: Compactor,
     shipped: Arc<ShipCounters>,
     log_shipped: Arc<LogCounters>,
 }
@@ -223,6 +228,7 @@ fn construct(
     // What the catalog remembers is served from the first query on.
     tsdb.set_bucket(gateway.snapshot());
     let shippers = open_shippers(ports, &shared, &catalog, &external)?;
+    let compactor = open_compactor(ports, &shared, &catalog)?;
     let scrape = Arc::new(ScrapeManager::new(
         ports.appendable(tsdb),
         Arc::clone(&clock),
@@ -251,6 +257,7 @@ fn construct(
         shipper: shippers.own,
         foreign: shippers.foreign,
         log_shipper: shippers.log,
+        compactor: compactor.clone(),
         scrape: Arc::clone(&scrape),
     };
     Ok((
@@ -262,10 +269,50 @@ fn construct(
             bucket,
             catalog,
             gate,
+            compactor,
             shipped: shippers.counters,
             log_shipped: shippers.log_counters,
         },
     ))
+}
+
+/// What keeps the bucket in order, with threads of its own: a compaction may take hours, and cutting does not wait for it.
+fn open_compactor(
+    ports: &Ports,
+    bucket: &Arc<dyn Bucket>,
+    catalog: &Catalog,
+) -> Result<Compactor, StartError> {
+    let keys = ports.settings.compactor.clone();
+    let directory = ports.settings.data_dir.join("compact");
+    let settings = CompactorSettings {
+        replica_labels: keys.replica_labels,
+        deduplication: keys.deduplication,
+        retention: keys.retention,
+        downsamples: keys.downsamples,
+        delete_delay_ms: millis(keys.delete_delay),
+        consistency_delay_ms: millis(keys.consistency_delay),
+        fetch_concurrency: META_FETCHES,
+        concurrency: keys.concurrency,
+        survey_age_ms_max: SURVEY_AGE_MS_MAX,
+        ..CompactorSettings::new(directory)
+    };
+    // Compactions, blocks that are downsampled, and one that is read through.
+    let pool = Pool::with_low_priority("compactor", 2 * keys.concurrency + 1, POOL_QUEUE_MAX);
+    let pool = pool.map_err(StartError::Threads)?;
+    let runtime = tokio::runtime::Handle::current();
+    let clock = Arc::clone(&ports.clock);
+    let (bucket, catalog) = (Arc::clone(bucket), catalog.clone());
+    Ok(Compactor::new(
+        settings,
+        bucket,
+        catalog,
+        clock,
+        (runtime, pool),
+    ))
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What takes blocks and the log to the bucket.

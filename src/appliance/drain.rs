@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::Addr;
 use tokio_util::sync::CancellationToken;
 
+use crate::actors::compactor::{CompactorActor, StopCompacting};
 use crate::actors::log_shipper::{LogShipperActor, StopShippingLog};
 use crate::actors::scrape_sidecar::{ScrapeSidecar, StopScraping};
 use crate::actors::shipper::{ShipperActor, StopShipping};
@@ -20,6 +21,7 @@ use crate::foundation::shutdown::{Stage, Unfinished, run};
 /// | --- | --- |
 /// | api | nobody new is let in; answers that are under way are finished |
 /// | scrape | the last samples are in the head before it closes |
+/// | compactor | what is being made is given up; the next start removes what it left and begins anew |
 /// | shipper | the upload that runs is finished; what is cut off would be taken up again; the end of the log goes to the bucket |
 /// | gateway | the sync that runs is finished, and the catalog is on the disk |
 /// | pools | queries and cuts that run are finished |
@@ -55,6 +57,7 @@ pub(crate) async fn drain(
             "targets",
             stop_scraping(actors.scrape_sidecar.clone(), deadline),
         ),
+        Stage::new("compactor", deadline).part("blocks", stop_compacting(actors.compactor.clone())),
         Stage::new("shipper", deadline)
             .part("upload", stop_shipping(actors.shipper.clone()))
             .part("log", stop_shipping_log(actors.log_shipper.clone())),
@@ -86,6 +89,11 @@ async fn stop_scraping(sidecar: Addr<ScrapeSidecar>, deadline: Duration) {
     if sidecar.send(StopScraping(deadline)).await.is_err() {
         tracing::warn!("scraping was being restarted and is cut off");
     }
+}
+
+/// A compactor that is being restarted begins nothing before it is told.
+async fn stop_compacting(compactor: Addr<CompactorActor>) {
+    compactor.send(StopCompacting).await.ok();
 }
 
 /// A shipper that is being restarted ships nothing.

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use crate::actors::duty::DutyState;
 use crate::actors::steward::DutyBoard;
 use crate::appliance::exports_bucket::read_bucket;
+use crate::appliance::exports_compactor::read_compactor;
 use crate::appliance::exports_gateway::read_gateway;
 use crate::appliance::exports_late::read_late;
 use crate::appliance::exports_shipped::{read_log_shipped, read_shipped};
 use crate::appliance::ports::{Opened, Ports};
 use crate::appliance::spawn::Actors;
 use crate::bucket::{MeteredBucket, Prices};
+use crate::compactor::Compactor;
 use crate::foundation::keeper::Record;
 use crate::foundation::metrics::{Metrics, Readings};
 use crate::foundation::permit::Gate;
@@ -32,6 +34,7 @@ pub(crate) struct Exported {
     pub(crate) writes: Gate,
     pub(crate) bucket: Arc<MeteredBucket>,
     pub(crate) prices: Prices,
+    pub(crate) compactor: Compactor,
     pub(crate) shipped: Arc<ShipCounters>,
     pub(crate) log_shipped: Arc<LogCounters>,
 }
@@ -51,6 +54,7 @@ pub(crate) fn export(metrics: &Metrics, opened: &Opened, actors: &Actors, more: 
     metrics.read(move |readings| {
         read_bounds(readings, &more);
         read_memory(readings, &more.memory);
+        read_compactor(readings, &more.compactor);
         read_shipped(readings, &more.shipped.counts());
         read_log_shipped(readings, &more.log_shipped.counts());
     });

@@ -9,6 +9,7 @@ mod drain;
 mod error;
 mod exports;
 mod exports_bucket;
+mod exports_compactor;
 mod exports_gateway;
 mod exports_late;
 mod exports_shipped;

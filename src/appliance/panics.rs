@@ -21,6 +21,7 @@ async fn panic_now(actor: web::Path<String>, ports: web::Data<Ports>) -> impl Re
         "steward" => actors.steward.send(PanicNow).await,
         "store_gateway" => actors.store_gateway.send(PanicNow).await,
         "shipper" => actors.shipper.send(PanicNow).await,
+        "compactor" => actors.compactor.send(PanicNow).await,
         "log_shipper" => actors.log_shipper.send(PanicNow).await,
         "head_keeper" => actors.head_keeper.send(PanicNow).await,
         "querier" => actors.querier.send(PanicNow).await,

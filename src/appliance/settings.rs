@@ -13,7 +13,9 @@ use crate::api::http::HttpSettings;
 use crate::bucket::{BucketKind, BucketSettings, Prices};
 use crate::config::HeadTuning;
 use crate::config::appliance as typed;
-use crate::config::appliance::{GatewayKeys, GrpcKeys, HttpKeys, PoolKeys, QueryKeys, WalSync};
+use crate::config::appliance::{
+    CompactorKeys, GatewayKeys, GrpcKeys, HttpKeys, PoolKeys, QueryKeys, WalSync,
+};
 use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
 use crate::model::{ExternalLabels, TimestampMs};
@@ -64,6 +66,8 @@ pub struct Settings {
     pub bucket_sync_every: Duration,
     /// Requests an hour that listing it may take.
     pub list_requests_per_hour_max: u32,
+    /// What becomes of the bucket's blocks.
+    pub compactor: CompactorKeys,
     /// How the bucket is served.
     pub gateway: GatewayKeys,
     /// Bounds of a query.
@@ -150,6 +154,7 @@ impl Settings {
             tuning,
             wal_sync,
             bucket: bucket_keys,
+            compactor,
             gateway,
             query,
             pools,
@@ -197,6 +202,7 @@ impl Settings {
             bucket_sync_every: bucket_keys.sync_interval,
             list_requests_per_hour_max: u32::try_from(bucket_keys.list_requests_per_hour)
                 .unwrap_or(u32::MAX),
+            compactor,
             gateway,
             engine,
             queries_max: query.concurrent_max,

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::{Mutex, mpsc};
 
+use crate::actors::compactor::{CompactorActor, CompactorPorts};
 use crate::actors::head_keeper::{HeadKeeper, HeadKeeperPorts};
 use crate::actors::log_shipper::{LogShipperActor, LogShipperPorts};
 use crate::actors::querier::{Querier, QuerierPorts, QueryDesk};
 use crate::actors::released::ReleasedBlocks;
 use crate::actors::scrape_sidecar::ScrapeSidecar;
-use crate::actors::shipper::{ShipperActor, ShipperPorts};
+use crate::actors::shipper::{BlockShipped, ShipperActor, ShipperPorts};
 use crate::actors::steward::{DutyBoard, Steward};
 use crate::actors::store_gateway::{StoreGateway, StoreGatewayPorts};
 use crate::appliance::settings::Settings;
-use crate::foundation::Clock;
+use crate::compactor::Compactor;
 use crate::foundation::keeper::{Budget, Record, keep};
 use crate::foundation::pool::Pool;
+use crate::foundation::{Cancel, Clock};
 use crate::gateway::Gateway;
 use crate::scrape::ScrapeManager;
 use crate::shipper::{LogShipper, Shipper};
@@ -35,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) shipper: Arc<Mutex<Shipper>>,
     pub(crate) foreign: Option<Arc<Mutex<Shipper>>>,
     pub(crate) log_shipper: Arc<Mutex<LogShipper>>,
+    pub(crate) compactor: Compactor,
     pub(crate) scrape: Arc<ScrapeManager>,
 }
 
@@ -52,6 +55,7 @@ pub(crate) struct Actors {
     pub(crate) store_gateway: Addr<StoreGateway>,
     pub(crate) shipper: Addr<ShipperActor>,
     pub(crate) log_shipper: Addr<LogShipperActor>,
+    pub(crate) compactor: Addr<CompactorActor>,
     pub(crate) head_keeper: Addr<HeadKeeper>,
     pub(crate) querier: Addr<Querier>,
     pub(crate) desk: QueryDesk,
@@ -68,6 +72,7 @@ pub(crate) struct Actors {
 /// | store gateway | 10 | the served set of bucket blocks stays as it is |
 /// | shipper | 10 | blocks stay local |
 /// | log shipper | 10 | a lost host loses what the log got since |
+/// | compactor | 10 | blocks of the bucket stay as they are |
 /// | head keeper | 0 | the appliance stops in order: the service manager restarts it on a recoverable log |
 /// | querier | 10 | the appliance stops in order: a database that cannot be asked is down |
 /// | scrape-sidecar | 10 | targets are scraped on, the configuration stays as it is |
@@ -107,6 +112,9 @@ pub(crate) fn spawn(
     };
     let log_shipper = LogShipperActor::new(settings.ship_log_every, ports);
     let log_shipper = watch.over("log_shipper", RESTARTS_MAX, log_shipper);
+    let gateway = store_gateway.clone().recipient();
+    let compactor = compactor_actor(settings, parts.compactor, gateway, &steward);
+    let compactor = watch.over("compactor", RESTARTS_MAX, compactor);
     let ports = HeadKeeperPorts {
         tsdb: parts.tsdb,
         bulk: parts.bulk,
@@ -125,6 +133,7 @@ pub(crate) fn spawn(
         store_gateway,
         shipper,
         log_shipper,
+        compactor,
         head_keeper,
         querier,
         desk,
@@ -132,6 +141,23 @@ pub(crate) fn spawn(
         duties,
         records: watch.records,
     }
+}
+
+fn compactor_actor(
+    settings: &Settings,
+    compactor: Compactor,
+    gateway: Recipient<BlockShipped>,
+    steward: &Addr<Steward>,
+) -> CompactorActor {
+    let ports = CompactorPorts {
+        compactor,
+        cancel: Cancel::new(),
+        running: Arc::default(),
+        gateway,
+        steward: steward.clone().recipient(),
+    };
+    let keys = &settings.compactor;
+    CompactorActor::new(keys.is_enabled.then_some(keys.interval), ports)
 }
 
 /// Starts actors and books them.

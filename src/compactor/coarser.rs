@@ -47,6 +47,7 @@ impl Compactor {
                 .buffer_unordered(self.0.settings.concurrency.max(1))
                 .collect()
                 .await;
+            self.look_again().await;
             for (block, made) in done {
                 let id = block.meta.ulid;
                 match made {

@@ -16,7 +16,7 @@ use crate::compactor::ahead::Waiting;
 use crate::compactor::backlog::Backlog;
 use crate::compactor::plan::INDEX_BYTES_MAX;
 use crate::compactor::run::Workshop;
-use crate::compactor::survey::{Survey, survey};
+use crate::compactor::survey::{Survey, of, survey};
 use crate::compactor::watched::Progress;
 use crate::compactor::{CompactorError, Deduplication, RetentionSettings};
 use crate::foundation::{Clock, Pool};
@@ -48,6 +48,8 @@ pub struct CompactorSettings {
     pub fetch_concurrency: usize,
     /// Groups compacted, and blocks downsampled, at once.
     pub concurrency: usize,
+    /// What the bucket was found to hold is believed for so long, by those who have changed nothing since.
+    pub survey_age_ms_max: i64,
 }
 
 impl CompactorSettings {
@@ -65,6 +67,7 @@ impl CompactorSettings {
             segment_bytes_max: SEGMENT_BYTES_MAX,
             fetch_concurrency: 32,
             concurrency: 1,
+            survey_age_ms_max: 0,
         }
     }
 }
@@ -142,6 +145,8 @@ pub(crate) struct Inner {
     pub(crate) progress: Mutex<Option<(Arc<Progress>, TimestampMs)>>,
     /// Blocks that were read whole, so that what they cover may go.
     pub(crate) read_through: Mutex<BTreeSet<BlockId>>,
+    /// When the bucket was looked at, unless it was changed since.
+    pub(crate) surveyed_ms: tokio::sync::Mutex<Option<TimestampMs>>,
     pub(crate) is_cleared: tokio::sync::Mutex<bool>,
 }
 
@@ -172,6 +177,7 @@ impl Compactor {
             status: Mutex::default(),
             progress: Mutex::default(),
             read_through: Mutex::default(),
+            surveyed_ms: tokio::sync::Mutex::default(),
             is_cleared: tokio::sync::Mutex::default(),
         }))
     }
@@ -210,8 +216,23 @@ impl Compactor {
         Some((done, all, eta_ms))
     }
 
+    /// What the bucket holds, found out lately.
     pub(crate) async fn survey(&self) -> Result<Survey, CompactorError> {
-        Ok(survey(&self.0.inventory).await?)
+        let now_ms = self.0.clock.now_ms();
+        let age_ms_max = self.0.settings.survey_age_ms_max;
+        let mut surveyed_ms = self.0.surveyed_ms.lock().await;
+        let is_new = surveyed_ms.is_some_and(|at| now_ms < at.saturating_add(age_ms_max));
+        if is_new {
+            return Ok(of(&self.0.inventory.current()));
+        }
+        let found = survey(&self.0.inventory).await?;
+        *surveyed_ms = Some(now_ms);
+        Ok(found)
+    }
+
+    /// The next look is at the bucket itself.
+    pub(crate) async fn look_again(&self) {
+        *self.0.surveyed_ms.lock().await = None;
     }
 
     pub(crate) fn new_id(&self) -> BlockId {

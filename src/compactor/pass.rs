@@ -66,6 +66,7 @@ impl Compactor {
             }
             self.note(&survey, &sorted);
             if !sorted.damaged.is_empty() {
+                self.look_again().await;
                 continue;
             }
             let mut jobs = Vec::new();
@@ -86,6 +87,7 @@ impl Compactor {
             if jobs.is_empty() && !has_excluded {
                 return Ok(report);
             }
+            self.look_again().await;
             let done: Vec<_> = stream::iter(jobs)
                 .map(|(job, reason)| async move {
                     let done = self.compact_one(&job, cancel).await;
@@ -94,6 +96,7 @@ impl Compactor {
                 .buffer_unordered(self.0.settings.concurrency.max(1))
                 .collect()
                 .await;
+            self.look_again().await;
             for (job, reason, done) in done {
                 if let Some(key) = self
                     .settle(job, reason, done, (&mut report, cancel))
@@ -147,6 +150,7 @@ impl Compactor {
     ) -> Result<(), CompactorError> {
         let bucket = &*self.0.workshop.waiting.bucket;
         let now_ms = self.0.clock.now_ms();
+        self.look_again().await;
         if mark_deleted(bucket, block, now_ms, details).await? {
             count(&self.0.counters.n_marked_deleted, 1);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::block::{BlockMeta, INDEX_FILE};
 use crate::bucket::{BucketError, keys};
-use crate::inventory::{BucketInventory, PartialReason};
+use crate::inventory::{BucketInventory, Inventory, PartialReason};
 use crate::model::{BlockId, TimestampMs};
 
 /// A whole block and its marks.
@@ -60,7 +60,11 @@ pub struct Survey {
 
 /// Looks at the bucket again.
 pub(crate) async fn survey(inventory: &BucketInventory) -> Result<Survey, BucketError> {
-    let found = inventory.refresh().await?;
+    Ok(of(&inventory.refresh().await?))
+}
+
+/// The same, of what is known.
+pub(crate) fn of(found: &Inventory) -> Survey {
     let blocks = found.blocks.iter().map(|known| {
         let files: BTreeMap<String, u64> = known
             .files
@@ -98,10 +102,10 @@ pub(crate) async fn survey(inventory: &BucketInventory) -> Result<Survey, Bucket
             .map(|file| file.path.to_string())
             .collect(),
     });
-    Ok(Survey {
+    Survey {
         blocks: blocks.collect(),
         leftovers: leftovers.collect(),
-    })
+    }
 }
 
 /// Blocks that the compactor works with: not to be deleted, and uploaded long enough ago that everybody sees them.

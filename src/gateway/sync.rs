@@ -350,15 +350,22 @@ impl Gateway {
         n_fetched
     }
 
-    /// Those of `blocks` that are served under this appliance's own labels and have been open at least once; the others
-    /// are opened for it.
+    /// Those of `blocks` that are served under this appliance's own labels, as they are or in a block compacted from
+    /// them, and have been open at least once; the others are opened for it.
     pub async fn verified(&self, blocks: BTreeSet<BlockId>) -> BTreeSet<BlockId> {
         let wanted: Vec<_> = {
             let state = self.state.lock();
             let own = state.loaded.iter();
-            own.filter(|(id, loaded)| loaded.info.is_own && blocks.contains(id))
-                .map(|(id, loaded)| (*id, Arc::clone(&loaded.block)))
-                .collect()
+            // What was compacted meanwhile holds the samples of its sources too, unless it is coarser.
+            let own = own.filter(|(_, loaded)| {
+                loaded.info.is_own && loaded.info.resolution == Resolution::Raw
+            });
+            own.flat_map(|(id, loaded)| {
+                let held = std::iter::once(id).chain(&loaded.info.sources);
+                let held = held.filter(|id| blocks.contains(id));
+                held.map(|id| (*id, Arc::clone(&loaded.block)))
+            })
+            .collect()
         };
         let opened = tokio::task::spawn_blocking(move || {
             let open = wanted.into_iter().filter(|(_, block)| block.opens());

@@ -3,6 +3,7 @@
 //! Owns: every key, its default and its check; the order of layers; complaints that name origin, key and value.
 //! Never: opens a data directory or a socket.
 //! Tested by: `tests`, which hold every shipped key and every refusal.
+mod compactor;
 mod complaint;
 mod gateway;
 mod keys;
@@ -11,6 +12,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use compactor::CompactorKeys;
 pub use complaint::Complaint;
 pub use gateway::GatewayKeys;
 pub use layers::{Given, SHIPPED};

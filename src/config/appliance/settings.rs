@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::bucket::Prices;
+use crate::config::appliance::compactor::{CompactorKeys, read_compactor};
 use crate::config::appliance::complaint::Complaint;
 use crate::config::appliance::gateway::{GatewayKeys, read_gateway};
 use crate::config::appliance::keys::{Keys, duration};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub bucket: BucketKeys,
     /// `[gateway]`
     pub gateway: GatewayKeys,
+    /// `[compactor]`
+    pub compactor: CompactorKeys,
     /// `[query]`
     pub query: QueryKeys,
     /// `[pools]`
@@ -218,6 +221,7 @@ fn read(keys: &mut Keys) -> Settings {
             list_requests_per_hour: keys.count("bucket.list_requests_per_hour"),
         },
         gateway: read_gateway(keys),
+        compactor: read_compactor(keys),
         query: QueryKeys {
             concurrent_max: keys.count("query.max_concurrent"),
             queue_max: keys.count("query.queue"),
