@@ -60,7 +60,8 @@ pub struct Survey {
 
 /// Looks at the bucket again.
 pub(crate) async fn survey(inventory: &BucketInventory) -> Result<Survey, BucketError> {
-    Ok(of(&inventory.refresh().await?))
+    let found = inventory.refresh().await?;
+    Ok(of(&found))
 }
 
 /// The same, of what is known.
