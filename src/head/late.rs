@@ -316,8 +316,12 @@ impl Head {
             let Some(late) = &mut state.late else {
                 continue;
             };
-            late.freeze(inner.views.oldest())
-                .map_err(|error| HeadError::ChunkFiles(error.to_string()))?;
+            let n_before = late.n_chunks();
+            let frozen = late.freeze(inner.views.oldest());
+            // What waited counted as one chunk, and may have become several.
+            let n_new = late.n_chunks().saturating_sub(n_before);
+            count(&inner.counters.chunks_created, n_new as u64);
+            frozen.map_err(|error| HeadError::ChunkFiles(error.to_string()))?;
             let more = late.span();
             span = span.into_iter().chain(more).reduce(|left, right| Interval {
                 min: left.min.min(right.min),

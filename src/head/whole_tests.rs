@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::head::series::MemSeries;
 use crate::head::values_tests::{Model, Random, append, content, labels, scratch, settings};
 use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
 use crate::model::{
@@ -25,6 +27,7 @@ fn open(dir: &Path, settings: HeadSettings, floor: i64, n_threads: usize) -> (He
     let report = opened.1;
     assert_eq!((report.n_damages, report.n_records_skipped), (0, 0));
     assert_eq!(progress.n_samples(), report.n_samples);
+    assert_counted(&opened.0);
     opened
 }
 
@@ -39,6 +42,15 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), &target).unwrap();
         }
     }
+}
+
+/// The chunks that are counted are those that are there.
+#[track_caller]
+fn assert_counted(head: &Head) {
+    let mut n_chunks = 0;
+    let count = |series: &Arc<MemSeries>| n_chunks += series.lock().n_chunks() as u64;
+    head.inner().series.for_each(count);
+    assert_eq!(head.stats().n_chunks, n_chunks);
 }
 
 /// Everything that is in memory, as text; where chunks lie aside.
@@ -182,6 +194,7 @@ fn live(dir: &Path, settings: HeadSettings, random: &mut Random, n_steps: usize)
             5 => head.rotate_log(),
             _ => transact(&head, random, (&mut now, &mut used)),
         }
+        assert_counted(&head);
     }
     (head, floor)
 }
