@@ -197,6 +197,94 @@ impl BitWriter {
     }
 }
 
+/// Fields that are put together in registers, on their way to the end of a [`BitWriter`].
+#[derive(Debug)]
+pub(super) struct FieldRun {
+    bytes: [u8; RUN_BYTES],
+    n_bytes: usize,
+    /// The next bits, at the top.
+    word: u64,
+    /// How many, at most 63.
+    n_bits: u32,
+    /// Width of the field that was put last.
+    n_last: u32,
+}
+
+/// What a run holds at most, the byte it begins in and the word it ends in included.
+const RUN_BYTES: usize = 320;
+
+/// So many bits of fields may be put into one run.
+pub(super) const RUN_BITS_MAX: usize = (RUN_BYTES - 9) * 8;
+
+impl FieldRun {
+    /// Bytes it takes at the end of a writer, at most.
+    pub(super) fn n_bytes_after(&self) -> usize {
+        self.n_bytes + 9
+    }
+
+    /// Appends the low `n` bits of `value`, 1 to 64; the others are zero.
+    #[inline(always)]
+    pub(super) fn put(&mut self, value: u64, n: u32) {
+        debug_assert!(0 < n && n <= 64 && (value >> (n - 1)) >> 1 == 0, "{n} bits");
+        self.n_last = n;
+        let n_free = 64u32.wrapping_sub(self.n_bits);
+        if n < n_free {
+            self.word |= value << n_free.wrapping_sub(n);
+            self.n_bits = self.n_bits.wrapping_add(n);
+            return;
+        }
+        let n_over = n.wrapping_sub(n_free);
+        let word = self.word | value >> n_over;
+        debug_assert!(self.n_bytes + 8 <= RUN_BYTES, "the run is too long");
+        if let Some(place) =
+            (self.bytes.get_mut(self.n_bytes..)).and_then(|free| free.first_chunk_mut::<8>())
+        {
+            *place = word.to_be_bytes();
+        }
+        self.n_bytes = self.n_bytes.wrapping_add(8);
+        // Two shifts, because no bit over would shift by 64.
+        self.word = (value << 1) << 63u32.wrapping_sub(n_over);
+        self.n_bits = n_over;
+    }
+}
+
+impl BitWriter {
+    /// Begins a run where the last field ended; [`Self::end_run`] takes it back.
+    pub(super) fn begin_run(&mut self) -> FieldRun {
+        let begun = if 0 < self.n_free {
+            self.bytes.pop()
+        } else {
+            None
+        };
+        FieldRun {
+            bytes: [0; RUN_BYTES],
+            n_bytes: 0,
+            word: u64::from(begun.unwrap_or(0)) << 56,
+            n_bits: begun.map_or(0, |_| 8 - self.n_free),
+            // An empty byte at the end stays there if nothing comes.
+            n_last: self.n_free.max(1),
+        }
+    }
+
+    /// Leaves what [`Self::put`] of each field would have left.
+    pub(super) fn end_run(&mut self, mut run: FieldRun) {
+        let n_last_bytes = run.n_bits.div_ceil(8);
+        if let Some(place) =
+            (run.bytes.get_mut(run.n_bytes..)).and_then(|free| free.first_chunk_mut::<8>())
+        {
+            *place = run.word.to_be_bytes();
+        }
+        let n_bytes = run.n_bytes + n_last_bytes as usize;
+        self.bytes
+            .extend_from_slice(run.bytes.get(..n_bytes).unwrap_or_default());
+        self.n_free = n_last_bytes * 8 - run.n_bits;
+        if self.n_free == 0 && run.n_last.is_multiple_of(8) {
+            self.bytes.push(0);
+            self.n_free = 8;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -236,6 +324,29 @@ mod tests {
             }
             prop_assert!(reader.remaining() <= 8);
             prop_assert_eq!(reader.bits(9), Err(OutOfBits));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn a_run_leaves_what_its_fields_leave_one_by_one(
+            runs in prop::collection::vec(
+                prop::collection::vec((any::<u64>(), 1u32..=64), 0..RUN_BITS_MAX / 64),
+                0..8,
+            ),
+        ) {
+            let (mut writer, mut by_one) = (BitWriter::default(), BitWriter::default());
+            for fields in runs {
+                let mut run = writer.begin_run();
+                for &(value, n) in &fields {
+                    run.put(value & (u64::MAX >> (64 - n)), n);
+                    by_one.put(value, n);
+                }
+                writer.end_run(run);
+                prop_assert_eq!(writer.bytes(), by_one.bytes());
+                prop_assert_eq!(writer.n_free, by_one.n_free);
+            }
         }
     }
 

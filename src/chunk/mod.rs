@@ -40,5 +40,5 @@ pub use segment::{
     CHUNK_OVERHEAD_BYTES_MAX, ChunkRef, SEGMENT_BYTES_MAX, SegmentReader, SegmentWriter,
     StoredChunk, decode_chunk, encode_chunk,
 };
-pub use xor::{XorAppender, XorIter};
+pub use xor::{XOR_SAMPLE_BYTES_MAX, XorAppender, XorIter};
 pub use xor2::{Xor2Appender, Xor2Iter};

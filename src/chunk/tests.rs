@@ -7,7 +7,7 @@ use crate::chunk::{
     encode_floats, encode_floats_with_starts, has_start_times, n_samples, with_n_samples,
     without_intervals,
 };
-use crate::model::{Encoding, Interval, STALE_NAN_BITS};
+use crate::model::{Encoding, Interval, STALE_NAN_BITS, Sample};
 
 type Pairs = Vec<(i64, u64)>;
 
@@ -146,6 +146,35 @@ fn resuming_at_any_sample_gives_the_same_bytes() {
         assert_eq!(appender.bytes(), whole, "resumed at {n}");
         assert_eq!(appender.n_bytes(), whole.len());
     }
+}
+
+#[test]
+fn samples_added_together_give_the_same_bytes() {
+    let samples = assorted();
+    let whole = xor(&samples);
+    let samples: Vec<Sample> = samples.iter().map(|&(t, v)| Sample { t, v }).collect();
+    for first in 0..samples.len().min(40) {
+        for size in [1, 2, 3, 15, 16, 17, 100] {
+            let (alone, together) = samples.split_at(first);
+            let mut appender = XorAppender::new();
+            for sample in alone {
+                appender.append(sample.t, sample.v).unwrap();
+            }
+            for some in together.chunks(size) {
+                appender.append_all(some).unwrap();
+            }
+            assert_eq!(appender.bytes(), whole, "{first} alone, then {size} each");
+            assert_eq!(appender.n_samples(), samples.len());
+            assert_eq!(appender.last().map(|s| s.t), samples.last().map(|s| s.t));
+        }
+    }
+    let mut appender = XorAppender::new();
+    let many = vec![Sample { t: 0, v: 1.0 }; 65_535];
+    appender.append_all(&many).unwrap();
+    let before = appender.bytes().to_vec();
+    let more = appender.append_all(&many[..1]);
+    assert!(matches!(more, Err(ChunkError::Full(65_535))), "{more:?}");
+    assert_eq!(appender.bytes(), before);
 }
 
 #[test]

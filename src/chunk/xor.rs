@@ -1,6 +1,6 @@
 //! Gorilla floats, encoding 1.
 
-use crate::chunk::bits::{BitReader, BitWriter, OutOfBits};
+use crate::chunk::bits::{BitReader, BitWriter, OutOfBits, RUN_BITS_MAX};
 use crate::chunk::columns::State;
 use crate::chunk::error::ChunkError;
 use crate::chunk::start_time::{put_uvarint, put_varint};
@@ -21,7 +21,11 @@ pub(super) const XOR_PREFIXES: (Prefix, Prefix) = ((0b10, 2), (0b11, 2));
 const COUNT_BYTES: usize = 2;
 
 /// The most a sample takes: a second difference of 68 bits, and a value of 77, each beginning within a byte.
-const SAMPLE_BYTES_MAX: usize = 19;
+pub const XOR_SAMPLE_BYTES_MAX: usize = 19;
+
+/// Samples that are encoded before their bits go to memory.
+const SAMPLES_PER_RUN: usize = 16;
+const _: () = assert!(SAMPLES_PER_RUN * (68 + 77) <= RUN_BITS_MAX);
 
 /// Builds one chunk, sample by sample; its bytes are complete after every sample.
 #[derive(Debug, Clone)]
@@ -71,11 +75,9 @@ impl XorAppender {
     ///
     /// The samples are encoded again: how a chunk ends depends on how it was written, not only on what it holds.
     pub fn resume(data: &[u8]) -> Result<Self, ChunkError> {
-        let mut appender = Self::with_capacity(data.len());
-        for sample in XorIter::new(data)? {
-            let Sample { t, v } = sample?;
-            appender.append(t, v)?;
-        }
+        let samples: Vec<Sample> = XorIter::new(data)?.collect::<Result<_, _>>()?;
+        let mut appender = Self::with_capacity(data.len() + XOR_SAMPLE_BYTES_MAX);
+        appender.append_all(&samples)?;
         Ok(appender)
     }
 
@@ -104,17 +106,94 @@ impl XorAppender {
         self.t = t;
         self.v = v;
         self.n_samples = n_after;
-        if let Some(count) = self.bits.bytes_mut().first_chunk_mut::<COUNT_BYTES>() {
-            *count = n_after.to_be_bytes();
-        }
+        self.put_count();
         Ok(())
+    }
+
+    /// Adds samples, with the bytes and the room that [`Self::append`] of one after the other leaves.
+    pub fn append_all(&mut self, samples: &[Sample]) -> Result<(), ChunkError> {
+        let n_more = u16::try_from(samples.len()).ok();
+        let Some(n_after) = n_more.and_then(|n| self.n_samples.checked_add(n)) else {
+            return Err(ChunkError::Full(usize::from(self.n_samples)));
+        };
+        let n_first = 2usize.saturating_sub(self.n_samples()).min(samples.len());
+        let (first, later) = samples.split_at(n_first);
+        for sample in first {
+            self.make_room();
+            self.append(sample.t, sample.v)?;
+        }
+        later
+            .chunks(SAMPLES_PER_RUN)
+            .for_each(|run| self.append_run(run));
+        self.n_samples = n_after;
+        self.put_count();
+        Ok(())
+    }
+
+    /// Samples behind the second one.
+    fn append_run(&mut self, samples: &[Sample]) {
+        let (mut t, mut delta, mut v) = (self.t, self.delta, self.v.to_bits());
+        // Nothing fits into the window that is not there yet.
+        let (mut leading, mut trailing) = match self.window {
+            Some(window) => (u32::from(window.leading), u32::from(window.trailing)),
+            None => (u32::MAX, 0),
+        };
+        let mut run = self.bits.begin_run();
+        for sample in samples {
+            let delta_before = std::mem::replace(&mut delta, sample.t.wrapping_sub(t));
+            t = sample.t;
+            let dod = delta.wrapping_sub(delta_before);
+            let payload = |n: u32| dod.cast_unsigned() & ((1 << n) - 1);
+            let (field, n_field) = match dod {
+                0 => (0b0, 1),
+                _ if fits_shifted(dod, 14) => (0b10 << 14 | payload(14), 16),
+                _ if fits_shifted(dod, 17) => (0b110 << 17 | payload(17), 20),
+                _ if fits_shifted(dod, 20) => (0b1110 << 20 | payload(20), 24),
+                _ => {
+                    run.put(0b1111, 4);
+                    run.put(dod.cast_unsigned(), 64);
+                    (0, 0)
+                }
+            };
+            let bits = sample.v.to_bits();
+            let diff = bits ^ std::mem::replace(&mut v, bits);
+            if diff == 0 {
+                run.put(field << 1, n_field + 1);
+                continue;
+            }
+            let (leading_now, trailing_now) =
+                (diff.leading_zeros().min(LEADING_MAX), diff.trailing_zeros());
+            if leading <= leading_now && trailing <= trailing_now {
+                run.put(field << 2 | 0b10, n_field + 2);
+            } else {
+                (leading, trailing) = (leading_now, trailing_now);
+                let n = 64 - leading - trailing;
+                let header = 0b11 << 11 | u64::from(leading) << 6 | u64::from(n & 0x3f);
+                run.put(field << 13 | header, n_field + 13);
+            }
+            run.put(diff >> trailing, 64 - leading - trailing);
+        }
+        self.bits
+            .make_room(run.n_bytes_after().max(XOR_SAMPLE_BYTES_MAX));
+        self.bits.end_run(run);
+        (self.t, self.delta, self.v) = (t, delta, f64::from_bits(v));
+        self.window = (leading <= LEADING_MAX).then(|| Window {
+            leading: leading.to_le_bytes()[0],
+            trailing: trailing.to_le_bytes()[0],
+        });
+    }
+
+    fn put_count(&mut self) {
+        if let Some(count) = self.bits.bytes_mut().first_chunk_mut::<COUNT_BYTES>() {
+            *count = self.n_samples.to_be_bytes();
+        }
     }
 
     /// Makes room for the next sample and little else. Otherwise the memory doubles when it is full, which is faster, and
     /// too much for who keeps a million chunks open.
     #[inline]
     pub fn make_room(&mut self) {
-        self.bits.make_room(SAMPLE_BYTES_MAX);
+        self.bits.make_room(XOR_SAMPLE_BYTES_MAX);
     }
 
     /// How many samples.

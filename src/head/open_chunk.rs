@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use crate::chunk::{
     ChunkError, HISTOGRAM_CHUNK_BYTES, HISTOGRAM_SAMPLES_MIN, HistogramAppender, SAMPLES_PER_CHUNK,
-    Xor2Appender, XorAppender,
+    XOR_SAMPLE_BYTES_MAX, Xor2Appender, XorAppender,
 };
 use crate::head::series::ClosedChunk;
-use crate::model::{Counts, Encoding, Histogram, SampleTime, TimestampMs};
+use crate::model::{Counts, Encoding, Histogram, Sample, SampleTime, TimestampMs};
 use crate::storage::AppendError;
 
 /// Above this many bytes a chunk takes no more floats: a kibibyte less the longest sample.
-const CHUNK_BYTES_MAX: usize = 1024 - 19;
+const CHUNK_BYTES_MAX: usize = 1024 - XOR_SAMPLE_BYTES_MAX;
 
 /// Room for the first chunk of a series, of which nothing is known yet.
 const FIRST_CHUNK_BYTES: usize = 64;
@@ -297,6 +297,40 @@ impl OpenChunk {
             self.max_t = at.t;
         }
         Ok(appended)
+    }
+
+    /// Adds those of `floats` that come next and, for all that is known at once, belong here; how many. The others are
+    /// for [`OpenChunk::is_done_before`] to judge.
+    pub(crate) fn append_floats(&mut self, floats: &[Sample]) -> usize {
+        let Builder::Xor(chunk) = &mut self.builder else {
+            return 0;
+        };
+        let (n_bytes, n_samples) = (chunk.n_bytes(), chunk.n_samples());
+        // Where the end is judged anew, and where it is for sure.
+        let n_until = match SAMPLES_PER_CHUNK / 4 {
+            judged_at if n_samples < judged_at => judged_at - n_samples,
+            judged_at if n_samples == judged_at => 0,
+            _ => (SAMPLES_PER_CHUNK * 2).saturating_sub(n_samples),
+        };
+        let n_until_large =
+            (CHUNK_BYTES_MAX + XOR_SAMPLE_BYTES_MAX).saturating_sub(n_bytes) / XOR_SAMPLE_BYTES_MAX;
+        let mut max_t = self.max_t;
+        let next = floats.iter().take(n_until.min(n_until_large));
+        let n_next = next
+            .take_while(|float| {
+                let follows = max_t < float.t && float.t < self.next_at;
+                max_t = float.t;
+                follows
+            })
+            .count();
+        let floats = floats.get(..n_next).unwrap_or_default();
+        match (floats.last(), chunk.append_all(floats)) {
+            (Some(last), Ok(())) => {
+                self.max_t = last.t;
+                n_next
+            }
+            _ => 0,
+        }
     }
 
     /// Must the chunk be closed before this sample? Prometheus' rules, in its order.

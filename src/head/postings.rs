@@ -9,7 +9,7 @@ use crate::model::{Labels, Matcher};
 ///
 /// Numbers are given one after another, so nearly always all of them share their upper half, which is kept once: a page
 /// for each there is, in ascending order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Postings {
     pages: BTreeMap<u32, Page>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Candidates<'a> {
     clippy::cast_possible_truncation,
     reason = "the two halves of a reference"
 )]
-fn halves(series: u64) -> (u32, u32) {
+pub(crate) fn halves(series: u64) -> (u32, u32) {
     ((series >> 32) as u32, series as u32)
 }
 
@@ -43,6 +43,10 @@ fn by_page(series: &[u64]) -> BTreeMap<u32, Vec<u32>> {
 }
 
 impl Postings {
+    pub(crate) fn of_pages(pages: BTreeMap<u32, Page>) -> Self {
+        Self { pages }
+    }
+
     pub(crate) fn insert(&mut self, series: u64, labels: &Labels) {
         let (high, low) = halves(series);
         self.pages.entry(high).or_default().insert(low, labels);

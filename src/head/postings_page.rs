@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::model::{Labels, MatchType, Matcher};
 
-type Values = BTreeMap<Arc<str>, Vec<u32>>;
+pub(crate) type Values = BTreeMap<Arc<str>, Vec<u32>>;
 
 /// Lower halves of references by label name and value, each list sorted.
 ///
 /// Every series is in as many lists as it has labels, so half a reference is what counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Page {
     names: BTreeMap<Arc<str>, Values>,
     all: Vec<u32>,
@@ -28,6 +28,11 @@ pub(crate) struct PageCandidates<'a> {
 const SERIES_PER_VALUE: usize = 1;
 
 impl Page {
+    /// Of lists that ascend; `all` are all series.
+    pub(crate) fn of_lists(names: BTreeMap<Arc<str>, Values>, all: Vec<u32>) -> Self {
+        Self { names, all }
+    }
+
     pub(crate) fn insert(&mut self, series: u32, labels: &Labels) {
         insert_sorted(&mut self.all, series);
         for (name, value) in labels {

@@ -9,10 +9,10 @@ use crate::head::open_chunk::{ChunkRules, Value, ValueKind};
 use crate::head::out_of_order::Inserted;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay::{ReplayReport, extend};
-use crate::head::replay_lanes::{Batch, Float, Rare};
+use crate::head::replay_lanes::{Batch, Rare};
 use crate::head::series::{CommitPoint, MappedChunk, MemSeries, Pushed, SeriesState};
 use crate::head::stats::count;
-use crate::model::{Encoding, Interval, SampleTime, TimestampMs};
+use crate::model::{Encoding, Interval, Sample, SampleTime, TimestampMs};
 
 /// Replay makes no commits: all of it is visible.
 pub(crate) const AT_START: CommitPoint = CommitPoint {
@@ -20,11 +20,11 @@ pub(crate) const AT_START: CommitPoint = CommitPoint {
     oldest_view: 0,
 };
 
-/// Closed chunks wait for so many series before they go to files.
-const CLOSED_SERIES_MAX: usize = 4096;
+/// Closed chunks wait for so many series before they go to files: few enough to be near still.
+const CLOSED_SERIES_MAX: usize = 512;
 
-/// Floats whose series are fetched from memory together.
-const FLOATS_AHEAD: usize = 32;
+/// Series that are fetched from memory together.
+const SERIES_AHEAD: usize = 16;
 
 /// What a thread did, for the whole to be summed up.
 #[derive(Debug, Default)]
@@ -103,41 +103,61 @@ impl<'a> Worker<'a> {
     }
 
     fn batch(&mut self, batch: &mut Batch) {
+        let mut floats = batch.floats.as_slice();
         let mut n_done = 0;
         for (after, rare) in batch.rare.drain(..) {
-            self.floats(batch.floats.get(n_done..after).unwrap_or_default());
+            let groups = batch.groups.get(n_done..after).unwrap_or_default();
+            floats = self.groups(groups, floats);
             n_done = after;
             self.rare(rare);
         }
-        self.floats(batch.floats.get(n_done..).unwrap_or_default());
+        self.groups(batch.groups.get(n_done..).unwrap_or_default(), floats);
     }
 
-    fn floats(&mut self, floats: &[Float]) {
-        for floats in floats.chunks(FLOATS_AHEAD) {
+    /// The floats behind those of the groups.
+    fn groups<'f>(&mut self, groups: &[(u32, usize)], mut floats: &'f [Sample]) -> &'f [Sample] {
+        for groups in groups.chunks(SERIES_AHEAD) {
             // Series lie far apart; looked at like this, they come all at once.
-            let touched = floats.iter().fold(0, |sum, float| {
-                let series = self.series.get(float.place as usize);
-                sum ^ series.map_or(0, |series| series.touch())
+            let touched = groups.iter().fold(0, |sum, (place, _)| {
+                let series = self.series.get(*place as usize);
+                sum ^ series.map_or(0, |series| series.touch_state())
             });
             std::hint::black_box(touched);
-            for Float { place, t, v } in floats {
-                self.sample(*place, SampleTime::from(*t), Value::Float(*v));
+            for (place, n) in groups {
+                let (mine, others) = floats.split_at_checked(*n).unwrap_or((floats, &[]));
+                self.floats(*place, mine);
+                floats = others;
             }
+        }
+        floats
+    }
+
+    fn floats(&mut self, place: u32, floats: &[Sample]) {
+        let Some(series) = self.series.get(place as usize) else {
+            return;
+        };
+        let pushed = series.lock().push_floats(floats, AT_START, self.rules);
+        if 0 < pushed.n_closed {
+            self.inner.enqueue_closed(series);
+        }
+        self.applied.n_chunks_created += pushed.n_chunks as u64;
+        let report = &mut self.applied.report;
+        report.n_samples += pushed.n_appended as u64;
+        report.n_samples_old += (floats.len() - pushed.n_appended) as u64;
+        if let Some(Interval { min, max }) = pushed.span {
+            extend(&mut self.applied.span, min, max);
         }
     }
 
     fn rare(&mut self, rare: Rare) {
         match rare {
-            Rare::Series(series) => {
-                series.lock().is_logged = true;
-                self.series.push(series);
-            }
+            Rare::Series(series) => self.series.push(series),
             Rare::Restored(place, state) => {
                 if let Err(reason) = self.restored(place, &state) {
                     self.applied.failed = Some(reason);
                 }
             }
-            Rare::Chunks(place, chunks) => self.chunks(place, chunks),
+            Rare::Chunks(place, chunks) => self.chunks(place, &chunks),
             Rare::Sample(place, at, value) => self.sample(place, at, value.as_value()),
             Rare::Left(place) => {
                 let Some(series) = self.series.get(place as usize) else {
@@ -185,21 +205,15 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn chunks(&mut self, place: u32, chunks: Vec<MappedChunk>) {
-        let Some(series) = self.series.get(place as usize) else {
-            return;
-        };
-        let mut state = series.lock();
-        for chunk in chunks {
-            if chunk.max_t >= self.floor && state.attach(chunk) {
-                self.applied.report.n_chunks_mapped += 1;
-                extend(&mut self.applied.span, chunk.min_t, chunk.max_t);
+    fn chunks(&mut self, place: u32, chunks: &[MappedChunk]) {
+        if let Some(series) = self.series.get(place as usize) {
+            let mut state = series.lock();
+            let span = self
+                .inner
+                .attach_chunks(&mut state, chunks, &mut self.applied.report);
+            if let Some(Interval { min, max }) = span {
+                extend(&mut self.applied.span, min, max);
             }
-        }
-        if let Some(last) = state.last_mapped()
-            && let Some((encoding, _)) = self.inner.files.chunk(last.file, last.offset)
-        {
-            state.kind = ValueKind::of(encoding);
         }
     }
 
@@ -216,13 +230,7 @@ impl<'a> Worker<'a> {
             Ok(Pushed::Appended) => self.applied.n_chunks_created += u64::from(!had_chunk),
             Ok(Pushed::AppendedAndClosed) => {
                 self.applied.n_chunks_created += 1;
-                let mut queue = self.inner.mapping.lock();
-                queue.push(Arc::clone(series));
-                let is_full = queue.len() >= CLOSED_SERIES_MAX;
-                drop(queue);
-                if is_full {
-                    self.inner.map_closed_chunks();
-                }
+                self.inner.enqueue_closed(series);
             }
             Ok(Pushed::Same) | Err(_) => {
                 self.applied.report.n_samples_old += 1;
@@ -276,5 +284,41 @@ impl<'a> Worker<'a> {
             self.inner.late.series.lock().push(Arc::clone(series));
         }
         extend(&mut self.applied.late_span, min, max);
+    }
+}
+
+impl Inner {
+    /// A chunk of the series was closed, and goes to a file with others.
+    fn enqueue_closed(&self, series: &Arc<MemSeries>) {
+        let mut queue = self.mapping.lock();
+        queue.push(Arc::clone(series));
+        let is_full = queue.len() >= CLOSED_SERIES_MAX;
+        drop(queue);
+        if is_full {
+            self.map_closed_chunks();
+        }
+    }
+
+    /// Gives a series the chunks that files have of it; the time they span, those that are wanted.
+    pub(crate) fn attach_chunks(
+        &self,
+        state: &mut SeriesState,
+        chunks: &[MappedChunk],
+        report: &mut ReplayReport,
+    ) -> Option<Interval> {
+        let floor = self.bounds.floor();
+        let mut span = None;
+        for chunk in chunks {
+            if chunk.max_t >= floor && state.attach(*chunk) {
+                report.n_chunks_mapped += 1;
+                extend(&mut span, chunk.min_t, chunk.max_t);
+            }
+        }
+        if let Some(last) = state.last_mapped()
+            && let Some((encoding, _)) = self.files.chunk(last.file, last.offset)
+        {
+            state.kind = ValueKind::of(encoding);
+        }
+        span
     }
 }

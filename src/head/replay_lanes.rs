@@ -1,6 +1,5 @@
 //! The threads of a replay. Each has series of its own and applies what the log says of them, in the order of the log.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
@@ -10,16 +9,17 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use crate::head::HeadError;
 use crate::head::core::Inner;
 use crate::head::open_chunk::Value;
+use crate::head::postings_build::PostingsBuilder;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay_apply::{Applied, Worker};
+use crate::head::replay_slots::{FLOATS_PER_GROUP, Slot, Slots, Waiting};
 use crate::head::series::{MappedChunk, MemSeries};
-use crate::model::{Counts, Encoding, Histogram, SampleTime, TimestampMs};
+use crate::model::{Counts, Encoding, Histogram, Sample, SampleTime, TimestampMs};
 
-/// Threads that apply what was read, at most. Four bits of a slot say which.
-pub(crate) const LANES_MAX: usize = 1 << LANE_BITS;
-const LANE_BITS: u32 = 4;
+/// Threads that apply what was read, at most.
+pub(crate) const LANES_MAX: usize = 16;
 
-/// Floats of one batch: 192 KiB.
+/// Floats of one batch: 128 KiB.
 const FLOATS_PER_BATCH: usize = 8192;
 /// About so many bytes of everything else in one batch; one more value may come on top.
 const RARE_BYTES_PER_BATCH: usize = 256 << 10;
@@ -28,92 +28,6 @@ const RARE_BYTES_PER_BATCH: usize = 256 << 10;
 const BATCHES_WAITING_MAX: usize = 2;
 /// Series that wait for the postings, in batches of so many.
 const SERIES_PER_BATCH: usize = 1024;
-
-/// Which thread has a series, and where in its list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot(u32);
-
-impl Slot {
-    const NONE: Self = Self(u32::MAX);
-
-    fn of(lane: usize, place: usize) -> Option<Self> {
-        let lane = u32::try_from(lane).ok()?;
-        let place = u32::try_from(place).ok()?;
-        let slot = Self(place.checked_mul(1 << LANE_BITS)? | lane);
-        (slot != Self::NONE).then_some(slot)
-    }
-
-    fn lane(self) -> usize {
-        (self.0 & ((1 << LANE_BITS) - 1)) as usize
-    }
-
-    fn place(self) -> u32 {
-        self.0 >> LANE_BITS
-    }
-}
-
-const SLOTS_PER_PAGE: usize = 256;
-
-/// The page a number is on, and its place there.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a remainder of SLOTS_PER_PAGE"
-)]
-fn page_and_place(series: u64) -> (u64, usize) {
-    let n = SLOTS_PER_PAGE as u64;
-    (series / n, (series % n) as usize)
-}
-
-/// Slots by the numbers of series in the log: four bytes each, for most numbers follow each other.
-pub(crate) struct Slots {
-    pages: Vec<[Slot; SLOTS_PER_PAGE]>,
-    by_number: HashMap<u64, usize, foldhash::fast::RandomState>,
-    /// The page that was asked for last, and where it is.
-    last: (u64, usize),
-}
-
-impl Slots {
-    fn new() -> Self {
-        Self {
-            pages: Vec::new(),
-            by_number: HashMap::default(),
-            last: (u64::MAX, usize::MAX),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn get(&mut self, series: u64) -> Option<Slot> {
-        let (number, place) = page_and_place(series);
-        if self.last.0 != number {
-            self.last = (number, *self.by_number.get(&number)?);
-        }
-        let page = self.pages.get(self.last.1)?;
-        let slot = page.get(place)?;
-        (*slot != Slot::NONE).then_some(*slot)
-    }
-
-    pub(crate) fn insert(&mut self, series: u64, slot: Slot) {
-        let (number, place) = page_and_place(series);
-        let pages = &mut self.pages;
-        let at = *self.by_number.entry(number).or_insert_with(|| {
-            pages.push([Slot::NONE; SLOTS_PER_PAGE]);
-            pages.len() - 1
-        });
-        if let Some(page) = pages.get_mut(at)
-            && let Some(here) = page.get_mut(place)
-        {
-            *here = slot;
-        }
-    }
-}
-
-/// One float, by the place of its series.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Float {
-    pub(crate) place: u32,
-    pub(crate) t: TimestampMs,
-    pub(crate) v: f64,
-}
 
 /// A value that is more than a float.
 #[derive(Debug)]
@@ -174,15 +88,16 @@ impl Rare {
 /// What one thread has to do, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) floats: Vec<Float>,
-    /// Each with the number of floats that come before it.
+    /// The places of series, and how many of the floats are each one's.
+    pub(crate) groups: Vec<(u32, usize)>,
+    pub(crate) floats: Vec<Sample>,
+    /// Each with the number of groups that come before it.
     pub(crate) rare: Vec<(usize, Rare)>,
     n_rare_bytes: usize,
 }
 
 struct Lane {
     batch: Batch,
-    n_series: usize,
     full: Sender<Batch>,
     empty: Receiver<Batch>,
 }
@@ -200,7 +115,7 @@ impl Lane {
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     pub(crate) slots: Slots,
-    n_series: usize,
+    waiting: Waiting,
     unlisted: Vec<Arc<MemSeries>>,
     postings: Sender<Vec<Arc<MemSeries>>>,
 }
@@ -227,7 +142,6 @@ impl Lanes {
             let (done, empty) = bounded(BATCHES_WAITING_MAX);
             lanes.push(Lane {
                 batch: Batch::default(),
-                n_series: 0,
                 full,
                 empty,
             });
@@ -239,12 +153,11 @@ impl Lanes {
         let (postings, unlisted) = bounded::<Vec<Arc<MemSeries>>>(BATCHES_WAITING_MAX);
         let thread = Builder::new().name("replay-postings".to_owned());
         let listing = thread.spawn_scoped(scope, move || {
+            let mut postings = PostingsBuilder::default();
             for batch in unlisted {
-                let mut postings = inner.postings.write();
-                for series in batch {
-                    postings.insert(series.series, &series.labels);
-                }
+                batch.iter().for_each(|series| postings.add(series));
             }
+            *inner.postings.write() = postings.build();
         });
         let threads = Threads {
             workers,
@@ -253,20 +166,16 @@ impl Lanes {
         let lanes = Self {
             lanes,
             slots: Slots::new(),
-            n_series: 0,
+            waiting: Waiting::default(),
             unlisted: Vec::new(),
             postings,
         };
         Ok((lanes, threads))
     }
 
-    /// A thread takes the series over, which is new.
-    pub(crate) fn adopt(&mut self, series: Arc<MemSeries>) -> Option<Slot> {
-        let at = self.n_series % self.lanes.len().max(1);
-        let lane = self.lanes.get_mut(at)?;
-        let slot = Slot::of(at, lane.n_series)?;
-        lane.n_series += 1;
-        self.n_series += 1;
+    /// A thread takes the series over, which is new. Floats before `from` are not wanted: files hold what there was then.
+    pub(crate) fn adopt(&mut self, series: Arc<MemSeries>, from: TimestampMs) -> Option<Slot> {
+        let slot = self.waiting.add(from)?;
         self.slots.insert(series.series, slot);
         self.unlisted.push(Arc::clone(&series));
         if self.unlisted.len() >= SERIES_PER_BATCH {
@@ -281,30 +190,60 @@ impl Lanes {
         self.postings.send(batch).ok();
     }
 
+    /// A float, which waits for others of its series; false where it is not wanted.
     #[inline]
-    pub(crate) fn float(&mut self, slot: Slot, t: TimestampMs, v: f64) {
-        if let Some(lane) = self.lanes.get_mut(slot.lane()) {
-            let place = slot.place();
-            lane.batch.floats.push(Float { place, t, v });
+    pub(crate) fn float(&mut self, slot: Slot, t: TimestampMs, v: f64) -> bool {
+        match self.waiting.push(slot, Sample { t, v }) {
+            Some(n_waiting) => {
+                if n_waiting == FLOATS_PER_GROUP {
+                    self.hand_over(slot);
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Its floats wait no longer.
+    fn hand_over(&mut self, slot: Slot) {
+        let (lane, place) = slot.of(self.lanes.len());
+        let floats = self.waiting.take(slot);
+        if let Some(lane) = self.lanes.get_mut(lane)
+            && !floats.is_empty()
+        {
+            lane.batch.groups.push((place, floats.len()));
+            lane.batch.floats.extend_from_slice(floats);
             if lane.batch.floats.len() >= FLOATS_PER_BATCH {
                 lane.send();
             }
         }
     }
 
+    /// Something else, which comes behind the floats that wait.
     pub(crate) fn rare(&mut self, slot: Slot, make: impl FnOnce(u32) -> Rare) {
-        if let Some(lane) = self.lanes.get_mut(slot.lane()) {
-            let rare = make(slot.place());
+        self.hand_over(slot);
+        let (lane, place) = slot.of(self.lanes.len());
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            let rare = make(place);
             lane.batch.n_rare_bytes += rare.n_bytes();
-            lane.batch.rare.push((lane.batch.floats.len(), rare));
+            lane.batch.rare.push((lane.batch.groups.len(), rare));
             if lane.batch.n_rare_bytes >= RARE_BYTES_PER_BATCH {
                 lane.send();
             }
         }
     }
 
+    /// The series left the head: what comes now is wanted whatever files hold.
+    pub(crate) fn left(&mut self, slot: Slot) {
+        self.rare(slot, Rare::Left);
+        self.waiting.want_all(slot);
+    }
+
     /// Hands over what is left; the threads end when they have applied it.
     pub(crate) fn finish(mut self) {
+        for slot in self.waiting.slots() {
+            self.hand_over(slot);
+        }
         self.lanes.iter_mut().for_each(Lane::send);
         self.list();
     }
@@ -313,6 +252,7 @@ impl Lanes {
 impl Batch {
     /// Nothing to do, with the buffers it has.
     pub(crate) fn clear(&mut self) {
+        self.groups.clear();
         self.floats.clear();
         self.rare.clear();
         self.n_rare_bytes = 0;
@@ -332,27 +272,5 @@ impl Threads<'_> {
             }
         }
         failed.map_or(Ok(all), Err)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_found_by_number_wherever_numbers_lie() {
-        let mut slots = Slots::new();
-        let numbers = [0, 1, 255, 256, 1 << 40, u64::MAX, u64::MAX - 256];
-        for (n, number) in numbers.into_iter().enumerate() {
-            assert_eq!(slots.get(number), None);
-            slots.insert(number, Slot::of(n % 3, n).unwrap());
-        }
-        for (n, number) in numbers.into_iter().enumerate() {
-            let slot = slots.get(number).unwrap();
-            assert_eq!((slot.lane(), slot.place() as usize), (n % 3, n));
-        }
-        assert_eq!(slots.get(2), None);
-        assert_eq!(slots.get(257 << 8), None);
-        assert_eq!(Slot::of(15, 1 << 28), None, "too many series for a slot");
     }
 }

@@ -9,14 +9,15 @@ use crate::head::HeadError;
 use crate::head::chunk_files::FoundChunks;
 use crate::head::core::Inner;
 use crate::head::replay::ReplayReport;
-use crate::head::replay_lanes::{Lanes, Rare, Rich, Slot};
+use crate::head::replay_lanes::{Lanes, Rare, Rich};
+use crate::head::replay_slots::Slot;
 use crate::head::series::{MappedChunk, MemSeries};
 use crate::head::stats::count;
 use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
     RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, SegmentFile, SegmentReader,
-    WalError, decode_exemplars, decode_histograms, decode_markers, decode_metadata, decode_samples,
-    decode_series, decode_tombstones,
+    WalError, decode_exemplars, decode_histograms, decode_markers, decode_metadata, decode_series,
+    decode_tombstones, read_samples,
 };
 
 /// Which log a segment belongs to.
@@ -34,7 +35,6 @@ pub(crate) struct Reader<'a> {
     found: &'a mut FoundChunks,
     pub(crate) lanes: Lanes,
     floor: TimestampMs,
-    samples: Vec<RefSample>,
     pub(crate) report: ReplayReport,
     /// Segments to be repaired once everything is read.
     damaged: Vec<PathBuf>,
@@ -47,7 +47,6 @@ impl<'a> Reader<'a> {
             found,
             lanes,
             floor: inner.bounds.floor(),
-            samples: Vec::new(),
             report: ReplayReport::default(),
             damaged: Vec::new(),
         }
@@ -105,7 +104,9 @@ impl<'a> Reader<'a> {
     fn record(&mut self, body: &[u8]) -> Result<(), WalError> {
         match RecordKind::of(body) {
             RecordKind::Series => decode_series(body, |number, labels| self.series(number, labels)),
-            RecordKind::Samples | RecordKind::SamplesV2 => self.samples(body, Self::float),
+            RecordKind::Samples | RecordKind::SamplesV2 => {
+                read_samples(body, |sample| self.float(sample))
+            }
             RecordKind::Metadata => {
                 for entry in decode_metadata(body)? {
                     self.metadata(entry);
@@ -151,19 +152,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn samples(
-        &mut self,
-        body: &[u8],
-        each: impl Fn(&mut Self, &RefSample),
-    ) -> Result<(), WalError> {
-        let mut samples = std::mem::take(&mut self.samples);
-        samples.clear();
-        let result = decode_samples(body, &mut samples);
-        samples.iter().for_each(|sample| each(self, sample));
-        self.samples = samples;
-        result
-    }
-
     #[inline]
     fn float(&mut self, sample: &RefSample) {
         let RefSample {
@@ -176,7 +164,8 @@ impl<'a> Reader<'a> {
             return;
         };
         if start_t == 0 {
-            self.lanes.float(slot, t, v);
+            let is_wanted = self.lanes.float(slot, t, v);
+            self.report.n_samples_old += u64::from(!is_wanted);
         } else {
             let at = SampleTime { t, start_t };
             let sample = |place| Rare::Sample(place, at, Rich::Float(v));
@@ -223,20 +212,37 @@ impl<'a> Reader<'a> {
             .inner
             .series
             .get_or_insert(key, || Arc::new(MemSeries::new(number, key, labels)));
-        let slot = if is_new {
+        let chunks = self.found.chunks.remove(&number).unwrap_or_default();
+        if is_new {
             count(&self.inner.counters.series_created, 1);
-            self.lanes.adopt(series)
-        } else {
-            let mut retired = self.inner.retired.lock();
-            retired.aliases.insert(number, series.series);
-            drop(retired);
-            let slot = self.lanes.slots.get(series.series);
-            slot.inspect(|slot| self.lanes.slots.insert(number, *slot))
-        };
-        let chunks = self.found.chunks.remove(&number);
-        if let (Some(slot), Some(chunks)) = (slot, chunks) {
-            self.lanes.rare(slot, |place| Rare::Chunks(place, chunks));
+            let from = self.begin(&series, &chunks);
+            self.lanes.adopt(series, from);
+            return;
         }
+        let mut retired = self.inner.retired.lock();
+        retired.aliases.insert(number, series.series);
+        drop(retired);
+        if let Some(slot) = self.lanes.slots.get(series.series) {
+            self.lanes.slots.insert(number, slot);
+            if !chunks.is_empty() {
+                self.lanes.rare(slot, |place| Rare::Chunks(place, chunks));
+            }
+        }
+    }
+
+    /// A new series takes what files have of it; the time behind that.
+    fn begin(&mut self, series: &MemSeries, chunks: &[MappedChunk]) -> TimestampMs {
+        let mut state = series.lock();
+        state.is_logged = true;
+        if chunks.is_empty() {
+            return TimestampMs::MIN;
+        }
+        let report = &mut self.report;
+        if let Some(span) = self.inner.attach_chunks(&mut state, chunks, report) {
+            self.inner.bounds.extend(span);
+        }
+        let last = state.last_mapped();
+        last.map_or(TimestampMs::MIN, |last| last.max_t.saturating_add(1))
     }
 
     fn metadata(&mut self, entry: RefMetadata) {
@@ -260,7 +266,7 @@ impl<'a> Reader<'a> {
         let RefTombstone { series, interval } = tombstone;
         match self.lanes.slots.get(series) {
             // So Prometheus notes a series that left the head early.
-            Some(slot) if interval == Interval::ALL => self.lanes.rare(slot, Rare::Left),
+            Some(slot) if interval == Interval::ALL => self.lanes.left(slot),
             _ if interval.max < self.floor => (),
             Some(_) => {
                 if let Some(series) = self.living(series) {
@@ -275,10 +281,10 @@ impl<'a> Reader<'a> {
     /// are in the log, or in a block.
     fn late_record(&mut self, body: &[u8]) -> Result<(), WalError> {
         match RecordKind::of(body) {
-            RecordKind::Samples | RecordKind::SamplesV2 => self.samples(body, |reader, sample| {
+            RecordKind::Samples | RecordKind::SamplesV2 => read_samples(body, |sample| {
                 let RefSample { t, start_t, .. } = *sample;
                 let at = SampleTime { t, start_t };
-                reader.late_sample(sample.series, at, Rich::Float(sample.v));
+                self.late_sample(sample.series, at, Rich::Float(sample.v));
             }),
             RecordKind::Histograms
             | RecordKind::FloatHistograms

@@ -12,7 +12,7 @@ use crate::head::save::METRIC_TYPES;
 use crate::head::saved::{FrameKind, Saved};
 use crate::head::series::MemSeries;
 use crate::head::stats::count;
-use crate::model::{Exemplar, Interval, Label, Labels, Metadata, MetricType};
+use crate::model::{Exemplar, Interval, Label, Labels, Metadata, MetricType, TimestampMs};
 
 impl Reader<'_> {
     /// Takes everything from `saved`. After an error the head is good for nothing.
@@ -65,7 +65,8 @@ impl Reader<'_> {
         }
         count(&self.inner.counters.series_created, 1);
         self.report.n_restored += 1;
-        let Some(slot) = self.lanes.adopt(series) else {
+        series.lock().is_logged = true;
+        let Some(slot) = self.lanes.adopt(series, TimestampMs::MIN) else {
             return Ok(Err("too many series".to_owned()));
         };
         self.lanes.rare(slot, |place| Rare::Restored(place, state));

@@ -4,7 +4,7 @@ use crate::foundation::Cursor;
 use crate::foundation::cursor::{put_uvarint, put_uvarint_bytes, put_varint};
 use crate::model::{Interval, Label, Labels, LabelsError, Metadata, MetricType, TimestampMs};
 use crate::wal::WalError;
-use crate::wal::starts::decode_started;
+use crate::wal::floats::read_samples;
 
 /// What a record is about: the first byte of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -239,27 +239,7 @@ pub fn decode_series(
 
 /// Appends the floats of a samples record (kinds 2 and 11) to `out`.
 pub fn decode_samples(body: &[u8], out: &mut Vec<RefSample>) -> Result<(), WalError> {
-    let mut cursor = Cursor::new(body);
-    cursor.u8("record type")?;
-    if RecordKind::of(body) == RecordKind::SamplesV2 {
-        return decode_started(&mut cursor, out);
-    }
-    if cursor.is_empty() {
-        return Ok(());
-    }
-    let first_series = cursor.u64_be("first reference")?;
-    let first_t = cursor.i64_be("first time")?;
-    while !cursor.is_empty() {
-        let series = cursor.varint("reference")?.cast_unsigned();
-        let t = cursor.varint("time")?;
-        out.push(RefSample {
-            series: first_series.wrapping_add(series),
-            t: first_t.wrapping_add(t),
-            start_t: 0,
-            v: cursor.f64_be("value")?,
-        });
-    }
-    Ok(())
+    read_samples(body, |sample| out.push(*sample))
 }
 
 /// The entries of a tombstones record.

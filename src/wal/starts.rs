@@ -120,14 +120,14 @@ impl StartedSamplesEncoder {
 }
 
 /// `cursor` stands behind the record type.
-pub(super) fn decode_started(
+pub(super) fn read_started(
     cursor: &mut Cursor<'_>,
-    out: &mut Vec<RefSample>,
+    mut each: impl FnMut(&RefSample),
 ) -> Result<(), WalError> {
     let mut chain = Chain::default();
     while !cursor.is_empty() {
         let (series, at) = chain.take(cursor)?;
-        out.push(RefSample {
+        each(&RefSample {
             series,
             t: at.t,
             start_t: at.start_t,

@@ -1,18 +1,21 @@
 //! Append and restart of 100 000 series: samples per CPU second, bytes per series; the restart beside a stock Prometheus
 //! on a copy of the same directory, where one is installed.
 //!
-//! `cargo bench --bench head`, or with the number of series as argument, and with the word `restart` for that alone.
+//! `cargo bench --bench head`, or with the number of series as argument, and with the word `restart` for that alone; with
+//! `rounds=` so many scrapes, and with `dir=` in a directory that is kept and not written again.
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
     reason = "a bench measures time, prints and stops at the first failure"
 )]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SAMPLES_PER_SERIES: i64 = 20;
 const SERIES_PER_COMMIT: usize = 2000;
+const RESTARTS: usize = 3;
 const START: i64 = 1_700_000_000_000;
 
 /// CPU time of this process in seconds, user and system.
@@ -128,11 +132,23 @@ fn open(dir: &Path) -> Tsdb {
     Tsdb::open(dir, TsdbSettings::default(), Arc::new(SystemClock)).expect("the directory opens")
 }
 
+fn argument(name: &str) -> Option<String> {
+    std::env::args().find_map(|argument| Some(argument.strip_prefix(name)?.to_owned()))
+}
+
 fn main() {
+    if let Some(dir) = argument("open=") {
+        return open_alone(Path::new(&dir));
+    }
     let n_series: usize = std::env::args()
         .skip(1)
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(100_000);
+    let n_rounds = argument("rounds=").map_or(240, |n| n.parse().expect("a number"));
+    let kept = argument("dir=").map(PathBuf::from);
+    if let Some(dir) = kept.as_deref().filter(|dir| dir.join("wal").exists()) {
+        return restart(dir);
+    }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let all: Vec<Known> = (0..n_series)
         .map(|n| {
@@ -145,16 +161,27 @@ fn main() {
         .collect();
     let db = open(dir.path());
     if std::env::args().any(|argument| argument == "restart") {
-        for round in 0..240 {
+        for round in 0..n_rounds {
             round_by_key(&db, &all, round);
         }
         drop(db);
+        if let Some(kept) = kept {
+            copy(dir.path(), &kept);
+        }
         restart(dir.path());
         return;
     }
+    live(&db, &all, n_rounds);
+    drop(db);
+    restart(dir.path());
+}
+
+/// New series, appends, what they take of memory, and a query of everything.
+fn live(db: &Tsdb, all: &[Known], n_rounds: i64) {
+    let n_series = all.len();
     let before = anonymous_bytes();
     let cpu = cpu_seconds();
-    round_by_key(&db, &all, 0);
+    round_by_key(db, all, 0);
     let created = cpu_seconds() - cpu;
     println!(
         "new series: {:.0} per CPU second",
@@ -162,7 +189,7 @@ fn main() {
     );
     let cpu = cpu_seconds();
     for round in 1..SAMPLES_PER_SERIES {
-        round_by_key(&db, &all, round);
+        round_by_key(db, all, round);
     }
     let n_samples = n_series as f64 * (SAMPLES_PER_SERIES - 1) as f64;
     println!(
@@ -174,8 +201,8 @@ fn main() {
         "memory: {:.0} bytes per series beside its shared labels",
         grown / n_series as f64
     );
-    for round in SAMPLES_PER_SERIES..240 {
-        round_by_key(&db, &all, round);
+    for round in SAMPLES_PER_SERIES..n_rounds {
+        round_by_key(db, all, round);
     }
     let grown = anonymous_bytes() - before;
     println!(
@@ -195,11 +222,38 @@ fn main() {
         "select of all: {:.2} CPU seconds, {n_chunks} chunks",
         cpu_seconds() - cpu
     );
-    drop((set, db));
-    restart(dir.path());
 }
 
-/// Opens copies of `dir`: as it is, and with nothing but the log; then once more after a clean stop.
+/// In a process of its own, as a start is: what opening `dir` takes, as numbers in one line.
+fn open_alone(dir: &Path) {
+    let (cpu, wall) = (cpu_seconds(), Instant::now());
+    let db = open(dir);
+    let (cpu, wall) = (cpu_seconds() - cpu, wall.elapsed().as_secs_f64());
+    let report = db.replayed();
+    let n_read = report.n_samples + report.n_samples_old;
+    let n_restored = report.n_restored;
+    let mib = peak_bytes() >> 20;
+    let now = anonymous_bytes() / f64::from(1 << 20);
+    if std::env::args().any(|argument| argument == "close") {
+        db.close().expect("the head is saved");
+    }
+    println!("{cpu} {wall} {mib} {now} {n_read} {n_restored}");
+}
+
+/// CPU seconds, seconds, MiB at most, MiB at the end, samples read, series restored.
+fn opened(dir: &Path, and_close: bool) -> Vec<f64> {
+    let program = std::env::current_exe().expect("a program");
+    let mut child = Command::new(program);
+    child.arg(format!("open={}", dir.display()));
+    child.args(and_close.then_some("close"));
+    let output = child.output().expect("it runs");
+    let numbers = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers = numbers.split_whitespace();
+    numbers.map(|n| n.parse().expect("a number")).collect()
+}
+
+/// Opens copies of `dir`: as it is, and with nothing but the log; then once more after a clean stop. Each a few times, in
+/// turn with a stock Prometheus: on a machine that others use too, the least is what it takes.
 fn restart(dir: &Path) {
     for has_chunk_files in [true, false] {
         let what = if has_chunk_files {
@@ -215,51 +269,52 @@ fn restart(dir: &Path) {
             }
             other
         };
-        let ours = copied();
-        let (cpu, wall) = (cpu_seconds(), Instant::now());
-        let db = open(ours.path());
-        let (cpu, wall) = (cpu_seconds() - cpu, wall.elapsed().as_secs_f64());
-        let report = db.replayed();
-        let n_read = (report.n_samples + report.n_samples_old) as f64;
+        let (mut all_ours, mut all_theirs, mut all_idle) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..RESTARTS {
+            all_ours.push(opened(copied().path(), false));
+            let empty = tempfile::tempdir().expect("a directory");
+            all_theirs.extend(prometheus(copied().path()));
+            all_idle.extend(prometheus(empty.path()));
+        }
+        let [cpu, wall, peak, now, n_read, _] = least(&all_ours)[..] else {
+            panic!("six numbers");
+        };
         println!(
-            "{what}: {cpu:.2} CPU s, {wall:.2} s, {:.0} samples per CPU second, {} MiB at most",
-            n_read / cpu,
-            peak_bytes() >> 20
+            "{what}: {cpu:.2} CPU s, {wall:.2} s, {n_read:.0} samples, {:.1} ns of CPU each, {peak} MiB at most, {now:.0} MiB then",
+            cpu / n_read * 1e9
         );
-        if !has_chunk_files {
-            let wall = Instant::now();
-            db.close().expect("the head is saved");
-            println!("clean stop: {:.2} s", wall.elapsed().as_secs_f64());
-            drop(db);
-            let (cpu, wall) = (cpu_seconds(), Instant::now());
-            let report = open(ours.path()).replayed();
+        if all_theirs.is_empty() {
+            println!("no prometheus is installed: nothing to compare with");
+        } else {
+            let (theirs, idle) = (least(&all_theirs), least(&all_idle));
+            let (their_cpu, their_wall) = (theirs[0] - idle[0], theirs[1] - idle[1]);
             println!(
-                "restart after it: {:.2} CPU s, {:.2} s, {} series, {} samples replayed",
-                cpu_seconds() - cpu,
-                wall.elapsed().as_secs_f64(),
-                report.n_restored,
-                report.n_samples
+                "  prometheus, beyond an empty start: {their_cpu:.2} CPU s, {their_wall:.2} s, {} MiB at most; ours / theirs: {:.3} of CPU, {:.3} of time",
+                theirs[2],
+                cpu / their_cpu,
+                wall / their_wall
             );
         }
-        drop(ours);
-        let empty = tempfile::tempdir().expect("a directory");
-        let (Some(theirs), Some(idle)) = (prometheus(copied().path()), prometheus(empty.path()))
-        else {
-            println!("no prometheus is installed: nothing to compare with");
-            continue;
-        };
-        let (their_cpu, their_wall) = (theirs.0 - idle.0, theirs.1 - idle.1);
-        println!(
-            "  prometheus, beyond an empty start: {their_cpu:.2} CPU s, {their_wall:.2} s, {} MiB at most; ours / theirs: {:.3} of CPU, {:.3} of time",
-            theirs.2 >> 20,
-            cpu / their_cpu,
-            wall / their_wall
-        );
     }
+    let stopped = tempfile::tempdir_in(dir.parent().unwrap_or(dir)).expect("a directory");
+    copy(&dir.join("wal"), &stopped.path().join("wal"));
+    opened(stopped.path(), true);
+    let [cpu, wall, _, _, n_read, n_restored] = opened(stopped.path(), false)[..] else {
+        panic!("six numbers");
+    };
+    println!(
+        "restart after a clean stop: {cpu:.2} CPU s, {wall:.2} s, {n_restored} series, {n_read} samples replayed"
+    );
 }
 
-/// CPU seconds, seconds and peak of resident bytes until a stock Prometheus on `dir` is ready; it is stopped then.
-fn prometheus(dir: &Path) -> Option<(f64, f64, u64)> {
+/// Of several measurements the one with the least CPU time, which comes first in each.
+fn least(all: &[Vec<f64>]) -> Vec<f64> {
+    let by_cpu = |left: &&Vec<f64>, right: &&Vec<f64>| left[0].total_cmp(&right[0]);
+    all.iter().min_by(by_cpu).expect("there are some").clone()
+}
+
+/// CPU seconds, seconds and peak of resident MiB until a stock Prometheus on `dir` is ready; it is stopped then.
+fn prometheus(dir: &Path) -> Option<Vec<f64>> {
     let config = dir.join("prometheus.yml");
     std::fs::File::create(&config).expect("a file");
     let wall = Instant::now();
@@ -276,10 +331,10 @@ fn prometheus(dir: &Path) -> Option<(f64, f64, u64)> {
     }
     let wall = wall.elapsed().as_secs_f64();
     let cpu = cpu_seconds_of(&child.id().to_string());
-    let peak = peak_bytes_of(&child.id().to_string());
+    let peak = (peak_bytes_of(&child.id().to_string()) >> 20) as f64;
     child.kill().expect("it runs");
     child.wait().expect("it ends");
-    Some((cpu, wall, peak))
+    Some(vec![cpu, wall, peak])
 }
 
 fn is_ready() -> bool {

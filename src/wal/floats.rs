@@ -1,0 +1,128 @@
+//! Records of floats, of which a log mostly consists: read without a list in between.
+
+use crate::foundation::Cursor;
+use crate::model::TimestampMs;
+use crate::wal::WalError;
+use crate::wal::record::{RecordKind, RefSample};
+use crate::wal::starts::read_started;
+
+/// Hands every float of a samples record (kinds 2 and 11) to `each`.
+pub fn read_samples(body: &[u8], mut each: impl FnMut(&RefSample)) -> Result<(), WalError> {
+    let mut cursor = Cursor::new(body);
+    cursor.u8("record type")?;
+    if RecordKind::of(body) == RecordKind::SamplesV2 {
+        return read_started(&mut cursor, each);
+    }
+    if cursor.is_empty() {
+        return Ok(());
+    }
+    let first_series = cursor.u64_be("first reference")?;
+    let first_t = cursor.i64_be("first time")?;
+    let mut sample = |series: i64, t: TimestampMs, v: f64| {
+        each(&RefSample {
+            series: first_series.wrapping_add(series.cast_unsigned()),
+            t: first_t.wrapping_add(t),
+            start_t: 0,
+            v,
+        });
+    };
+    let mut rest = cursor.rest();
+    while !rest.is_empty() {
+        if let Some((series, t, v, n_bytes)) = short_entry(rest) {
+            sample(series, t, v);
+            rest = rest.get(n_bytes..).unwrap_or_default();
+            continue;
+        }
+        let mut cursor = Cursor::at(rest, body.len() - rest.len());
+        let (series, t) = (cursor.varint("reference")?, cursor.varint("time")?);
+        sample(series, t, cursor.f64_be("value")?);
+        rest = cursor.rest();
+    }
+    Ok(())
+}
+
+/// Reference, time, value and length of an entry whose integers are not the longest there are, and that is not the last.
+#[inline(always)]
+fn short_entry(rest: &[u8]) -> Option<(i64, TimestampMs, f64, usize)> {
+    let window = rest.first_chunk::<24>()?;
+    let word = |at: usize| Some(*window.get(at..)?.first_chunk::<8>()?);
+    let (series, n_series) = short_varint(word(0)?)?;
+    let (t, n_t) = short_varint(word(n_series)?)?;
+    let n_before = n_series + n_t;
+    let v = f64::from_bits(u64::from_be_bytes(word(n_before)?));
+    Some((series, t, v, n_before + 8))
+}
+
+/// Zig-zag LEB128 of at most eight bytes, and how many it has.
+#[inline(always)]
+fn short_varint(bytes: [u8; 8]) -> Option<(i64, usize)> {
+    let word = u64::from_le_bytes(bytes);
+    let (raw, n) = if word & 0x80 == 0 {
+        (word & 0x7f, 1)
+    } else if word & 0x8000 == 0 {
+        (word & 0x7f | (word >> 1) & 0x3f80, 2)
+    } else {
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return None;
+        }
+        let n_bits = ends.trailing_zeros() + 1;
+        let digits = word & (u64::MAX >> (64 - n_bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+        // Digits of seven bits become pairs, those fours, and those one number.
+        let pairs = digits & 0x007f_007f_007f_007f | (digits & 0x7f00_7f00_7f00_7f00) >> 1;
+        let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+        let raw = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+        (raw, n_bits as usize / 8)
+    };
+    Some(((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()), n))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::foundation::cursor::put_varint;
+    use crate::wal::SamplesEncoder;
+
+    #[test]
+    fn integers_of_every_length_are_read_as_they_were_put() {
+        for shift in 0..64 {
+            for value in [1i64, -1, 3, -3].map(|v| v << shift) {
+                let mut bytes = Vec::new();
+                put_varint(&mut bytes, value);
+                let n = bytes.len();
+                bytes.resize(n + 8, 0xff);
+                let found = short_varint(*bytes.first_chunk().unwrap());
+                assert_eq!(found, (n <= 8).then_some((value, n)), "{value}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn floats_come_back_as_they_were_put_and_a_cut_record_as_far_as_it_goes(
+            samples in prop::collection::vec((0u32..64, any::<u64>(), 0u32..64, any::<i64>(), any::<f64>()), 0..20),
+        ) {
+            let mut encoder = SamplesEncoder::default();
+            let samples: Vec<_> = samples.iter()
+                .map(|(m, series, n, t, v)| (series >> m, t >> n, v.to_bits()))
+                .collect();
+            for (series, t, v) in &samples {
+                encoder.push(*series, *t, f64::from_bits(*v));
+            }
+            let body = encoder.record().unwrap_or(&[2]);
+            for len in 1..=body.len() {
+                let mut found = Vec::new();
+                let read = read_samples(&body[..len], |s| found.push((s.series, s.t, s.v.to_bits())));
+                prop_assert!(samples.starts_with(&found));
+                prop_assert!(read.is_err() || len == 1 || found.len() < samples.len() || len == body.len());
+                if len == body.len() {
+                    prop_assert!(read.is_ok());
+                    prop_assert_eq!(&found, &samples);
+                }
+            }
+        }
+    }
+}
