@@ -266,3 +266,25 @@ fn which_part_of_the_bucket_is_served_can_be_said_and_is_checked() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn another_prometheus_is_shipped_for_under_labels_of_its_own() {
+    let dir = ("bucket.prometheus_dir", "/prometheus");
+    let settings = load(&Given::default()).unwrap().bucket;
+    assert_eq!(settings.attached, None);
+    let ten = std::time::Duration::from_secs(10);
+    assert_eq!(settings.log_interval, Some(ten));
+    let off = load(&given(&[("bucket.wal_interval", "0")])).unwrap();
+    assert_eq!(off.bucket.log_interval, None);
+    let named = load(&given(&[dir, ("bucket.prometheus_labels", "a=b, c=d")])).unwrap();
+    let (path, labels) = named.bucket.attached.unwrap();
+    assert_eq!(path.to_str(), Some("/prometheus"));
+    assert_eq!((labels.0.value("a"), labels.0.value("c")), ("b", "d"));
+    for labels in ["", "a", "a=b,,c"] {
+        let refused = refused(&given(&[dir, ("bucket.prometheus_labels", labels)]));
+        assert!(
+            refused[0].contains("bucket.prometheus_labels"),
+            "{refused:?}"
+        );
+    }
+}
