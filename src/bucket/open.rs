@@ -120,6 +120,8 @@ fn open_s3(
         .with_region(s3.region.as_deref().unwrap_or("us-east-1"))
         .with_allow_http(s3.insecure)
         .with_virtual_hosted_style_request(s3.virtual_hosted)
+        // Not everything that is like S3 deletes many at once, and here nobody asks for that.
+        .with_disable_bulk_delete(true)
         .with_retry(retries(&s3.http))
         .with_http_connector(connector);
     if let Some(endpoint) = &s3.sts_endpoint {

@@ -111,6 +111,7 @@ impl Verify {
             let n_bytes: u64 = blocks.iter().map(|(_, n_bytes)| n_bytes).sum();
             let mut progress = Progress::new("bytes", n_bytes);
             let mut done = 0;
+            note(&format!("{} blocks to read, {n_bytes} bytes", blocks.len()));
             for (block, _) in blocks {
                 let dir = scratch.0.join(block.to_string());
                 let checked = open.wait(check_block(&*open.bucket, block, &dir, |n_bytes| {
@@ -126,7 +127,10 @@ impl Verify {
             }
         }
         match n_left {
-            0 => Ok(()),
+            0 => {
+                note("no issue is left");
+                Ok(())
+            }
             n => Err(Failure::failed(format!("{n} issues are left"))),
         }
     }
