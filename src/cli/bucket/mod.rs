@@ -9,6 +9,7 @@ mod mark;
 mod open;
 mod replicate;
 mod restore;
+mod retention;
 mod rewrite;
 mod table;
 mod template;
@@ -39,6 +40,8 @@ pub(super) enum BucketCommand {
     Cleanup(cleanup::Cleanup),
     /// Put a mark beside blocks, or take it away.
     Mark(mark::Mark),
+    /// Mark blocks for deletion whose samples were kept long enough.
+    Retention(retention::Retention),
     /// Make blocks anew without some of their samples, or with other labels.
     Rewrite(rewrite::Rewrite),
     /// Upload the blocks of a directory.
@@ -55,6 +58,7 @@ impl BucketCommand {
             Self::Replicate(replicate) => replicate.run(),
             Self::Cleanup(cleanup) => cleanup.run(),
             Self::Mark(mark) => mark.run(),
+            Self::Retention(retention) => retention.run(),
             Self::Rewrite(rewrite) => rewrite.run(),
             Self::UploadBlocks(upload) => upload.run(),
         }
