@@ -95,12 +95,12 @@ fn verify_chunk(
     if range.is_some_and(|range| meta.min_t < range.min || range.max <= meta.max_t) {
         return Err(format!("{place} lies outside of the block"));
     }
-    match chunk.encoding {
-        Encoding::Aggregate => {
-            verify_parts(&chunk.data, meta).map_err(|error| format!("{place}: {error}"))?;
-        }
-        encoding if encoding.has_histograms() => stats.num_histogram_samples += n,
-        _ => stats.num_float_samples += n,
+    if chunk.encoding == Encoding::Aggregate {
+        verify_parts(&chunk.data, meta).map_err(|error| format!("{place}: {error}"))?;
+    } else if chunk.encoding.has_histograms() {
+        stats.num_histogram_samples += n;
+    } else {
+        stats.num_float_samples += n;
     }
     let mut times = Vec::new();
     decode_times(chunk.encoding, &chunk.data, &mut times)

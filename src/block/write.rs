@@ -190,11 +190,11 @@ pub(super) fn count_series(
     for chunk in chunks {
         let n = n_samples(chunk.encoding, &chunk.data)? as u64;
         stats.num_samples += n;
-        match chunk.encoding {
+        if chunk.encoding.has_histograms() {
+            stats.num_histogram_samples += n;
+        } else if chunk.encoding != Encoding::Aggregate {
             // Windows are counted as samples and are neither.
-            Encoding::Aggregate => (),
-            encoding if encoding.has_histograms() => stats.num_histogram_samples += n,
-            _ => stats.num_float_samples += n,
+            stats.num_float_samples += n;
         }
     }
     stats.num_series += 1;

@@ -21,6 +21,9 @@ pub(crate) struct AggregateSeries {
     totals: Vec<f64>,
 }
 
+/// What of a window of finer aggregates is the coarser one.
+type Fold = (Aggregate, fn(&Window) -> f64);
+
 /// From windows of one length to windows of another.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step {
@@ -102,7 +105,7 @@ impl AggregateSeries {
     ) -> Result<Option<ChunkSlice>, SeriesFlaw> {
         let mut parts = FloatParts::default();
         let mut span: Option<Interval> = None;
-        let folds: [(Aggregate, fn(&Window) -> f64); 4] = [
+        let folds: [Fold; 4] = [
             // How many there were, not how many counts.
             (Aggregate::Count, |window| window.sum),
             (Aggregate::Sum, |window| window.sum),

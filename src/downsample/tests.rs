@@ -312,10 +312,13 @@ fn model(samples: &[(TimestampMs, f64)], window_ms: i64) -> BTreeMap<TimestampMs
     all
 }
 
+/// An aggregate, where it begins, and how two of its values become one.
+type Fold = (Aggregate, f64, fn(f64, f64) -> f64);
+
 /// Windows of an hour may be in two chunks, because chunks are not taken apart.
 fn folded(chunks: &[ChunkSlice], window_ms: i64) -> BTreeMap<TimestampMs, [f64; 5]> {
     let mut all = BTreeMap::new();
-    let folds: [(Aggregate, f64, fn(f64, f64) -> f64); 4] = [
+    let folds: [Fold; 4] = [
         (Aggregate::Count, 0.0, |a, b| a + b),
         (Aggregate::Sum, 0.0, |a, b| a + b),
         (Aggregate::Min, f64::INFINITY, f64::min),
