@@ -44,7 +44,11 @@ pub(super) struct ChosenLabels {
     )]
     selector_relabel_file: Option<PathBuf>,
     /// The same, as text.
-    #[arg(long = "selector.relabel-config", value_name = "YAML")]
+    #[arg(
+        long = "selector.relabel-config",
+        value_name = "YAML",
+        allow_hyphen_values = true
+    )]
     selector_relabel: Option<String>,
 }
 

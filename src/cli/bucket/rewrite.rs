@@ -51,7 +51,11 @@ pub(in crate::cli) struct Rewrite {
     )]
     to_delete_file: Option<PathBuf>,
     /// The same, as text.
-    #[arg(long = "rewrite.to-delete-config", value_name = "YAML")]
+    #[arg(
+        long = "rewrite.to-delete-config",
+        value_name = "YAML",
+        allow_hyphen_values = true
+    )]
     to_delete: Option<String>,
     /// Relabelling rules for the series that stay.
     #[arg(
@@ -61,7 +65,11 @@ pub(in crate::cli) struct Rewrite {
     )]
     to_relabel_file: Option<PathBuf>,
     /// The same, as text.
-    #[arg(long = "rewrite.to-relabel-config", value_name = "YAML")]
+    #[arg(
+        long = "rewrite.to-relabel-config",
+        value_name = "YAML",
+        allow_hyphen_values = true
+    )]
     to_relabel: Option<String>,
     /// Write what was changed beside the new block in the working directory.
     #[arg(long = "rewrite.add-change-log", default_value_t = true, action = clap::ArgAction::Set)]
