@@ -19,8 +19,8 @@ use crate::model::{Interval, Labels, Matcher, TimestampMs};
 use crate::promql::explain::Operator;
 use crate::promql::{Engine, QueryError, QueryOptions, QueryOutput};
 use crate::storage::{
-    Fanout, LabelAnswer, LabelHints, Queryable, SelectHints, StorageError, merge_label_lists,
-    merge_series_sets,
+    Fanout, LabelAnswer, LabelHints, Queryable, ResolutionBounds, SelectHints, StorageError,
+    merge_label_lists, merge_series_sets,
 };
 use crate::tsdb::Tsdb;
 
@@ -359,6 +359,7 @@ fn list_labels(timeline: &dyn Queryable, mut list: ListLabels) -> Result<LabelAn
 fn list_series(timeline: &dyn Queryable, list: &ListSeries) -> Result<SeriesList, AskError> {
     let mut hints = SelectHints::new(list.interval);
     hints.skip_chunks = true;
+    hints.resolutions = ResolutionBounds::RAW_FIRST;
     hints.func = "series".to_owned();
     hints.limit = list.limit;
     hints.cancel = list.cancel.clone();

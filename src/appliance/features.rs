@@ -23,6 +23,7 @@ pub(crate) fn features(
     api.extend(on(&[
         "label_values_match",
         "lifecycle",
+        "max_source_resolution",
         "query_analyze",
         "query_explain",
         "query_stats",

@@ -127,7 +127,7 @@ impl Ports {
             opened.actors.desk.evaluate(Evaluate {
                 text,
                 when,
-                options: query_options(params),
+                options: self.query_options(when, params),
             })
         });
         Box::pin(async move {
@@ -163,14 +163,22 @@ impl Ports {
     }
 }
 
-fn query_options(params: QueryParams) -> QueryOptions {
-    QueryOptions {
-        lookback_ms: params.lookback_ms,
-        timeout_ms: params.timeout_ms,
-        per_step: params.stats == StatsDetail::PerStep,
-        analyze: params.analyze,
-        cancel: params.cancel,
-        ..QueryOptions::default()
+impl Ports {
+    fn query_options(&self, when: When, params: QueryParams) -> QueryOptions {
+        let step_ms = match when {
+            When::Instant(_) => 0,
+            When::Range { step_ms, .. } => step_ms,
+        };
+        let resolution = params.resolution.unwrap_or(self.settings.resolution);
+        QueryOptions {
+            lookback_ms: params.lookback_ms,
+            timeout_ms: params.timeout_ms,
+            per_step: params.stats == StatsDetail::PerStep,
+            analyze: params.analyze,
+            resolutions: resolution.bounds(step_ms),
+            cancel: params.cancel,
+            ..QueryOptions::default()
+        }
     }
 }
 
@@ -239,14 +247,12 @@ impl QueryPort for Ports {
             }
         };
         let querier = self.querier();
-        Box::pin(async move {
-            let question = Explain(Evaluate {
-                text,
-                when,
-                options: query_options(params),
-            });
-            answered(querier?.send(question).await)
-        })
+        let question = Explain(Evaluate {
+            text,
+            when,
+            options: self.query_options(when, params),
+        });
+        Box::pin(async move { answered(querier?.send(question).await) })
     }
 
     fn series(&self, request: LabelRequest) -> Answer<Result<SeriesAnswer, ApiError>> {

@@ -21,6 +21,7 @@ use crate::model::duration::format_duration;
 use crate::model::{ExternalLabels, TimestampMs};
 use crate::promql::{EngineSettings, MemoryPool};
 use crate::scrape::StartTimes;
+use crate::storage::ResolutionWish;
 use crate::tsdb::{RetentionSettings, TsdbSettings};
 
 /// Every room's settings, checked.
@@ -50,6 +51,8 @@ pub struct Settings {
     pub external: ExternalLabels,
     /// Every commit is on the disk before it is acknowledged.
     pub syncs_commits: bool,
+    /// How coarse samples may be for queries that do not say.
+    pub resolution: ResolutionWish,
     /// Where blocks are shipped.
     pub bucket: BucketSettings,
     /// What its store charges.
@@ -187,6 +190,7 @@ impl Settings {
                 sync_every: sync_every(wal_sync),
             },
             syncs_commits: wal_sync == WalSync::Always,
+            resolution: query.resolution,
             tsdb,
             tuning,
             data_dir,

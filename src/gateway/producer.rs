@@ -12,6 +12,25 @@ use crate::storage::{
     StorageError, merge_label_lists, merge_series_sets,
 };
 
+/// A window is the newest there is until the next one ends: a question that begins in between is about it too.
+fn reaching_back(mut slices: Vec<ResolutionSlice>) -> Vec<ResolutionSlice> {
+    if let Some(first) = slices.first_mut() {
+        let earlier = first.interval.min;
+        first.interval.min = earlier.saturating_sub(first.resolution.as_ms());
+    }
+    slices
+}
+
+/// The same question, about as many milliseconds more before each of its times.
+fn further_back(hints: &SelectHints, by_ms: i64) -> SelectHints {
+    let mut hints = hints.clone();
+    hints.interval.min = hints.interval.min.saturating_sub(by_ms);
+    if let Some(windows) = &mut hints.windows {
+        windows.first.min = windows.first.min.saturating_sub(by_ms);
+    }
+    hints
+}
+
 /// A block, and who answers for it.
 type Served = (BlockInfo, Arc<dyn Queryable>);
 
@@ -63,7 +82,7 @@ impl Producer {
         interval: Interval,
         bounds: ResolutionBounds,
     ) -> Vec<ResolutionSlice> {
-        choose((&self.extents(), here), interval, bounds)
+        reaching_back(choose((&self.extents(), here), interval, bounds))
     }
 
     /// Adds to `sets` what the blocks have at the resolution of each of `slices`.
@@ -79,9 +98,18 @@ impl Producer {
                 continue;
             };
             let parts = parts_of(slices, extent, info.resolution);
-            if !parts.is_empty() {
-                sets.push(select_within(&**block, (extent, &parts), matchers, hints)?);
+            if parts.is_empty() {
+                continue;
             }
+            let coarser;
+            let hints = match info.resolution {
+                Resolution::Raw => hints,
+                resolution => {
+                    coarser = further_back(hints, resolution.as_ms());
+                    &coarser
+                }
+            };
+            sets.push(select_within(&**block, (extent, &parts), matchers, hints)?);
         }
         Ok(())
     }
@@ -92,7 +120,7 @@ impl Producer {
         } else {
             self.extents()
         };
-        choose((&extents, &[]), interval, bounds)
+        reaching_back(choose((&extents, &[]), interval, bounds))
     }
 
     /// Blocks that together know the labels of all series within `interval`.

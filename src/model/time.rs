@@ -101,6 +101,12 @@ impl Resolution {
             .unwrap_or(Self::Raw)
     }
 
+    /// As people write several.
+    pub fn list(levels: &[Self]) -> String {
+        let texts: Vec<_> = levels.iter().map(|level| level.as_str()).collect();
+        texts.join(",")
+    }
+
     /// As people write it.
     pub fn as_str(self) -> &'static str {
         match self {

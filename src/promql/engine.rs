@@ -1,16 +1,17 @@
 //! The engine: a query and a source in, an answer out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::foundation::pool::Pool;
 use crate::foundation::{Cancel, Clock, SystemClock};
-use crate::model::TimestampMs;
+use crate::model::{Resolution, TimestampMs};
 use crate::promql::annotations::Annotations;
 use crate::promql::columns::Columns;
 use crate::promql::exec::frame::Frame;
 use crate::promql::exec::profile::{Profile, Tree};
-use crate::promql::exec::source::{count_all, select_all};
+use crate::promql::exec::source::{Selected, count_all, select_all};
 use crate::promql::exec::tally::Tally;
 use crate::promql::exec::{EvalContext, Evaluator, Value, finish};
 use crate::promql::explain::Operator;
@@ -20,7 +21,7 @@ use crate::promql::parse::ast::{Expr, ValueType};
 use crate::promql::parse::parse_expr;
 use crate::promql::plan::{Grid, Node, Plan, PlanContext, plain_plan, plan};
 use crate::promql::value::{QueryOutput, QueryStats, QueryValue, VectorSample};
-use crate::storage::Queryable;
+use crate::storage::{Queryable, ResolutionBounds};
 
 /// What every query of an engine goes by.
 #[derive(Debug, Clone)]
@@ -70,6 +71,8 @@ pub struct QueryOptions {
     pub timeout_ms: Option<i64>,
     /// Fewer samples than the engine allows.
     pub samples_max: Option<u64>,
+    /// How coarse samples may be, before functions set narrower bounds of their own.
+    pub resolutions: ResolutionBounds,
     /// Milliseconds the query waited before; they count for its timeout.
     pub queued_ms: i64,
     /// Count samples by step.
@@ -205,6 +208,7 @@ impl Engine {
                 step_ms: question.step_ms,
                 lookback_ms,
                 subquery_step_ms: settings.subquery_step_ms,
+                resolutions: options.resolutions,
             },
         )
     }
@@ -245,6 +249,7 @@ impl Engine {
             &budget,
             &notes,
         )?;
+        let resolutions = resolutions_of(&selected);
         let prepared_ns = settings.clock.now_ns();
         let evaluator = Evaluator {
             context: EvalContext {
@@ -255,6 +260,7 @@ impl Engine {
                 delayed_name_removal: settings.delayed_name_removal,
                 type_and_unit_labels: settings.type_and_unit_labels,
                 is_range: question.is_range,
+                resolutions: options.resolutions,
             },
             selected: selected.into(),
             queryable,
@@ -285,6 +291,7 @@ impl Engine {
                 series: cost.series,
                 chunks: cost.chunks,
                 chunk_bytes: cost.bytes,
+                resolutions,
                 total_queryable_samples: evaluator.tally.queried(),
                 samples_per_step: evaluator.tally.steps(),
                 samples_read: evaluator.n_read.load(Ordering::Relaxed),
@@ -339,6 +346,13 @@ impl Engine {
 }
 
 const NS_PER_MS: u64 = 1_000_000;
+
+/// How coarse what was selected is, the finest first.
+fn resolutions_of(selected: &[Arc<Selected>]) -> Vec<Resolution> {
+    let all = selected.iter().flat_map(|selected| &selected.resolutions);
+    let each_once: BTreeSet<Resolution> = all.copied().collect();
+    each_once.into_iter().collect()
+}
 
 fn evaluate(
     evaluator: &Evaluator,

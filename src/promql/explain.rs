@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::model::Resolution;
 use crate::promql::memory::size;
 
 /// One operator and what it reads.
@@ -46,6 +47,8 @@ pub struct Actual {
     pub chunks: u64,
     /// Of a leaf: their encoded bytes.
     pub chunk_bytes: u64,
+    /// Of a leaf: how coarse they are, the finest first.
+    pub resolutions: Vec<Resolution>,
     /// Of a leaf: time the storage took to find them.
     pub select_ns: u64,
 }
@@ -116,6 +119,13 @@ impl Actual {
                 self.samples_read
             )
             .ok();
+            if self
+                .resolutions
+                .iter()
+                .any(|level| *level != Resolution::Raw)
+            {
+                write!(out, " at {}", Resolution::list(&self.resolutions)).ok();
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Histogram, Labels, Sample, TimestampMs};
+use crate::model::{Histogram, Labels, Resolution, Sample, TimestampMs};
 use crate::promql::columns::Columns;
 use crate::promql::explain::Operator;
 use crate::promql::memory::Held;
@@ -122,6 +122,8 @@ pub struct QueryStats {
     pub chunks: u64,
     /// Encoded bytes of these chunks.
     pub chunk_bytes: u64,
+    /// How coarse these chunks are, the finest first.
+    pub resolutions: Vec<Resolution>,
     /// Samples that selectors handed to operators, summed over all steps.
     pub total_queryable_samples: u64,
     /// The same by step, if it was asked for.

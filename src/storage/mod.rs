@@ -20,7 +20,7 @@ pub use exemplar::SeriesExemplars;
 pub use external::{WithExternalLabels, extend_labels, strip_external_matchers};
 pub use guard::{Flaws, Guarded, lost_samples};
 pub use merge::{Fanout, merge_label_lists, merge_series_sets};
-pub use resolution::{Receipt, ResolutionBounds, ResolutionSlice};
+pub use resolution::{Receipt, ResolutionBounds, ResolutionSlice, ResolutionWish};
 pub use select::{
     ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
     StorageError, VecSeriesSet,

@@ -15,6 +15,12 @@ pub struct ResolutionBounds {
     pub max: Resolution,
 }
 
+impl Default for ResolutionBounds {
+    fn default() -> Self {
+        Self::RAW_FIRST
+    }
+}
+
 impl ResolutionBounds {
     /// Samples as they were scraped, or none.
     pub const RAW_ONLY: Self = Self {
@@ -44,6 +50,35 @@ impl ResolutionBounds {
     }
 }
 
+/// What whoever asks a query says of resolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResolutionWish {
+    /// A fifth of the step, and whatever there is where that is all there is.
+    Auto,
+    /// This one, and whatever there is where that is all there is.
+    Prefer(Resolution),
+    /// This one at most.
+    AtMost(Resolution),
+}
+
+impl ResolutionWish {
+    /// What it means for a query with this step, which is zero for an instant.
+    pub fn bounds(self, step_ms: i64) -> ResolutionBounds {
+        let prefer = |wanted| ResolutionBounds {
+            wanted,
+            max: Resolution::OneHour,
+        };
+        match self {
+            Self::Auto => prefer(Resolution::at_most(step_ms / STEPS_PER_WINDOW)),
+            Self::Prefer(wanted) => prefer(wanted),
+            Self::AtMost(max) => ResolutionBounds { wanted: max, max },
+        }
+    }
+}
+
+/// With `auto` a step is at least so many windows long, as in Thanos.
+const STEPS_PER_WINDOW: i64 = 5;
+
 /// From when to when samples have one resolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResolutionSlice {
@@ -51,6 +86,15 @@ pub struct ResolutionSlice {
     pub interval: Interval,
     /// How far samples are apart there.
     pub resolution: Resolution,
+}
+
+impl ResolutionSlice {
+    /// The coarsest resolution at `t`.
+    pub fn coarsest_at(slices: &[Self], t: TimestampMs) -> Resolution {
+        let here = slices.iter().filter(|slice| slice.interval.contains(t));
+        let levels = here.map(|slice| slice.resolution);
+        levels.max().unwrap_or(Resolution::Raw)
+    }
 }
 
 /// What a source read, for whoever asked. Clones are the same receipt; times of which it says nothing were read raw.
@@ -66,12 +110,9 @@ impl Receipt {
         self.0.lock().extend(coarse);
     }
 
-    /// The coarsest resolution that was read at `t`.
-    pub fn coarsest_at(&self, t: TimestampMs) -> Resolution {
-        let slices = self.0.lock();
-        let here = slices.iter().filter(|slice| slice.interval.contains(t));
-        let levels = here.map(|slice| slice.resolution);
-        levels.max().unwrap_or(Resolution::Raw)
+    /// Where aggregates were read.
+    pub fn slices(&self) -> Vec<ResolutionSlice> {
+        self.0.lock().clone()
     }
 }
 
@@ -95,6 +136,28 @@ mod tests {
     }
 
     #[test]
+    fn auto_is_a_fifth_of_the_step_and_only_a_given_maximum_is_one() {
+        let minute_ms = 60_000;
+        for (wish, step_ms, wanted, max) in [
+            (ResolutionWish::Auto, 0, Raw, OneHour),
+            (ResolutionWish::Auto, 25 * minute_ms - 1, Raw, OneHour),
+            (ResolutionWish::Auto, 25 * minute_ms, FiveMinutes, OneHour),
+            (ResolutionWish::Auto, 300 * minute_ms, OneHour, OneHour),
+            (ResolutionWish::Prefer(FiveMinutes), 0, FiveMinutes, OneHour),
+            (ResolutionWish::AtMost(Raw), 300 * minute_ms, Raw, Raw),
+            (
+                ResolutionWish::AtMost(FiveMinutes),
+                1,
+                FiveMinutes,
+                FiveMinutes,
+            ),
+        ] {
+            let expect = ResolutionBounds { wanted, max };
+            assert_eq!(wish.bounds(step_ms), expect, "{wish:?} at {step_ms}");
+        }
+    }
+
+    #[test]
     fn a_receipt_names_the_coarsest_of_each_time() {
         let receipt = Receipt::default();
         let slice = |min, max, resolution| ResolutionSlice {
@@ -103,7 +166,7 @@ mod tests {
         };
         receipt.note(&[slice(0, 9, FiveMinutes), slice(10, 19, Raw)]);
         receipt.clone().note(&[slice(5, 9, OneHour)]);
-        let at = [0, 5, 10, 20].map(|t| receipt.coarsest_at(t));
+        let at = [0, 5, 10, 20].map(|t| ResolutionSlice::coarsest_at(&receipt.slices(), t));
         assert_eq!(at, [FiveMinutes, OneHour, Raw, Raw]);
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod blocks;
+mod downsampled;
 mod faults;
 mod services;
 mod source;

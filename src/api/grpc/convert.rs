@@ -10,7 +10,9 @@ use crate::chunk::{
 };
 use crate::model::{Aggregate, Encoding, Labels, MatchType, Matcher};
 use crate::storage::ChunkSlice;
-use crate::wire::thanos::{AggrChunk, Chunk, Label, LabelMatcher, LabelSet, chunk, label_matcher};
+use crate::wire::thanos::{
+    Aggr, AggrChunk, Chunk, Label, LabelMatcher, LabelSet, chunk, label_matcher,
+};
 
 /// Compiles the matchers of a request.
 pub(crate) fn matchers(wire: &[LabelMatcher]) -> Result<Vec<Matcher>, Status> {
@@ -50,16 +52,66 @@ pub(crate) fn label_set(set: &Labels) -> LabelSet {
     }
 }
 
-/// A chunk as raw data, or as the aggregates it has; `Err` says why it cannot be read.
+/// Which aggregates of downsampled series a client asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Aggregates {
+    /// It did not say.
+    #[default]
+    All,
+    /// None: only samples as they were scraped.
+    RawOnly,
+    /// These.
+    Some(Vec<Aggregate>),
+}
+
+impl Aggregates {
+    /// As a request names them.
+    pub(crate) fn new(wire: &[i32]) -> Result<Self, Status> {
+        let mut some = Vec::new();
+        for number in wire {
+            some.extend(match Aggr::try_from(*number) {
+                Ok(Aggr::Raw) => None,
+                Ok(Aggr::Count) => Some(Aggregate::Count),
+                Ok(Aggr::Sum) => Some(Aggregate::Sum),
+                Ok(Aggr::Min) => Some(Aggregate::Min),
+                Ok(Aggr::Max) => Some(Aggregate::Max),
+                Ok(Aggr::Counter) => Some(Aggregate::Counter),
+                Err(unknown) => {
+                    let text = format!("unknown aggregate: {unknown}");
+                    return Err(Status::invalid_argument(text));
+                }
+            });
+        }
+        Ok(match (wire.is_empty(), some.is_empty()) {
+            (true, _) => Self::All,
+            (false, true) => Self::RawOnly,
+            (false, false) => Self::Some(some),
+        })
+    }
+
+    fn contains(&self, aggregate: Aggregate) -> bool {
+        match self {
+            Self::All => true,
+            Self::RawOnly => false,
+            Self::Some(some) => some.contains(&aggregate),
+        }
+    }
+}
+
+/// A chunk as raw data, or as those of its aggregates that are wanted; `Err` says why it cannot be read.
 ///
 /// Encodings with start times have no number on the wire: they are encoded anew without them.
-pub(crate) fn raw_chunks(slice: &ChunkSlice, with_hash: bool) -> Result<Vec<AggrChunk>, String> {
+pub(crate) fn wire_chunks(
+    slice: &ChunkSlice,
+    wanted: &Aggregates,
+    with_hash: bool,
+) -> Result<Vec<AggrChunk>, String> {
     let encoding = match slice.encoding {
         Encoding::Xor => chunk::Encoding::Xor,
         Encoding::Histogram => chunk::Encoding::Histogram,
         Encoding::FloatHistogram => chunk::Encoding::FloatHistogram,
         Encoding::Aggregate => {
-            let chunk = aggregates(slice, with_hash).map_err(|error| error.to_string())?;
+            let chunk = aggregates(slice, wanted, with_hash).map_err(|error| error.to_string())?;
             return Ok(vec![chunk]);
         }
         Encoding::Xor2 | Encoding::HistogramSt | Encoding::FloatHistogramSt => {
@@ -118,14 +170,22 @@ fn hashed(encoding: chunk::Encoding, data: Bytes, with_hash: bool) -> Chunk {
     }
 }
 
-/// Every aggregate in the field that has its name.
-fn aggregates(slice: &ChunkSlice, with_hash: bool) -> Result<AggrChunk, ChunkError> {
+/// Every aggregate that is wanted in the field that has its name.
+fn aggregates(
+    slice: &ChunkSlice,
+    wanted: &Aggregates,
+    with_hash: bool,
+) -> Result<AggrChunk, ChunkError> {
     let mut message = AggrChunk {
         min_time: slice.min_t,
         max_time: slice.max_t,
         ..AggrChunk::default()
     };
-    for (aggregate, (encoding, data)) in AggregateChunk::decode(&slice.data)?.parts() {
+    let parts = AggregateChunk::decode(&slice.data)?;
+    for (aggregate, (encoding, data)) in parts.parts() {
+        if !wanted.contains(aggregate) {
+            continue;
+        }
         let encoding = match encoding {
             Encoding::Xor => chunk::Encoding::Xor,
             Encoding::Histogram => chunk::Encoding::Histogram,
@@ -179,7 +239,7 @@ mod tests {
             (Encoding::Histogram, 1),
             (Encoding::FloatHistogram, 2),
         ] {
-            let chunks = raw_chunks(&slice(encoding, b"data"), true).unwrap();
+            let chunks = wire_chunks(&slice(encoding, b"data"), &Aggregates::All, true).unwrap();
             let [chunk] = &chunks[..] else {
                 panic!("{chunks:?}");
             };
@@ -192,7 +252,7 @@ mod tests {
 
     #[test]
     fn floats_with_start_times_are_encoded_anew_without_them() {
-        let chunks = raw_chunks(&slice(Encoding::Xor2, &xor2()), false).unwrap();
+        let chunks = wire_chunks(&slice(Encoding::Xor2, &xor2()), &Aggregates::All, false).unwrap();
         let [chunk] = &chunks[..] else {
             panic!("{chunks:?}");
         };
@@ -212,7 +272,7 @@ mod tests {
             .with(Aggregate::Counter, Encoding::FloatHistogram, b"counter")
             .encode();
         let slice = slice(Encoding::Aggregate, &data);
-        let mut chunks = raw_chunks(&slice, true).unwrap();
+        let mut chunks = wire_chunks(&slice, &Aggregates::All, true).unwrap();
         let chunk = chunks.remove(0);
         assert_eq!((chunk.min_time, chunk.max_time), (1_000, 1_015));
         assert_eq!((chunk.raw, chunk.min, chunk.max), (None, None, None));
@@ -230,7 +290,7 @@ mod tests {
             data: slice.data.slice(..slice.data.len() - 1),
             ..slice
         };
-        assert!(raw_chunks(&cut, false).is_err());
+        assert!(wire_chunks(&cut, &Aggregates::All, false).is_err());
     }
 
     #[test]
@@ -245,7 +305,7 @@ mod tests {
             let chunks = encode_histograms(counts, &[1_000, 1_015], &histograms, Some(&[7, 7]));
             let with_starts = chunks.unwrap().remove(0);
             let slice = slice(with_starts.encoding, &with_starts.data);
-            let chunks = raw_chunks(&slice, false).unwrap();
+            let chunks = wire_chunks(&slice, &Aggregates::All, false).unwrap();
             let raw = chunks[0].raw.as_ref().unwrap();
             assert_eq!((chunks.len(), raw.r#type), (1, number));
             let plain = encode_histograms(counts, &[1_000, 1_015], &histograms, None).unwrap();
@@ -257,7 +317,10 @@ mod tests {
     fn what_cannot_be_read_says_so() {
         for len in 0..xor2().len() {
             let cut = slice(Encoding::Xor2, &xor2()[..len]);
-            assert!(raw_chunks(&cut, false).is_err(), "len {len}");
+            assert!(
+                wire_chunks(&cut, &Aggregates::All, false).is_err(),
+                "len {len}"
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use prost::Message;
 use tonic::Status;
 
-use crate::api::grpc::convert::{labels, raw_chunks};
+use crate::api::grpc::convert::{Aggregates, labels, wire_chunks};
 use crate::api::grpc::status::of_storage;
 use crate::model::Labels;
 use crate::storage::{ChunkSeries, SeriesSet, StorageError};
@@ -37,6 +37,8 @@ pub(crate) struct Shape {
     pub(crate) limit: u64,
     /// Series per frame; one for plain frames.
     pub(crate) series_per_frame: usize,
+    /// Which aggregates of downsampled series are sent.
+    pub(crate) aggregates: Aggregates,
     /// Compute hashes of chunks.
     pub(crate) with_hashes: bool,
     /// End with what it cost.
@@ -190,14 +192,14 @@ impl FrameMaker {
         };
         let mut part_bytes = label_bytes;
         for slice in &series.chunks {
-            let chunks = match raw_chunks(slice, self.shape.with_hashes) {
-                Ok(chunks) => chunks,
+            let made = match wire_chunks(slice, &self.shape.aggregates, self.shape.with_hashes) {
+                Ok(made) => made,
                 Err(why) => {
                     self.warn(format!("series {}: {why}", series.labels))?;
                     continue;
                 }
             };
-            for chunk in chunks {
+            for chunk in made {
                 self.n_chunks += 1;
                 part_bytes += chunk.encoded_len();
                 part.chunks.push(chunk);

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::api::grpc::convert::matchers;
+use crate::api::grpc::convert::{Aggregates, matchers};
 use crate::api::grpc::port::Source;
 use crate::api::grpc::series::{FrameMaker, Order, Shape};
 use crate::api::grpc::server::GrpcSettings;
@@ -17,10 +17,11 @@ use crate::api::grpc::status::{guarded, of_busy, of_panic, of_storage, shutting_
 use crate::foundation::Cancel;
 use crate::foundation::cancel::CancelReason;
 use crate::foundation::pool::Pool;
-use crate::model::{Interval, Labels, Matcher};
+use crate::model::{Interval, Labels, Matcher, Resolution};
 use crate::storage::{
-    Fanout, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
-    WithExternalLabels, merge_label_lists, merge_series_sets, strip_external_matchers,
+    Fanout, LabelAnswer, LabelHints, Queryable, ResolutionWish, SelectHints, SeriesSet,
+    StorageError, WithExternalLabels, merge_label_lists, merge_series_sets,
+    strip_external_matchers,
 };
 use crate::wire::hintspb::{LabelNamesRequestHints, LabelValuesRequestHints, SeriesRequestHints};
 use crate::wire::thanos::store_server::Store;
@@ -287,6 +288,13 @@ impl SeriesQuestion {
             max: request.max_time,
         });
         hints.skip_chunks = request.skip_chunks;
+        let aggregates = Aggregates::new(&request.aggregates)?;
+        let coarsest = if aggregates == Aggregates::RawOnly && !request.skip_chunks {
+            Resolution::Raw
+        } else {
+            Resolution::at_most(request.max_resolution_window)
+        };
+        hints.resolutions = ResolutionWish::AtMost(coarsest).bounds(0);
         if let Some(query) = &request.query_hints {
             hints.step_ms = query.step_millis;
             hints.range_ms = query.range.as_ref().map_or(0, |range| range.millis);
@@ -301,6 +309,7 @@ impl SeriesQuestion {
             shard: request.shard_info.filter(|shard| 0 < shard.total_shards),
             limit,
             series_per_frame: Shape::series_per_frame(request.response_batch_size),
+            aggregates,
             with_hashes: settings.chunk_hashes,
             with_stats: asked.enable_query_stats,
             is_partial_allowed: is_partial_allowed(

@@ -21,6 +21,7 @@ use crate::api::http::portions::Pieces;
 use crate::api::http::state::{HttpState, Readiness};
 use crate::foundation::Cancel;
 use crate::foundation::cancel::CancelReason;
+use crate::model::Resolution;
 use crate::model::compile_anchored;
 
 /// Warnings and infos an answer carries at most, each; more are counted in one line.
@@ -58,6 +59,9 @@ pub(super) enum Outcome {
     Empty,
 }
 
+/// Says how coarse the samples were that an answer is computed from, such as `raw,5m`.
+const RESOLUTION_HEADER: &str = "X-Gauntlet-Resolution";
+
 /// An envelope being written; the data goes straight behind its opening.
 pub(super) struct Reply {
     /// Append the data here.
@@ -66,6 +70,8 @@ pub(super) struct Reply {
     pub(super) warnings: Vec<String>,
     /// What may make the question wrong.
     pub(super) infos: Vec<String>,
+    /// How coarse the samples were that it is computed from; empty where there were none.
+    pub(super) resolutions: Vec<Resolution>,
 }
 
 impl Reply {
@@ -74,6 +80,7 @@ impl Reply {
             text: Pieces::of(b"{\"status\":\"success\",\"data\":"),
             warnings: Vec::new(),
             infos: Vec::new(),
+            resolutions: Vec::new(),
         }
     }
 
@@ -164,9 +171,16 @@ where
         state,
     };
     match handler(call).await {
-        Ok(Outcome::Data(reply)) => HttpResponse::Ok()
-            .content_type("application/json")
-            .body(reply.finish()),
+        Ok(Outcome::Data(reply)) => {
+            let mut builder = HttpResponse::Ok();
+            if !reply.resolutions.is_empty() {
+                let resolutions = Resolution::list(&reply.resolutions);
+                builder.insert_header((RESOLUTION_HEADER, resolutions));
+            }
+            builder
+                .content_type("application/json")
+                .body(reply.finish())
+        }
         Ok(Outcome::Empty) => HttpResponse::NoContent().finish(),
         Err(error) => refusal(&error, None),
     }

@@ -1,6 +1,7 @@
 //! What a query cost, as JSON: Prometheus' statistics, and operators as Thanos' page reads them.
 
 use crate::api::http::json::{push_array, push_float, push_float_timestamp, push_int, push_text};
+use crate::model::Resolution;
 use crate::promql::QueryStats;
 use crate::promql::explain::{Operator, go_duration};
 
@@ -36,6 +37,8 @@ pub(super) fn push_operator(out: &mut Vec<u8>, operator: &Operator) {
             field("samplesRead", actual.samples_read);
             field("chunks", actual.chunks);
             field("chunkBytes", actual.chunk_bytes);
+            out.extend_from_slice(b",\"resolutions\":");
+            push_text(out, &Resolution::list(&actual.resolutions));
         }
         for (name, ns) in [
             ("executionTime", actual.time_ns),
@@ -101,7 +104,17 @@ pub(super) fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
     push_int(out, stats.samples_read);
     out.extend_from_slice(b",\"peakSamples\":");
     push_int(out, stats.peak_samples);
-    out.extend_from_slice(b"}}");
+    out.push(b'}');
+    // Whoever never downsampled gets what Prometheus says, and nothing more.
+    if stats
+        .resolutions
+        .iter()
+        .any(|level| *level != Resolution::Raw)
+    {
+        out.extend_from_slice(b",\"resolutions\":");
+        push_text(out, &Resolution::list(&stats.resolutions));
+    }
+    out.push(b'}');
 }
 
 #[cfg(test)]

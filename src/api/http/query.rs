@@ -7,10 +7,12 @@ use crate::api::http::error::{ApiError, ErrorType};
 use crate::api::http::json::{push_result, push_text};
 use crate::api::http::params::{Form, invalid, parse_duration_ns};
 use crate::api::http::state::{ExplainQuery, InstantQuery, QueryParams, RangeQuery, StatsDetail};
+use crate::model::Resolution;
 use crate::promql::QueryOutput;
 use crate::promql::explain::Operator;
 use crate::promql::parse::ast::Expr;
 use crate::promql::parse::{parse_expr, pretty, tree_json};
+use crate::storage::ResolutionWish;
 
 const NANOS_PER_MS: i64 = 1_000_000;
 
@@ -118,6 +120,7 @@ async fn respond(
 ) -> Result<Outcome, ApiError> {
     let output = output.map_err(name_the_query)?;
     let mut reply = Reply::new();
+    reply.resolutions.clone_from(&output.stats.resolutions);
     reply.text.out.push(b'{');
     let manner = Manner {
         limit,
@@ -191,16 +194,17 @@ pub(super) fn source_params(call: &Call) -> Result<QueryParams, ApiError> {
     Ok(QueryParams {
         dedup: form.switch("dedup")?,
         partial_response: form.switch("partial_response")?,
-        max_source_resolution_ms: resolution_ms(form)?,
+        resolution: resolution(form)?,
         replica_labels: form.values("replicaLabels[]").map(str::to_owned).collect(),
         cancel: call.cancel.0.clone(),
         ..QueryParams::default()
     })
 }
 
-fn resolution_ms(form: &Form) -> Result<Option<i64>, ApiError> {
+fn resolution(form: &Form) -> Result<Option<ResolutionWish>, ApiError> {
     match form.value("max_source_resolution") {
-        "" | "auto" => Ok(None),
+        "" => Ok(None),
+        "auto" => Ok(Some(ResolutionWish::Auto)),
         text => {
             let nanos = parse_duration_ns(text).map_err(|reason| {
                 ApiError::bad_data(format!("'max_source_resolution' parameter: {reason}"))
@@ -210,7 +214,8 @@ fn resolution_ms(form: &Form) -> Result<Option<i64>, ApiError> {
                     "negative 'max_source_resolution' is not accepted. Try a positive integer",
                 ));
             }
-            Ok(Some(nanos / NANOS_PER_MS))
+            let coarsest = Resolution::at_most(nanos / NANOS_PER_MS);
+            Ok(Some(ResolutionWish::AtMost(coarsest)))
         }
     }
 }

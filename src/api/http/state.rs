@@ -13,7 +13,7 @@ use crate::model::{BlockId, Interval, Labels, Matcher, Metadata, TimestampMs};
 use crate::promql::QueryOutput;
 use crate::promql::explain::Operator;
 use crate::remote::{WriteError, WriteReport, WriteVersion};
-use crate::storage::{LabelAnswer, SeriesExemplars};
+use crate::storage::{LabelAnswer, ResolutionWish, SeriesExemplars};
 
 /// Everything a handler can reach; built by the appliance, shared by all workers.
 #[derive(Clone)]
@@ -139,8 +139,8 @@ pub struct QueryParams {
     pub dedup: Option<bool>,
     /// Thanos' `partial_response`: answer with warnings when a source fails; the default is the appliance's.
     pub partial_response: Option<bool>,
-    /// Thanos' `max_source_resolution` in milliseconds; `Some(0)` is raw only.
-    pub max_source_resolution_ms: Option<i64>,
+    /// Thanos' `max_source_resolution`; the default is the appliance's.
+    pub resolution: Option<ResolutionWish>,
     /// Thanos' `replicaLabels[]`, replacing the configured ones when there are any.
     pub replica_labels: Vec<String>,
     /// Raised when the client is gone.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use config::{Value, ValueKind};
 
 use crate::config::appliance::complaint::Complaint;
+use crate::model::Resolution;
 use crate::model::duration::parse_duration_ms;
+use crate::storage::ResolutionWish;
 
 /// Units of sizes, as Prometheus writes them: powers of 1024.
 const SIZE_UNITS: [(&str, u64); 6] = [
@@ -148,6 +150,18 @@ impl Keys {
             duration,
             "expected a duration longer than 0, such as 15s, 2h or 1h30m",
         )
+    }
+
+    /// `auto`, or the coarsest resolution that is no longer than a duration.
+    pub(super) fn resolution(&mut self, key: &str) -> ResolutionWish {
+        let text = self.text(key);
+        if text == "auto" {
+            return ResolutionWish::Auto;
+        }
+        let ms = parse_duration_ms(&text).ok();
+        let problem = "expected auto or a duration such as 0s, 5m or 1h";
+        let ms: Option<i64> = self.parsed(key, ms.map(Some), problem);
+        ResolutionWish::Prefer(Resolution::at_most(ms.unwrap_or(0)))
     }
 
     /// Zero means none.

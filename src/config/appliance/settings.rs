@@ -17,6 +17,7 @@ use crate::config::tuning::HeadTuning;
 use crate::head::HeadSettings;
 use crate::model::{ExternalLabels, Labels};
 use crate::scrape::StartTimes;
+use crate::storage::ResolutionWish;
 use crate::tsdb::{RetentionSettings, TsdbSettings};
 use crate::wal::{Compression, WalSettings};
 
@@ -148,6 +149,8 @@ pub struct QueryKeys {
     pub memory_max: Option<NonZeroU64>,
     /// Age of the oldest sample an instant vector takes.
     pub lookback: Duration,
+    /// How coarse samples may be for queries that do not say.
+    pub resolution: ResolutionWish,
 }
 
 /// `[pools]`
@@ -230,6 +233,7 @@ fn read(keys: &mut Keys) -> Settings {
             memory_per_query_max: keys.size_or_none("query.memory_max_per_query"),
             memory_max: keys.size_or_none("query.memory_max"),
             lookback: keys.duration("query.lookback"),
+            resolution: keys.resolution("query.max_source_resolution"),
         },
         pools: PoolKeys {
             query_threads: keys.count_or_none("pools.query_threads"),

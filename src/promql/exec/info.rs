@@ -15,7 +15,7 @@ use crate::promql::exec::select::{Look, Show};
 use crate::promql::exec::source::select;
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::Span;
-use crate::promql::plan::{Call, Grid, Leaf, Node, RangeSource};
+use crate::promql::plan::{Call, Grid, Leaf, Node, RangeSource, Reading};
 use crate::storage::SelectHints;
 
 /// The labels by which info series and others belong together.
@@ -148,6 +148,7 @@ impl Evaluator {
         let lookback_ms = self.context.lookback_ms;
         let (first, last) = at.map_or((grid.start, grid.end()), |at| (at, at));
         let hints = SelectHints {
+            resolutions: self.context.resolutions,
             func: "info".to_owned(),
             step_ms: self.context.step_ms,
             cancel: self.budget.cancel().clone(),
@@ -173,6 +174,7 @@ impl Evaluator {
                 at,
                 extend: None,
                 only_stats: false,
+                reading: Reading::default(),
                 span: Span::default(),
             },
             lookback_ms,

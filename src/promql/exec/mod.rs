@@ -13,6 +13,9 @@ mod bounds_tests;
 mod call;
 #[cfg(test)]
 mod cancel_tests;
+mod coarse;
+#[cfg(test)]
+mod coarse_tests;
 pub(crate) mod finish;
 pub(crate) mod frame;
 mod histogram_aggregate;
@@ -46,7 +49,7 @@ use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::Hold;
 use crate::promql::plan::{Grid, Node};
 use crate::promql::value::PointValue;
-use crate::storage::Queryable;
+use crate::storage::{Queryable, ResolutionBounds};
 pub(crate) use arith::scalar_binary;
 use frame::{Cell, Frame};
 use profile::Profile;
@@ -84,6 +87,8 @@ pub(crate) struct EvalContext {
     pub(crate) type_and_unit_labels: bool,
     /// Range query rather than instant query.
     pub(crate) is_range: bool,
+    /// How coarse samples may be that nobody planned for.
+    pub(crate) resolutions: ResolutionBounds,
 }
 
 /// Evaluates one query. Cloning is cheap: threads that help have one each.

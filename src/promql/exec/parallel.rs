@@ -13,6 +13,7 @@ use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head};
 use crate::promql::exec::source::{Samples, Selected};
 use crate::promql::limits::QueryError;
+use crate::promql::plan::Reading;
 use crate::storage::Windows;
 
 /// Series that one thread takes at a time.
@@ -32,6 +33,9 @@ pub(crate) trait SeriesWork: Send + Sync + 'static {
 
     /// From when to when samples matter: of other chunks nothing is decoded.
     fn windows(&self) -> Windows;
+
+    /// What it reads of aggregates.
+    fn reading(&self) -> Reading;
 
     /// Adds what comes of one series, which has samples, to `out`.
     fn series(
@@ -311,7 +315,7 @@ impl Evaluator {
         let mut frame = Frame::of_selector(n_steps, &self.budget, selected.share());
         let mut scratch = Samples::booked(&self.budget);
         let mut state = W::State::default();
-        let reach = work.windows();
+        let reach = (work.windows(), work.reading());
         let mut since_check = SAMPLES_BETWEEN_CHECKS;
         let mut n_read = 0;
         for series in selected.series.iter().take(range.end).skip(range.start) {

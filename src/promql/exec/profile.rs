@@ -117,6 +117,7 @@ impl Tree<'_> {
                 actual.samples_read = selected.n_read.load(Ordering::Relaxed);
                 actual.chunks = selected.n_chunks;
                 actual.chunk_bytes = selected.n_bytes();
+                actual.resolutions = selected.resolutions.iter().copied().collect();
                 actual.select_ns = selected.took_ns;
             }
             let below: u64 = children

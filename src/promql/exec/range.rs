@@ -22,7 +22,7 @@ use crate::promql::functions::xrate::Extended;
 use crate::promql::functions::{Func, RangeFn, extended, over_time, quantile, regression, xrate};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Extend, Span};
-use crate::promql::plan::{Call, Grid, Node, Range, RangeSource};
+use crate::promql::plan::{Call, Grid, Node, Range, RangeSource, Reading};
 use crate::storage::Windows;
 
 /// Where windows of a range lie.
@@ -185,6 +185,7 @@ pub(crate) struct Job {
     pub(crate) span: Span,
     /// Of native histograms only count and sum matter.
     only_stats: bool,
+    reading: Reading,
 }
 
 /// Memory that is used again from series to series.
@@ -256,8 +257,8 @@ impl Evaluator {
                 call.name
             )));
         };
-        let (span, only_stats) = match &range.source {
-            RangeSource::Samples(leaf) => (range_span, leaf.only_stats),
+        let (span, only_stats, reading) = match &range.source {
+            RangeSource::Samples(leaf) => (range_span, leaf.only_stats, leaf.reading),
             // The points of a subquery are nowhere in the text: remarks about them stand at its start, as Prometheus has
             // it, and still come after those about what is inside.
             RangeSource::Subquery(_) => {
@@ -268,6 +269,7 @@ impl Evaluator {
                         ..range_span
                     },
                     false,
+                    Reading::default(),
                 )
             }
         };
@@ -283,6 +285,7 @@ impl Evaluator {
             params: [0, 1].map(|_| scalars.next().unwrap_or_default()),
             span,
             only_stats,
+            reading,
         };
         Ok((range, job))
     }
@@ -355,6 +358,10 @@ impl Evaluator {
 impl SeriesWork for Job {
     type State = Scratch;
 
+    fn reading(&self) -> Reading {
+        self.reading
+    }
+
     fn windows(&self) -> Windows {
         if self.func.reaches_back() {
             // Where a series begins matters to these.
@@ -389,7 +396,9 @@ impl SeriesWork for Job {
             drop_name: head.drop_name || !self.func.keeps_name(),
             ..head
         });
-        let filled = if samples.has_only_floats() {
+        let filled = if self.adds_up_windows(samples) {
+            self.fill_from_windows(samples, &evaluator.budget, &mut row)
+        } else if samples.has_only_floats() {
             self.fill(samples, &evaluator.budget, scratch, &mut row)
         } else {
             self.fill_mixed(samples, evaluator, (&labels, scratch), &mut row)
@@ -420,6 +429,35 @@ impl SeriesWork for Job {
 }
 
 impl Job {
+    /// Is it about the samples behind the windows, rather than about the windows?
+    fn adds_up_windows(&self, samples: &Samples) -> bool {
+        match self.func {
+            RangeFn::CountOverTime => self.reading == Reading::Count && !samples.coarse.is_empty(),
+            RangeFn::AvgOverTime => !samples.weights.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Number or average of the raw samples behind each window's values.
+    fn fill_from_windows(
+        &self,
+        samples: &Samples,
+        budget: &Budget,
+        row: &mut RowMut<'_>,
+    ) -> Result<(u64, usize), QueryError> {
+        let mut widest = 0;
+        let n = self.slide.each(samples, budget, |i, w| {
+            widest = widest.max(w.t.len());
+            let total = over_time::sum(w);
+            let weights = samples.weights.get(w.offset..w.offset + w.v.len());
+            let n_samples = weights.map_or(1.0, |weights| weights.iter().sum());
+            if let Some(total) = total {
+                row.set(i, total / n_samples);
+            }
+        })?;
+        Ok((n, widest))
+    }
+
     /// A quantile that is none is remarkable where there are floats.
     fn note_quantiles(&self, evaluator: &Evaluator, present: &[u64]) {
         for i in ones(present) {

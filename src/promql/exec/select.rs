@@ -17,7 +17,7 @@ use crate::promql::functions::window::Window;
 use crate::promql::functions::{extended, native_rate};
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::Extend;
-use crate::promql::plan::{Grid, Leaf};
+use crate::promql::plan::{Grid, Leaf, Reading};
 use crate::storage::Windows;
 
 /// What a step shows of the sample it finds.
@@ -97,6 +97,10 @@ impl Evaluator {
 impl SeriesWork for Look {
     type State = ();
 
+    fn reading(&self) -> Reading {
+        self.leaf.reading
+    }
+
     fn windows(&self) -> Windows {
         let after = match self.leaf.extend {
             Some(Extend::Smoothed) => self.lookback_ms,
@@ -152,7 +156,8 @@ impl SeriesWork for Look {
 
 /// The newest sample at or before each step, unless it is too old or says the series ended.
 pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u64 {
-    if samples.ht.is_empty() && look.show == Show::Value && look.grid.n > 1 {
+    let is_plain = samples.ht.is_empty() && samples.coarse.is_empty();
+    if is_plain && look.show == Show::Value && look.grid.n > 1 {
         return newest_floats(samples, look, row);
     }
     let (mut floats, mut histograms) = (Passed(0), Passed(0));
@@ -163,14 +168,14 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
     }
     for i in 0..look.grid.n {
         let at = look.time(i);
-        let oldest = at.saturating_sub(look.lookback_ms);
+        let oldest = |t| at.saturating_sub(samples.lookback_ms(t, look.lookback_ms));
         let float = floats.newest(&samples.t, at);
         let histogram = histograms.newest(&samples.ht, at);
         if let Some((position, t)) = histogram
             && float.is_none_or(|(_, float_t)| float_t < t)
         {
             let histogram = &samples.h[position];
-            if t > oldest && !histogram.is_stale() {
+            if t > oldest(t) && !histogram.is_stale() {
                 // Whoever asks for times is charged for times.
                 n += match look.show {
                     Show::Value | Show::SecondsOfFloats => {
@@ -193,7 +198,7 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
             continue;
         };
         let v = samples.v[position];
-        if t > oldest && !is_stale(v) {
+        if t > oldest(t) && !is_stale(v) {
             n += 1;
             row.set(
                 i,

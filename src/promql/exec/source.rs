@@ -1,5 +1,6 @@
 //! Series of the selectors, and their samples decoded.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
@@ -8,12 +9,15 @@ use crate::chunk::{
     decode_histograms_with_starts, has_start_times, n_samples,
 };
 use crate::foundation::Pool;
-use crate::model::{Encoding, Histogram, Interval, Labels, Matcher, ResetHint, is_stale};
+use crate::model::{
+    Encoding, Histogram, Interval, Labels, Matcher, ResetHint, Resolution, is_stale,
+};
 use crate::promql::annotations::Annotations;
+use crate::promql::exec::coarse::resolution_of;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::{Hold, Share};
-use crate::promql::plan::Plan;
-use crate::storage::{ChunkSlice, Queryable, SelectHints, Windows};
+use crate::promql::plan::{Plan, Reading};
+use crate::storage::{ChunkSlice, Queryable, ResolutionSlice, SelectHints, Windows};
 
 /// Samples of one series as columns: floats, and beside them native histograms.
 #[derive(Debug, Default)]
@@ -30,7 +34,11 @@ pub(crate) struct Samples {
     pub(crate) st: Vec<i64>,
     /// As `st`, of histograms.
     pub(crate) hst: Vec<i64>,
-    memory: Hold,
+    /// How many raw samples each float is the sum of, where that was asked for and there are aggregates.
+    pub(crate) weights: Vec<f64>,
+    /// Where samples are windows, in order.
+    pub(crate) coarse: Vec<ResolutionSlice>,
+    pub(super) memory: Hold,
 }
 
 /// One series as the storage gave it.
@@ -38,7 +46,9 @@ pub(crate) struct Samples {
 pub(crate) struct Series {
     /// Who.
     pub(crate) labels: Labels,
-    chunks: Vec<ChunkSlice>,
+    pub(super) chunks: Vec<ChunkSlice>,
+    /// Some of them hold aggregates.
+    is_coarse: bool,
     decoded: OnceLock<Result<Arc<Samples>, QueryError>>,
 }
 
@@ -57,6 +67,10 @@ pub(crate) struct Selected {
     pub(crate) took_ns: u64,
     /// Times that matter.
     interval: Interval,
+    /// Where the storage read aggregates.
+    slices: Vec<ResolutionSlice>,
+    /// The resolutions of all chunks.
+    pub(crate) resolutions: BTreeSet<Resolution>,
     /// More than one leaf reads it, so what is decoded is kept.
     is_shared: bool,
     /// Whatever the query holds for it.
@@ -95,6 +109,7 @@ pub(crate) fn select_all(
             .map(|matcher| Matcher::clone(matcher))
             .collect();
         let hints = SelectHints {
+            resolutions: selector.resolutions,
             windows: selector.windows,
             step_ms,
             range_ms: selector.range_ms,
@@ -129,6 +144,7 @@ pub(crate) fn count_all(
             .map(|matcher| Matcher::clone(matcher))
             .collect();
         let hints = SelectHints {
+            resolutions: selector.resolutions,
             skip_chunks: true,
             cancel: budget.cancel().clone(),
             ..SelectHints::new(selector.interval)
@@ -165,6 +181,7 @@ pub(crate) fn select(
     let share = budget.memory().share(text);
     let memory = Hold::of(budget, &share);
     let mut series = Vec::new();
+    let mut resolutions = BTreeSet::new();
     let (mut n_bytes, mut n_held, mut n_chunks) = (0, 0, 0);
     while let Some(next) = set.next() {
         let next = next.map_err(|error| budget.storage_error(&error))?;
@@ -179,9 +196,22 @@ pub(crate) fn select(
             + next.labels.n_bytes()
             + next.chunks.len() * size_of::<ChunkSlice>();
         memory.prepay(n_held)?;
+        let mut encodings = next.chunks.iter().map(|chunk| chunk.encoding);
+        let is_coarse = encodings.any(|encoding| encoding == Encoding::Aggregate);
+        if is_coarse {
+            let slices = hints.receipt.slices();
+            resolutions.extend(
+                next.chunks
+                    .iter()
+                    .map(|chunk| resolution_of(chunk, &slices)),
+            );
+        } else if !next.chunks.is_empty() {
+            resolutions.insert(Resolution::Raw);
+        }
         series.push(Series {
             labels: next.labels,
             chunks: next.chunks,
+            is_coarse,
             decoded: OnceLock::new(),
         });
     }
@@ -195,6 +225,8 @@ pub(crate) fn select(
         n_read: AtomicU64::new(0),
         took_ns: budget.now_ns().saturating_sub(began_ns),
         interval: hints.interval,
+        slices: hints.receipt.slices(),
+        resolutions,
         is_shared: false,
         share,
         memory,
@@ -222,8 +254,13 @@ impl Selected {
         &'a self,
         series: &'a Series,
         scratch: &'a mut Samples,
-        windows: Windows,
+        (windows, reading): (Windows, Reading),
     ) -> Result<&'a Samples, QueryError> {
+        if series.is_coarse {
+            // Every reader may read something else, and there is not much to read.
+            series.decode_coarse((windows, reading), &self.slices, scratch)?;
+            return Ok(scratch);
+        }
         if self.is_shared {
             let decoded = series.decoded.get_or_init(|| {
                 let mut samples = Samples {
@@ -246,7 +283,7 @@ impl Selected {
 
 impl Series {
     /// About how much memory [`Self::decode`] takes: exact for floats, a guess for histograms.
-    fn n_bytes_decoded(&self, windows: Windows) -> usize {
+    pub(super) fn n_bytes_decoded(&self, windows: Windows) -> usize {
         let sample_bytes = |encoding: Encoding| {
             if encoding.has_histograms() {
                 size_of::<i64>() + size_of::<Arc<Histogram>>() + size_of::<Histogram>()
@@ -332,13 +369,13 @@ impl Series {
                     .map_err(damaged)?;
                 n_bytes += histogram_bytes(h.iter().skip(from));
                 out.memory.grow_to(n_bytes)?;
-                interleave_with_starts((t, h, st), from, forget_reset);
+                interleave_with((t, h, st), from, forget_reset);
             } else {
                 let from = out.t.len();
                 let (t, v, st) = (&mut out.t, &mut out.v, &mut out.st);
                 decode_floats_with_starts(chunk.encoding, &chunk.data, t, v, st)
                     .map_err(damaged)?;
-                interleave_with_starts((t, v, st), from, |_| ());
+                interleave_with((t, v, st), from, |_| ());
             }
         }
         Ok(())
@@ -346,7 +383,7 @@ impl Series {
 }
 
 /// What histograms take beyond their own struct, which is booked before they are decoded.
-fn histogram_bytes<'a>(histograms: impl Iterator<Item = &'a Arc<Histogram>>) -> usize {
+pub(super) fn histogram_bytes<'a>(histograms: impl Iterator<Item = &'a Arc<Histogram>>) -> usize {
     histograms
         .map(|h| h.n_bytes().saturating_sub(size_of::<Histogram>()))
         .sum()
@@ -381,6 +418,8 @@ impl Samples {
             t: self.t.clone(),
             v: self.v.clone(),
             st: self.st.clone(),
+            weights: self.weights.clone(),
+            coarse: self.coarse.clone(),
             ..Self::default()
         }
     }
@@ -393,6 +432,8 @@ impl Samples {
         self.h.clear();
         self.st.clear();
         self.hst.clear();
+        self.weights.clear();
+        self.coarse.clear();
     }
 
     /// Are there no histograms and no start times? False when in doubt.
@@ -418,11 +459,13 @@ impl Samples {
     /// A copy without markers of staleness, in `out`.
     pub(crate) fn copy_without_stale(&self, out: &mut Self) {
         out.clear();
+        out.coarse.extend_from_slice(&self.coarse);
         for (i, (t, v)) in self.t.iter().zip(&self.v).enumerate() {
             if !is_stale(*v) {
                 out.t.push(*t);
                 out.v.push(*v);
                 out.st.extend(self.st.get(i));
+                out.weights.extend(self.weights.get(i));
             }
         }
         for (i, (t, h)) in self.ht.iter().zip(&self.h).enumerate() {
@@ -436,7 +479,7 @@ impl Samples {
 }
 
 /// Do the times from position `from` follow those before?
-fn joins(times: &[i64], from: usize) -> bool {
+pub(super) fn joins(times: &[i64], from: usize) -> bool {
     match (
         from.checked_sub(1).and_then(|last| times.get(last)),
         times.get(from),
@@ -447,7 +490,7 @@ fn joins(times: &[i64], from: usize) -> bool {
 }
 
 /// What a chunk says of resets between its own samples is no news once samples of another chunk lie between them.
-fn forget_reset(histogram: &mut Arc<Histogram>) {
+pub(super) fn forget_reset(histogram: &mut Arc<Histogram>) {
     if matches!(histogram.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
         Arc::make_mut(histogram).reset_hint = ResetHint::Unknown;
     }
@@ -455,7 +498,12 @@ fn forget_reset(histogram: &mut Arc<Histogram>) {
 
 /// Sorts the samples from position `from` in among those before, which win where times are equal; `parted` hears of every
 /// sample that does not follow the one before it any more.
-fn interleave<T>(times: &mut Vec<i64>, values: &mut Vec<T>, from: usize, parted: impl Fn(&mut T)) {
+pub(super) fn interleave<T>(
+    times: &mut Vec<i64>,
+    values: &mut Vec<T>,
+    from: usize,
+    parted: impl Fn(&mut T),
+) {
     let (later_t, later_v) = (times.split_off(from), values.split_off(from));
     let (early_t, early_v) = (std::mem::take(times), std::mem::take(values));
     let mut early = early_t.into_iter().zip(early_v).peekable();
@@ -485,21 +533,21 @@ fn interleave<T>(times: &mut Vec<i64>, values: &mut Vec<T>, from: usize, parted:
     }
 }
 
-/// [`interleave`] with start times beside the values, where that is needed.
-fn interleave_with_starts<T>(
-    (times, values, starts): (&mut Vec<i64>, &mut Vec<T>, &mut Vec<i64>),
+/// [`interleave`] with something beside the values, such as start times, where that is needed.
+pub(super) fn interleave_with<T, S>(
+    (times, values, beside): (&mut Vec<i64>, &mut Vec<T>, &mut Vec<S>),
     from: usize,
     parted: impl Fn(&mut T),
 ) {
     if joins(times, from) {
         return;
     }
-    let mut pairs: Vec<(T, i64)> = std::mem::take(values)
+    let mut pairs: Vec<(T, S)> = std::mem::take(values)
         .into_iter()
-        .zip(std::mem::take(starts))
+        .zip(std::mem::take(beside))
         .collect();
     interleave(times, &mut pairs, from, |(value, _)| parted(value));
-    (*values, *starts) = pairs.into_iter().unzip();
+    (*values, *beside) = pairs.into_iter().unzip();
 }
 
 #[cfg(test)]

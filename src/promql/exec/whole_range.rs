@@ -79,8 +79,8 @@ impl Evaluator {
                 for series in selected.iter().flat_map(|selected| &selected.series) {
                     self.budget.check()?;
                     let Some(selected) = selected else { break };
-                    let samples =
-                        selected.samples(series, &mut scratch, Windows::of(selected.interval()))?;
+                    let what = (Windows::of(selected.interval()), leaf.reading);
+                    let samples = selected.samples(series, &mut scratch, what)?;
                     add(Head::new(series.labels.clone()), samples)?;
                 }
             }

@@ -14,8 +14,8 @@ use crate::promql::parse::ast::{
     MatrixSelector, Span, SubqueryExpr, UnaryOp, VectorSelector,
 };
 use crate::promql::plan::{
-    Aggregate, Binary, Call, Leaf, Node, Plan, PlanContext, Range, RangeSource, Selector, Subquery,
-    duration,
+    Aggregate, Binary, Call, Leaf, Node, Plan, PlanContext, Range, RangeSource, Reading, Selector,
+    Subquery, duration,
 };
 
 /// The plan of `expr`, one selector per leaf.
@@ -71,6 +71,7 @@ impl Builder<'_> {
             windows: None,
             func: "",
             range_ms: 0,
+            resolutions: self.context.resolutions,
             n_leaves: 1,
             span,
             is_folded: false,
@@ -81,6 +82,7 @@ impl Builder<'_> {
             at: self.at(selector.at),
             extend: selector.extend,
             only_stats: false,
+            reading: Reading::default(),
             span,
         })
     }

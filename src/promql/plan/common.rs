@@ -7,7 +7,7 @@
 use crate::model::Interval;
 use crate::promql::plan::{Node, Plan, RangeSource, Selector};
 
-/// Merges selectors with equal matchers whose intervals overlap; leaves then share series and decoded samples.
+/// Merges selectors with equal matchers and bounds of resolution whose intervals overlap; leaves then share series and decoded samples.
 pub(crate) fn share_selectors(plan: &mut Plan) {
     let mut kept: Vec<Selector> = Vec::new();
     let mut moved_to = Vec::with_capacity(plan.selectors.len());
@@ -34,7 +34,9 @@ fn is_same(earlier: &Selector, later: &Selector) -> bool {
         texts.sort_unstable();
         texts
     };
-    earlier.interval.overlaps(&later.interval) && key(earlier) == key(later)
+    earlier.interval.overlaps(&later.interval)
+        && earlier.resolutions == later.resolutions
+        && key(earlier) == key(later)
 }
 
 fn merge(earlier: &mut Selector, later: &Selector) {

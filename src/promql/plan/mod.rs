@@ -16,6 +16,7 @@ pub(crate) mod grid;
 mod hints;
 mod invariant;
 mod print;
+mod reading;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,9 @@ use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::{
     AggregateOp, BinaryOp, Expr, Extend, Span, ValueType, VectorMatching,
 };
-use crate::storage::Windows;
+use crate::storage::{ResolutionBounds, Windows};
 pub(crate) use grid::Grid;
+pub(crate) use reading::Reading;
 
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +46,8 @@ pub(crate) struct PlanContext {
     pub(crate) lookback_ms: i64,
     /// Step of subqueries that name none.
     pub(crate) subquery_step_ms: i64,
+    /// How coarse samples may be.
+    pub(crate) resolutions: ResolutionBounds,
 }
 
 /// A whole query.
@@ -68,6 +72,8 @@ pub(crate) struct Selector {
     pub(crate) func: &'static str,
     /// The range around it, when all leaves agree.
     pub(crate) range_ms: i64,
+    /// How coarse samples may be.
+    pub(crate) resolutions: ResolutionBounds,
     /// How many leaves read it: more than one share what is decoded.
     pub(crate) n_leaves: usize,
     /// Every leaf that reads it is folded into groups as it is computed.
@@ -104,6 +110,8 @@ pub(crate) struct Leaf {
     pub(crate) span: Span,
     /// Of native histograms only count and sum are looked at, and whether counters were reset.
     pub(crate) only_stats: bool,
+    /// What is read of aggregates.
+    pub(crate) reading: Reading,
 }
 
 /// A range vector.

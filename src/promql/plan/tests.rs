@@ -4,9 +4,11 @@ use crate::promql::parse::parse_expr;
 use crate::promql::plan::{
     Grid, Plan, PlanContext, build, common, fold, fuse, hints, invariant, plan,
 };
+use crate::storage::ResolutionBounds;
 
 fn context() -> PlanContext {
     PlanContext {
+        resolutions: ResolutionBounds::default(),
         grid: Grid::range(1_000_000, 1_600_000, 60_000),
         end_ms: 1_600_000,
         step_ms: 60_000,

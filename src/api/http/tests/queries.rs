@@ -9,6 +9,8 @@ use crate::api::http::StatsDetail;
 use crate::api::http::tests::fake::Fake;
 use crate::api::http::tests::{get, ok, refused, said, send};
 use crate::foundation::cancel::CancelReason;
+use crate::model::Resolution;
+use crate::storage::ResolutionWish;
 
 const VECTOR: &str = "{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"__name__\":\"a\",\"job\":\"<a>\"},\"value\":[1.500,\"1\"]},\
                       {\"metric\":{\"__name__\":\"b\",\"job\":\"<a>\"},\"value\":[1.500,\"0.5\"]}]}";
@@ -55,7 +57,8 @@ async fn a_form_in_a_body_is_read_before_the_query_string() {
         (params.dedup, params.partial_response),
         (Some(false), Some(true))
     );
-    assert_eq!(params.max_source_resolution_ms, Some(300_000));
+    let five_minutes = ResolutionWish::AtMost(Resolution::FiveMinutes);
+    assert_eq!(params.resolution, Some(five_minutes));
     assert_eq!(params.replica_labels, ["r"]);
 }
 
