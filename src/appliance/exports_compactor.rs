@@ -39,8 +39,30 @@ pub(crate) fn read_compactor(r: &mut Readings<'_, '_>, compactor: &Compactor) {
 }
 
 fn read_counters(r: &mut Readings<'_, '_>, counters: &Counters) {
-    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    for (name, help, counter) in [
+    for (name, help, counter) in compactions(counters).into_iter().chain(upkeep(counters)) {
+        r.counter(name, help, value(counter));
+    }
+    let marked = [
+        ("deletion-mark.json", value(&counters.n_marked_deleted)),
+        ("no-compact-mark.json", value(&counters.n_marked_no_compact)),
+    ];
+    r.counters(
+        "thanos_compact_blocks_marked_total",
+        "Blocks that were marked.",
+        "marker",
+        &marked,
+    );
+}
+
+fn value(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// Name, help and what is counted.
+type Exported<'a> = (&'static str, &'static str, &'a AtomicU64);
+
+fn compactions(counters: &Counters) -> Vec<Exported<'_>> {
+    vec![
         (
             "thanos_compact_iterations_total",
             "Looks at the bucket for something to compact.",
@@ -66,6 +88,11 @@ fn read_counters(r: &mut Readings<'_, '_>, counters: &Counters) {
             "Runs that the bucket stopped and that are tried again.",
             &counters.n_retries,
         ),
+    ]
+}
+
+fn upkeep(counters: &Counters) -> Vec<Exported<'_>> {
+    vec![
         (
             "thanos_compact_downsample_total",
             "Blocks that were downsampled.",
@@ -111,19 +138,7 @@ fn read_counters(r: &mut Readings<'_, '_>, counters: &Counters) {
             "Bytes of chunks that were read.",
             &counters.n_bytes_read,
         ),
-    ] {
-        r.counter(name, help, value(counter));
-    }
-    let marked = [
-        ("deletion-mark.json", value(&counters.n_marked_deleted)),
-        ("no-compact-mark.json", value(&counters.n_marked_no_compact)),
-    ];
-    r.counters(
-        "thanos_compact_blocks_marked_total",
-        "Blocks that were marked.",
-        "marker",
-        &marked,
-    );
+    ]
 }
 
 fn read_backlog(r: &mut Readings<'_, '_>, status: &CompactorStatus) {

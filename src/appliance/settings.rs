@@ -168,15 +168,7 @@ impl Settings {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
         let ship_log_every = ship_log_every(&bucket_keys, bucket.as_ref());
         let bucket = bucket.unwrap_or_else(|| local_bucket(&data_dir));
-        let (memory_max, memory_per_query_max) = memory_bounds(&query, memory_bytes());
-        let engine = EngineSettings {
-            memory_per_query_max,
-            memory: MemoryPool::new(memory_max),
-            lookback_ms: millis(query.lookback),
-            samples_max: query.samples_max,
-            timeout_ms: millis(query.timeout),
-            ..EngineSettings::default()
-        };
+        let engine = engine_settings(&query);
         Self {
             http: http.address,
             grpc: grpc_settings(&grpc),
@@ -219,6 +211,18 @@ impl Settings {
             reread,
             started_ms,
         }
+    }
+}
+
+fn engine_settings(query: &QueryKeys) -> EngineSettings {
+    let (memory_max, memory_per_query_max) = memory_bounds(query, memory_bytes());
+    EngineSettings {
+        memory_per_query_max,
+        memory: MemoryPool::new(memory_max),
+        lookback_ms: millis(query.lookback),
+        samples_max: query.samples_max,
+        timeout_ms: millis(query.timeout),
+        ..EngineSettings::default()
     }
 }
 

@@ -28,6 +28,9 @@ impl Waiting {
     }
 }
 
+/// A range that was asked for.
+type Coming = (Range<u64>, JoinHandle<Result<Bytes, BucketError>>);
+
 /// Holds at most two parts and what is asked for across them, and has one more on the way.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
@@ -37,7 +40,7 @@ pub(crate) struct ReadAhead {
     part_bytes: u64,
     /// Neighbours, in order.
     parts: VecDeque<(u64, Bytes)>,
-    coming: Option<(Range<u64>, JoinHandle<Result<Bytes, BucketError>>)>,
+    coming: Option<Coming>,
 }
 
 impl Drop for ReadAhead {

@@ -209,6 +209,10 @@ fn blamed(error: DownsampleError) -> CompactorError {
             problem: error.to_string(),
         },
         DownsampleError::Canceled => CompactorError::Canceled,
-        other => CompactorError::Threads(other.to_string()),
+        DownsampleError::Series { .. }
+        | DownsampleError::Resolution { .. }
+        | DownsampleError::Result(_)
+        | DownsampleError::Unhealthy { .. }
+        | DownsampleError::Bucket { .. } => CompactorError::Threads(error.to_string()),
     }
 }

@@ -110,11 +110,11 @@ pub(crate) fn of(found: &Inventory) -> Survey {
 }
 
 /// Blocks that the compactor works with: not to be deleted, and uploaded long enough ago that everybody sees them.
-pub(crate) fn settled<'a>(
-    survey: &'a Survey,
+pub(crate) fn settled(
+    survey: &Survey,
     consistency_delay_ms: i64,
     now_ms: TimestampMs,
-) -> impl Iterator<Item = &'a Surveyed> {
+) -> impl Iterator<Item = &Surveyed> {
     survey.blocks.iter().filter(move |block| {
         let named_ms = i64::try_from(block.meta.ulid.created_ms()).unwrap_or(i64::MAX);
         let source = block

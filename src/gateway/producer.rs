@@ -104,7 +104,7 @@ impl Producer {
             let coarser;
             let hints = match info.resolution {
                 Resolution::Raw => hints,
-                resolution => {
+                resolution @ (Resolution::FiveMinutes | Resolution::OneHour) => {
                     coarser = further_back(hints, resolution.as_ms());
                     &coarser
                 }

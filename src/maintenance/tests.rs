@@ -363,14 +363,8 @@ fn rule(settings: RelabelSettings) -> RelabelRule {
     RelabelRule::new(settings).unwrap()
 }
 
-#[test]
-fn a_rewritten_block_lacks_what_was_deleted_and_has_the_new_labels() {
-    let dir = tempfile::tempdir().unwrap();
-    let meta = write(dir.path(), 1, 0);
-    let from = dir.path().join(meta.ulid.to_string());
-    let before = samples(&from);
-    let block = Block::open(&from).unwrap();
-    let wanted = Rewrite {
+fn deletions_and_a_rule() -> Rewrite {
+    Rewrite {
         deletions: vec![
             Deletion {
                 matchers: vec![Matcher::equal("n", "0")],
@@ -403,7 +397,17 @@ fn a_rewritten_block_lacks_what_was_deleted_and_has_the_new_labels() {
             separator: None,
             modulus: None,
         })],
-    };
+    }
+}
+
+#[test]
+fn a_rewritten_block_lacks_what_was_deleted_and_has_the_new_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = write(dir.path(), 1, 0);
+    let from = dir.path().join(meta.ulid.to_string());
+    let before = samples(&from);
+    let block = Block::open(&from).unwrap();
+    let wanted = deletions_and_a_rule();
     let told = rewrite(&block, &wanted, id(5), None).unwrap();
     assert!(told.meta.is_none());
     let new = dir.path().join(id(5).to_string());

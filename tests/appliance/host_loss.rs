@@ -17,6 +17,13 @@ const SERIES_PER_REQUEST: usize = 5000;
 const INTERVAL_MS: i64 = 1000;
 const SLACK_MS: i64 = 4000;
 
+fn n_series() -> usize {
+    std::env::var("GAUNTLET_HOST_LOSS_SERIES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(SERIES)
+}
+
 /// A bucket that is a directory beside the data, as Thanos' YAML says it.
 fn bucket_file(start: &Start) -> PathBuf {
     let dir = start.dir().path().join("elsewhere");
@@ -97,27 +104,21 @@ fn patiently(what: &str, mut is_so: impl FnMut() -> bool) {
     panic!("this never came true: {what}");
 }
 
-#[test]
-fn a_lost_host_loses_at_most_the_last_seconds_and_nothing_is_invented() {
-    let n_series = std::env::var("GAUNTLET_HOST_LOSS_SERIES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SERIES);
-    let (start, file) = ships_log(Start::new());
-    let bucket = start.dir().path().join("elsewhere");
-    let appliance = start.run();
-    let dir = appliance.dir();
-    // Ninety seconds of samples: fewer of each series where there are many.
-    let rounds = i64::try_from(2_000_000 / n_series).unwrap().clamp(9, 90);
-    let step_ms = 90_000 / rounds;
-    let first_ms = now_ms() - rounds * step_ms;
+/// A sample: its time, its value, and when it was acknowledged.
+type Sent = (i64, f64, i64);
+
+/// Writes rounds of samples, and now and then one out of order.
+fn load(
+    appliance: &Appliance,
+    n_series: usize,
+    (first_ms, rounds, step_ms): (i64, i64, i64),
+) -> (Vec<Sent>, Vec<Sent>) {
     let (mut sent, mut late) = (Vec::new(), Vec::new());
-    let began_ms = now_ms();
     for round in 0..rounds {
         let t = first_ms + round * step_ms;
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let v = round as f64 / 8.0;
-        assert!(write_all(&appliance, n_series, t, v));
+        assert!(write_all(appliance, n_series, t, v));
         sent.push((t, v, now_ms()));
         if round % 9 == 8 {
             // Out of order, between two that are there.
@@ -128,6 +129,22 @@ fn a_lost_host_loses_at_most_the_last_seconds_and_nothing_is_invented() {
         }
         pause(std::time::Duration::from_millis(100));
     }
+    (sent, late)
+}
+
+#[test]
+fn a_lost_host_loses_at_most_the_last_seconds_and_nothing_is_invented() {
+    let n_series = n_series();
+    let (start, file) = ships_log(Start::new());
+    let bucket = start.dir().path().join("elsewhere");
+    let appliance = start.run();
+    let dir = appliance.dir();
+    // Ninety seconds of samples: fewer of each series where there are many.
+    let rounds = i64::try_from(2_000_000 / n_series).unwrap().clamp(9, 90);
+    let step_ms = 90_000 / rounds;
+    let first_ms = now_ms() - rounds * step_ms;
+    let began_ms = now_ms();
+    let (sent, late) = load(&appliance, n_series, (first_ms, rounds, step_ms));
     patiently("a block is in the bucket", || 0 < blocks_in(&bucket));
     let killed_ms = now_ms();
     let data = appliance.data();
@@ -156,13 +173,13 @@ fn a_lost_host_loses_at_most_the_last_seconds_and_nothing_is_invented() {
     for number in [0, n_series / 2, n_series - 1] {
         let selector = format!("counted{{n=\"{number}\"}}");
         let seen = appliance.samples(&selector, first_ms - 10_000, killed_ms);
-        let mut expect: Vec<(i64, f64, i64)> = sent.clone();
+        let mut expect: Vec<Sent> = sent.clone();
         if number == 0 {
             expect.extend(&late);
             expect.sort_by_key(|(t, ..)| *t);
         }
         // In order of their acknowledgement, what is there is a beginning; nothing else is there.
-        let is_seen = |(t, v, _): &&(i64, f64, i64)| seen.contains(&(*t, *v));
+        let is_seen = |(t, v, _): &&Sent| seen.contains(&(*t, *v));
         let acked = expect.iter().filter(is_seen).map(|(.., at)| *at).max();
         let acked = acked.unwrap_or(0);
         let there: Vec<(i64, f64)> = expect

@@ -6,8 +6,9 @@ use std::fs;
 use crate::sources::{read_all, root};
 
 /// The files whose calls name every key that is read.
-const READERS: [&str; 2] = [
+const READERS: [&str; 3] = [
     "src/config/appliance/settings.rs",
+    "src/config/appliance/compactor.rs",
     "src/config/appliance/gateway.rs",
 ];
 

@@ -52,6 +52,10 @@ impl Drop for CancelOnDrop {
 }
 
 /// What an endpoint says.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and nearly always it has data"
+)]
 pub(super) enum Outcome {
     /// An envelope with data.
     Data(Reply),

@@ -158,8 +158,7 @@ fn separated(row: &[Cell], separator: char) -> String {
             line.push(separator);
         }
         let text = &cell.text;
-        let is_quoted = text.starts_with(' ')
-            || text.contains(|c| c == separator || matches!(c, '"' | '\n' | '\r'));
+        let is_quoted = text.starts_with(' ') || text.contains([separator, '"', '\n', '\r']);
         if is_quoted {
             line.push('"');
             line.push_str(&text.replace('"', "\"\""));

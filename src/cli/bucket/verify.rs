@@ -208,9 +208,11 @@ impl Verify {
         let repaired = repair_block(&*open.bucket, finding, scratch, new_id(), settings);
         match open.wait(repaired) {
             Ok(Repaired::Replaced(new)) => {
-                print(&format!("{block}: repaired, {new} takes its place"))?
+                print(&format!("{block}: repaired, {new} takes its place"))?;
             }
-            Ok(Repaired::Removed) => print(&format!("{block}: removed, the backup has it"))?,
+            Ok(Repaired::Removed) => {
+                print(&format!("{block}: removed, the backup has it"))?;
+            }
             Err(error) => {
                 note(&format!("{block}: not repaired: {}", Failure::of(&error)));
                 return Ok(false);

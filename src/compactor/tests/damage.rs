@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use Expect::{Aside, Compacted, Leftover, Repaired};
+
 use super::*;
 use crate::block::{SortedBlockWriter, Tombstones};
 use crate::compactor::DAMAGED;
@@ -63,22 +65,30 @@ impl Harmed {
 
 const MINUTE_MS: i64 = 60_000;
 
+fn kind(name: &'static str, expect: Expect, harm: fn(&mut Harmed)) -> Kind {
+    Kind { name, harm, expect }
+}
+
 fn kinds() -> Vec<Kind> {
-    use Expect::{Aside, Compacted, Leftover, Repaired};
-    let kind = |name, expect, harm| Kind { name, harm, expect };
+    let mut kinds = damaged_files();
+    kinds.extend(wrong_words());
+    kinds
+}
+
+fn damaged_files() -> Vec<Kind> {
     vec![
         kind("the index is cut in its middle", Aside, |block| {
             let half = block.file("index").len() / 2;
             block.file("index").truncate(half);
         }),
         kind("the index is empty", Aside, |block| {
-            block.file("index").clear()
+            block.file("index").clear();
         }),
         kind("the index is missing", Aside, |block| {
             block.files.remove("index");
         }),
         kind("a bit of the symbols is flipped", Aside, |block| {
-            block.flip("index", (1, 30))
+            block.flip("index", (1, 30));
         }),
         kind("a bit of the contents is flipped", Aside, |block| {
             let end = block.file("index").len();
@@ -90,7 +100,7 @@ fn kinds() -> Vec<Kind> {
             block.file("index")[at.next_multiple_of(16) + 3] ^= 1;
         }),
         kind("a bit of a chunk is flipped", Aside, |block| {
-            block.flip("chunks/000001", (1, 2))
+            block.flip("chunks/000001", (1, 2));
         }),
         kind("a chunk segment is missing", Aside, |block| {
             block.files.remove("chunks/000001");
@@ -102,8 +112,14 @@ fn kinds() -> Vec<Kind> {
         kind("a chunk segment is that of another block", Aside, |block| {
             *block.file("chunks/000001") = b"\x85\xbd\x40\xdd\x01\x00\x00\x00".to_vec();
         }),
+    ]
+}
+
+/// Whole files that do not say what is true.
+fn wrong_words() -> Vec<Kind> {
+    vec![
         kind("meta.json is no JSON", Aside, |block| {
-            *block.file("meta.json") = b"{\"ulid\":".to_vec()
+            *block.file("meta.json") = b"{\"ulid\":".to_vec();
         }),
         kind("meta.json is that of another block", Aside, |block| {
             block.meta(|meta| meta.ulid = id(77));
@@ -131,7 +147,7 @@ fn kinds() -> Vec<Kind> {
             block.meta(|meta| meta.max_time -= 30 * MINUTE_MS);
         }),
         kind("chunks of a series overlap", Compacted, |block| {
-            overlap(block)
+            overlap(block);
         }),
         kind("meta.json counts wrong", Compacted, |block| {
             block.meta(|meta| meta.stats.num_samples += 5);
@@ -253,6 +269,18 @@ async fn put_group(bucket: &dyn Bucket, number: u64, kind: &Kind) -> BlockId {
     id(first + 1)
 }
 
+/// Overlapping samples of the two that hold other values at the same times are those of one of them: times count.
+#[track_caller]
+fn assert_nothing_lost(before: &Model, after: &Model) {
+    for (labels, samples) in before {
+        let found = after.get(labels);
+        let missing = samples
+            .keys()
+            .filter(|t| !found.is_some_and(|found| found.contains_key(t)));
+        assert_eq!(missing.count(), 0, "{labels} lost samples");
+    }
+}
+
 async fn everything_goes_on(world: &World) {
     let kinds = kinds();
     assert!(20 <= kinds.len());
@@ -262,7 +290,7 @@ async fn everything_goes_on(world: &World) {
     }
     // A copy of a healthy block, and a block of which everything is in another one.
     fill(&*world.bucket, &[(1, (0, 2)), (2, (0, 2))]).await;
-    let mut before = world.content().await;
+    let before = world.content().await;
     let compactor = world.compactor();
     let report = compactor.compact(&Cancel::new()).await.unwrap();
     assert_eq!(report.failed, []);
@@ -274,7 +302,7 @@ async fn everything_goes_on(world: &World) {
         let is_merged = report.made.iter().any(|made| made.sources.contains(block));
         let repaired = report.repaired.iter().find(|(from, _)| from == block);
         match kind.expect {
-            Expect::Aside => {
+            Aside => {
                 assert!(status.aside.contains_key(block), "{name}: not named");
                 assert!(!is_merged, "{name}");
                 let mark = now.and_then(|one| one.no_compact.clone());
@@ -289,15 +317,15 @@ async fn everything_goes_on(world: &World) {
                 assert_eq!(is_marked, is_read && is_known, "{name}");
                 assert!(now.is_none_or(|one| one.deletion_ms.is_none()), "{name}");
             }
-            Expect::Repaired => {
+            Repaired => {
                 let (_, new) = repaired.unwrap_or_else(|| panic!("{name}: {report:?}"));
                 assert!(
                     report.made.iter().any(|made| made.sources.contains(new)),
                     "{name}"
                 );
             }
-            Expect::Compacted => assert!(is_merged, "{name}: {:?}", status.aside.get(block)),
-            Expect::Leftover => {
+            Compacted => assert!(is_merged, "{name}: {:?}", status.aside.get(block)),
+            Leftover => {
                 let is_there = survey.leftovers.iter().any(|one| one.block == *block);
                 assert!(is_there, "{name}");
             }
@@ -307,22 +335,7 @@ async fn everything_goes_on(world: &World) {
         let has_gone_on = report.made.iter().any(|made| made.sources.contains(&third));
         assert!(has_gone_on, "{name}: the rest did not go on");
     }
-    let mut after = world.content().await;
-    // Overlapping samples of the two that hold other values at the same times are those of one of them.
-    for model in [&mut before, &mut after] {
-        for samples in model.values_mut() {
-            for value in samples.values_mut() {
-                *value = 0;
-            }
-        }
-    }
-    for (labels, samples) in before {
-        let found = after.get(&labels);
-        let missing = samples
-            .keys()
-            .filter(|t| !found.is_some_and(|found| found.contains_key(t)));
-        assert_eq!(missing.count(), 0, "{labels} lost samples");
-    }
+    assert_nothing_lost(&before, &world.content().await);
     world.assert_tidy();
     // A second look finds nothing new, and still names them.
     let again = world.compactor();

@@ -13,7 +13,7 @@ mod job;
 pub(crate) mod reader;
 mod redact;
 pub(crate) mod report;
-pub(in crate::config) mod rules;
+pub(super) mod rules;
 mod sections;
 #[cfg(test)]
 mod tests;
