@@ -228,7 +228,7 @@ fn construct(
     // What the catalog remembers is served from the first query on.
     tsdb.set_bucket(gateway.snapshot());
     let shippers = open_shippers(ports, &shared, &catalog, &external)?;
-    let compactor = open_compactor(ports, &shared, &catalog)?;
+    let compactor = open_compactor(ports, &gateway)?;
     let scrape = Arc::new(ScrapeManager::new(
         ports.appendable(tsdb),
         Arc::clone(&clock),
@@ -277,11 +277,7 @@ fn construct(
 }
 
 /// What keeps the bucket in order, with threads of its own: a compaction may take hours, and cutting does not wait for it.
-fn open_compactor(
-    ports: &Ports,
-    bucket: &Arc<dyn Bucket>,
-    catalog: &Catalog,
-) -> Result<Compactor, StartError> {
+fn open_compactor(ports: &Ports, gateway: &Gateway) -> Result<Compactor, StartError> {
     let keys = ports.settings.compactor.clone();
     let directory = ports.settings.data_dir.join("compact");
     let settings = CompactorSettings {
@@ -291,7 +287,6 @@ fn open_compactor(
         downsamples: keys.downsamples,
         delete_delay_ms: millis(keys.delete_delay),
         consistency_delay_ms: millis(keys.consistency_delay),
-        fetch_concurrency: META_FETCHES,
         concurrency: keys.concurrency,
         survey_age_ms_max: SURVEY_AGE_MS_MAX,
         ..CompactorSettings::new(directory)
@@ -301,14 +296,8 @@ fn open_compactor(
     let pool = pool.map_err(StartError::Threads)?;
     let runtime = tokio::runtime::Handle::current();
     let clock = Arc::clone(&ports.clock);
-    let (bucket, catalog) = (Arc::clone(bucket), catalog.clone());
-    Ok(Compactor::new(
-        settings,
-        bucket,
-        catalog,
-        clock,
-        (runtime, pool),
-    ))
+    let inventory = Arc::clone(gateway.inventory());
+    Ok(Compactor::new(settings, inventory, clock, (runtime, pool)))
 }
 
 fn millis(duration: std::time::Duration) -> i64 {

@@ -9,8 +9,6 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::block::BlockMeta;
-use crate::bucket::Bucket;
-use crate::catalog::Catalog;
 use crate::chunk::SEGMENT_BYTES_MAX;
 use crate::compactor::ahead::Waiting;
 use crate::compactor::backlog::Backlog;
@@ -44,8 +42,6 @@ pub struct CompactorSettings {
     pub index_bytes_max: u64,
     /// Where a chunk segment of a result ends.
     pub segment_bytes_max: u64,
-    /// Metas and marks read at once.
-    pub fetch_concurrency: usize,
     /// Groups compacted, and blocks downsampled, at once.
     pub concurrency: usize,
     /// What the bucket was found to hold is believed for so long, by those who have changed nothing since.
@@ -65,7 +61,6 @@ impl CompactorSettings {
             consistency_delay_ms: 30 * 60_000,
             index_bytes_max: INDEX_BYTES_MAX,
             segment_bytes_max: SEGMENT_BYTES_MAX,
-            fetch_concurrency: 32,
             concurrency: 1,
             survey_age_ms_max: 0,
         }
@@ -128,6 +123,13 @@ pub struct CompactorStatus {
     pub at_ms: TimestampMs,
 }
 
+/// When the bucket was looked at, and how often anybody had walked over it then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    at_ms: TimestampMs,
+    n_walks: u64,
+}
+
 /// Keeps a bucket in order. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Compactor(pub(crate) Arc<Inner>);
@@ -135,7 +137,7 @@ pub struct Compactor(pub(crate) Arc<Inner>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: CompactorSettings,
-    pub(crate) inventory: BucketInventory,
+    pub(crate) inventory: Arc<BucketInventory>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) workshop: Workshop,
     pub(crate) pool: Pool,
@@ -145,22 +147,21 @@ pub(crate) struct Inner {
     pub(crate) progress: Mutex<Option<(Arc<Progress>, TimestampMs)>>,
     /// Blocks that were read whole, so that what they cover may go.
     pub(crate) read_through: Mutex<BTreeSet<BlockId>>,
-    /// When the bucket was looked at, unless it was changed since.
-    pub(crate) surveyed_ms: tokio::sync::Mutex<Option<TimestampMs>>,
+    /// The last look at the bucket, unless it was changed since.
+    pub(crate) last_look: tokio::sync::Mutex<Option<Look>>,
     pub(crate) is_cleared: tokio::sync::Mutex<bool>,
 }
 
 impl Compactor {
-    /// Does nothing until it is asked. Sockets are waited for on `runtime`, work is done in `pool`.
+    /// Does nothing until it is asked. What others found out about the bucket by `inventory` is not asked for again.
+    /// Sockets are waited for on `runtime`, work is done in `pool`.
     pub fn new(
         settings: CompactorSettings,
-        bucket: Arc<dyn Bucket>,
-        catalog: Catalog,
+        inventory: Arc<BucketInventory>,
         clock: Arc<dyn Clock>,
         (runtime, pool): (Handle, Pool),
     ) -> Self {
-        let concurrency = settings.fetch_concurrency;
-        let inventory = BucketInventory::new(Arc::clone(&bucket), catalog, concurrency);
+        let bucket = Arc::clone(inventory.bucket());
         let workshop = Workshop {
             waiting: Waiting { bucket, runtime },
             scratch: settings.directory.clone(),
@@ -177,7 +178,7 @@ impl Compactor {
             status: Mutex::default(),
             progress: Mutex::default(),
             read_through: Mutex::default(),
-            surveyed_ms: tokio::sync::Mutex::default(),
+            last_look: tokio::sync::Mutex::default(),
             is_cleared: tokio::sync::Mutex::default(),
         }))
     }
@@ -220,19 +221,32 @@ impl Compactor {
     pub(crate) async fn survey(&self) -> Result<Survey, CompactorError> {
         let now_ms = self.0.clock.now_ms();
         let age_ms_max = self.0.settings.survey_age_ms_max;
-        let mut surveyed_ms = self.0.surveyed_ms.lock().await;
-        let is_new = surveyed_ms.is_some_and(|at| now_ms < at.saturating_add(age_ms_max));
-        if is_new {
-            return Ok(of(&self.0.inventory.current()));
+        let inventory = &self.0.inventory;
+        let mut last_look = self.0.last_look.lock().await;
+        if let Some(look) = last_look.as_mut() {
+            let n_walks = inventory.n_walks();
+            // A listing of many blocks takes many requests: that of somebody else will do.
+            if look.n_walks < n_walks || now_ms < look.at_ms.saturating_add(age_ms_max) {
+                if look.n_walks < n_walks {
+                    *look = Look {
+                        at_ms: now_ms,
+                        n_walks,
+                    };
+                }
+                return Ok(of(&inventory.current()));
+            }
         }
-        let found = survey(&self.0.inventory).await?;
-        *surveyed_ms = Some(now_ms);
+        let found = survey(inventory).await?;
+        *last_look = Some(Look {
+            at_ms: now_ms,
+            n_walks: inventory.n_walks(),
+        });
         Ok(found)
     }
 
     /// The next look is at the bucket itself.
     pub(crate) async fn look_again(&self) {
-        *self.0.surveyed_ms.lock().await = None;
+        *self.0.last_look.lock().await = None;
     }
 
     pub(crate) fn new_id(&self) -> BlockId {

@@ -1,6 +1,7 @@
 //! What is known of one bucket, shared by all who work with it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -20,6 +21,7 @@ pub struct BucketInventory {
     catalog: Catalog,
     concurrency: usize,
     current: ArcSwap<Inventory>,
+    n_walks: AtomicU64,
     /// One walk at a time.
     walking: tokio::sync::Mutex<()>,
 }
@@ -33,6 +35,7 @@ impl BucketInventory {
             catalog,
             concurrency,
             current,
+            n_walks: AtomicU64::new(0),
             walking: tokio::sync::Mutex::default(),
         }
     }
@@ -40,6 +43,11 @@ impl BucketInventory {
     /// As of the last walk.
     pub fn current(&self) -> Arc<Inventory> {
         self.current.load_full()
+    }
+
+    /// Walks over everything since the start, as far as they came to an end.
+    pub fn n_walks(&self) -> u64 {
+        self.n_walks.load(Ordering::Acquire)
     }
 
     /// The bucket itself.
@@ -69,7 +77,9 @@ impl BucketInventory {
             self.publish(joined(&known, inventory, &[]));
             return Err(error);
         }
-        Ok(self.publish(inventory))
+        let published = self.publish(inventory);
+        self.n_walks.fetch_add(1, Ordering::Release);
+        Ok(published)
     }
 
     /// Looks at these blocks only: one request for each, and one for every text that changed.

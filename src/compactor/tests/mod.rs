@@ -79,13 +79,8 @@ impl World {
         let catalog = Catalog::absent("test".to_owned());
         let clock = Arc::new(self.clock.clone());
         let runtime = tokio::runtime::Handle::current();
-        Compactor::new(
-            settings,
-            bucket,
-            catalog,
-            clock,
-            (runtime, self.pool.clone()),
-        )
+        let inventory = Arc::new(BucketInventory::new(bucket, catalog, 4));
+        Compactor::new(settings, inventory, clock, (runtime, self.pool.clone()))
     }
 
     async fn survey(&self) -> Survey {

@@ -136,6 +136,31 @@ async fn a_canceled_compaction_leaves_nothing() {
     assert_eq!(world.alive().await.len(), 5);
 }
 
+#[tokio::test]
+async fn a_listing_that_somebody_else_made_is_not_made_again() {
+    let world = World::directory();
+    let inventory = Arc::new(BucketInventory::new(
+        Arc::clone(&world.bucket),
+        Catalog::absent("test".to_owned()),
+        4,
+    ));
+    let compactor = Compactor::new(
+        world.settings(),
+        Arc::clone(&inventory),
+        Arc::new(world.clock.clone()),
+        (tokio::runtime::Handle::current(), world.pool.clone()),
+    );
+    compactor.compact(&Cancel::new()).await.unwrap();
+    assert_eq!(inventory.n_walks(), 1, "nobody had looked before");
+    inventory.refresh().await.unwrap();
+    world.clock.advance(HOUR_MS);
+    compactor.compact(&Cancel::new()).await.unwrap();
+    assert_eq!(inventory.n_walks(), 2, "the gateway has looked meanwhile");
+    world.clock.advance(HOUR_MS);
+    compactor.compact(&Cancel::new()).await.unwrap();
+    assert_eq!(inventory.n_walks(), 3, "nobody has");
+}
+
 /// Every block that shows itself is whole, and what is marked is in another one.
 async fn check_nothing_is_lost(world: &World, before: &Model) {
     let survey = world.survey().await;
