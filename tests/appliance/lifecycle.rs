@@ -24,7 +24,15 @@ fn it_starts_on_free_ports_and_stops_when_told() {
         .collect();
     assert_eq!(
         stages,
-        ["api", "scrape", "shipper", "gateway", "pools", "head"]
+        [
+            "api",
+            "scrape",
+            "compactor",
+            "shipper",
+            "gateway",
+            "pools",
+            "head"
+        ]
     );
 }
 

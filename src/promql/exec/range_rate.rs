@@ -23,7 +23,7 @@ impl Slide {
         row: &mut RowMut<'_>,
         budget: &Budget,
     ) -> Result<(u64, usize), QueryError> {
-        falls.find(&samples.v);
+        falls.find(&samples.v, &samples.coarse);
         let (times, values) = (samples.t.as_slice(), samples.v.as_slice());
         let first = self.place(0);
         let (mut start, mut end) = (first.start, first.end);

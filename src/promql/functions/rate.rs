@@ -5,6 +5,7 @@
 )]
 
 use crate::promql::functions::window::Window;
+use crate::storage::ResolutionSlice;
 
 /// The falls of a counter: found once per series, looked up per window.
 #[derive(Debug, Default)]
@@ -13,20 +14,34 @@ pub(crate) struct Falls {
     at: Vec<(usize, f64)>,
     /// How many of them lie before any window still to come.
     passed: usize,
+    /// Where samples are windows, and how long those are.
+    coarse: Vec<ResolutionSlice>,
     /// How the last window was carried on.
     carry: Option<(Lie, Carry)>,
 }
 
 impl Falls {
-    /// All falls of a series; reuses the memory of the last one.
-    pub(crate) fn find(&mut self, v: &[f64]) {
+    /// All falls of a series; reuses the memory of the last one. `coarse` tells where samples are windows, in
+    /// order.
+    pub(crate) fn find(&mut self, v: &[f64], coarse: &[ResolutionSlice]) {
         self.at.clear();
         self.passed = 0;
+        self.coarse.clear();
+        self.coarse.extend_from_slice(coarse);
         for (i, (previous, v)) in v.iter().zip(v.iter().skip(1)).enumerate() {
             if v < previous {
                 self.at.push((i + 1, *previous));
             }
         }
+    }
+
+    /// How long the window is that the sample at `t` stands for; zero for a sample as scraped.
+    fn window_ms(&self, t: i64) -> i64 {
+        let n_before = self.coarse.partition_point(|slice| slice.interval.min <= t);
+        let slice = n_before.checked_sub(1).and_then(|at| self.coarse.get(at));
+        slice
+            .filter(|slice| t <= slice.interval.max)
+            .map_or(0, |slice| slice.resolution.as_ms())
     }
 
     /// Adds what was lost within a window to `value`, fall by fall. Windows must come in ascending order.
@@ -64,10 +79,15 @@ pub(crate) fn extrapolated(
         to_end_ms: w.end - last_t,
         sampled_ms: last_t - first_t,
         n: w.t.len(),
+        windows_ms: (0, 0),
         is_rate,
     };
     let Some(falls) = falls else {
         return Some(value * Carry::of(&lie).factor);
+    };
+    let lie = Lie {
+        windows_ms: (falls.window_ms(first_t), falls.window_ms(last_t)),
+        ..lie
     };
     value = falls.restore(value, w);
     if falls.carry.as_ref().is_none_or(|(known, _)| *known != lie) {
@@ -93,6 +113,8 @@ struct Lie {
     to_end_ms: i64,
     sampled_ms: i64,
     n: usize,
+    /// How long the windows are that the first and the last sample stand for.
+    windows_ms: (i64, i64),
     is_rate: bool,
 }
 
@@ -111,12 +133,14 @@ impl Carry {
         let mut to_end = lie.to_end_ms as f64 / 1000.0;
         let sampled = lie.sampled_ms as f64 / 1000.0;
         let between = sampled / (lie.n - 1) as f64;
-        let threshold = between * 1.1;
-        if to_start >= threshold {
-            to_start = between / 2.0;
+        // Where windows meet raw samples the mean is that of the many.
+        let wider = |window_ms: i64| between.max(window_ms as f64 / 1000.0);
+        let (at_start, at_end) = (wider(lie.windows_ms.0), wider(lie.windows_ms.1));
+        if to_start >= at_start * 1.1 {
+            to_start = at_start / 2.0;
         }
-        if to_end >= threshold {
-            to_end = between / 2.0;
+        if to_end >= at_end * 1.1 {
+            to_end = at_end / 2.0;
         }
         let mut carry = Self {
             sampled,
@@ -173,7 +197,7 @@ mod tests {
 
     fn increase(w: &Window<'_>) -> Option<f64> {
         let mut falls = Falls::default();
-        falls.find(w.v);
+        falls.find(w.v, &[]);
         extrapolated(w, Some(&mut falls), false)
     }
 
@@ -198,7 +222,7 @@ mod tests {
     fn falls_before_a_window_are_not_its_own() {
         let mut falls = Falls::default();
         let v = [5.0, 1.0, 2.0, 1.0, 4.0];
-        falls.find(&v);
+        falls.find(&v, &[]);
         let t = [0, 1_000, 2_000, 3_000, 4_000];
         let at = |lo: usize, hi: usize| Window {
             offset: lo,
