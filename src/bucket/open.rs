@@ -31,9 +31,8 @@ const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// A whole operation, with all its requests, is begun so often, and ends at the latest then. Where a third of all requests
-/// fails, a large upload begins anew three times in a hundred cases: its end must be heard.
-const ATTEMPTS_MAX: u32 = 6;
+/// A whole operation, with all its requests, is begun so often, and ends at the latest then.
+const ATTEMPTS_MAX: u32 = 3;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
 const DEADLINE: Duration = Duration::from_mins(3);
 

@@ -33,7 +33,7 @@ pub struct RetryingBucket {
 }
 
 impl RetryingBucket {
-    /// Asks `inner` up to `attempts_max` times; the pause doubles from `first_pause`.
+    /// Asks `inner` up to `attempts_max` times, for copies of objects up to twice as often; the pause doubles from `first_pause`.
     pub fn new(inner: Arc<dyn Bucket>, attempts_max: u32, first_pause: Duration) -> Self {
         Self {
             inner,
@@ -54,7 +54,8 @@ impl RetryingBucket {
         key: &str,
         operation: impl Fn() -> BucketFuture<'a, T>,
     ) -> Result<T, BucketError> {
-        self.within(self.deadline, key, operation).await
+        self.within((self.deadline, self.attempts_max), key, operation)
+            .await
     }
 
     /// [`Self::again`] for a copy of `n_bytes`.
@@ -66,19 +67,21 @@ impl RetryingBucket {
     ) -> Result<T, BucketError> {
         let more = Duration::from_secs(n_bytes / FILE_BYTES_PER_SECOND);
         let deadline = self.deadline.map(|deadline| deadline.saturating_add(more));
-        self.within(deadline, key, operation).await
+        // A copy of many requests ends badly more often than one request, and nobody waits for it to answer a query.
+        let attempts_max = self.attempts_max.saturating_mul(2);
+        self.within((deadline, attempts_max), key, operation).await
     }
 
     async fn within<'a, T>(
         &self,
-        deadline: Option<Duration>,
+        (deadline, attempts_max): (Option<Duration>, u32),
         key: &str,
         operation: impl Fn() -> BucketFuture<'a, T>,
     ) -> Result<T, BucketError> {
         let Some(deadline) = deadline else {
-            return self.attempts(operation).await;
+            return self.attempts(attempts_max, operation).await;
         };
-        match tokio::time::timeout(deadline, self.attempts(operation)).await {
+        match tokio::time::timeout(deadline, self.attempts(attempts_max, operation)).await {
             Ok(answer) => answer,
             Err(_elapsed) => Err(BucketError::Unavailable {
                 bucket: self.inner.name().to_owned(),
@@ -94,6 +97,7 @@ impl RetryingBucket {
 
     async fn attempts<'a, T>(
         &self,
+        attempts_max: u32,
         operation: impl Fn() -> BucketFuture<'a, T>,
     ) -> Result<T, BucketError> {
         let mut attempt = 1;
@@ -101,7 +105,7 @@ impl RetryingBucket {
         loop {
             match operation().await {
                 Err(error)
-                    if attempt < self.attempts_max
+                    if attempt < attempts_max
                         && matches!(error.verdict(), Verdict::RetryAfter(_)) =>
                 {
                     // Those who were refused together do not come back together.
