@@ -99,3 +99,15 @@ fn version(output: Output) -> Result<(), Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_options_that_go_together() {
+        Arguments::command().debug_assert();
+    }
+}

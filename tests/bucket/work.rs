@@ -65,6 +65,30 @@ fn cleanup_tells_what_would_go_and_deletes_it_when_asked() {
 }
 
 #[test]
+fn downsample_tells_what_is_due_and_makes_it_once() {
+    let bucket = Bucket::new();
+    let before = Bucket::names(&bucket.path());
+    // Only blocks of forty hours become coarser.
+    let data = bucket.beside("data").display().to_string();
+    let arguments = ["--data-dir", &data];
+    assert_eq!(bucket.prints("downsample", &arguments), "");
+    let mut meta = bucket.meta(2);
+    meta.max_time = meta.min_time + 48 * 3_600_000;
+    meta.write(&bucket.block(2)).unwrap();
+    let told = bucket.prints("downsample", &["--dry-run"]);
+    assert!(told.starts_with(&format!("{} to 5m, ", id(2))), "{told}");
+    assert_eq!(Bucket::names(&bucket.path()), before);
+    let done = bucket.prints("downsample", &arguments);
+    assert_eq!(done.lines().count(), 1, "{done}");
+    let mut made = Bucket::names(&bucket.path());
+    made.retain(|name| !before.contains(name));
+    assert_eq!(made.len(), 1);
+    let problems = verify(&bucket.path().join(&made[0])).problems;
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(bucket.prints("downsample", &arguments), "");
+}
+
+#[test]
 fn replicate_copies_what_is_wanted_once() {
     let bucket = Bucket::new();
     let to = bucket.beside("to");

@@ -1,7 +1,7 @@
 //! `gauntlet bucket downsample`
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
@@ -22,15 +22,14 @@ use crate::model::{BlockId, Resolution};
 const SCRATCH_DIR: &str = "downsample";
 
 /// Make blocks of five minutes and of an hour where they are missing.
+///
+/// They are worked on below the data directory, where there must be room for the largest and what becomes of it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Downsample {
     #[command(flatten)]
     bucket: BucketOptions,
     #[command(flatten)]
     chosen: ChosenBlocks,
-    /// Where blocks are worked on; there must be room for the largest and what becomes of it.
-    #[arg(long, value_name = "DIRECTORY", default_value = "gauntlet-data")]
-    data_dir: PathBuf,
     /// Only say what is due.
     #[arg(long)]
     dry_run: bool,
@@ -49,7 +48,7 @@ impl Downsample {
         if self.dry_run {
             return say(&due(&blocks, &left_out));
         }
-        let scratch = self.data_dir.join(SCRATCH_DIR);
+        let scratch = self.bucket.data_dir()?.join(SCRATCH_DIR);
         let mut failures: Vec<String> = Vec::new();
         let mut tried: BTreeSet<BlockId> = BTreeSet::new();
         let mut n_made = 0_usize;
