@@ -28,6 +28,9 @@ pub(crate) enum WireFault {
     Truncated,
 }
 
+/// Longer than any client of a test waits.
+const SILENCE: Duration = Duration::from_secs(600);
+
 /// Decides what happens to the request with this number.
 type Plan = dyn Fn(u64) -> WireFault + Send + Sync;
 
@@ -65,7 +68,8 @@ impl FaultProxy {
         }
     }
 
-    /// So many of a hundred requests are hit by one of all faults; which ones, the seed says.
+    /// So many of a hundred requests are hit by one of all faults, some by an answer that is late for
+    /// good; which ones, the seed says.
     pub(crate) async fn at_random(upstream: String, percent: u32, seed: u64) -> Self {
         let dice = Mutex::new(StdRng::seed_from_u64(seed));
         Self::start(upstream, move |_| {
@@ -77,7 +81,8 @@ impl FaultProxy {
                 0 => WireFault::Unavailable(0),
                 1 => WireFault::Refused,
                 2 => WireFault::Unheard,
-                3 => WireFault::Slow(Duration::from_millis(dice.random_range(5..600))),
+                3 if dice.random_range(0..8) == 0 => WireFault::Slow(SILENCE),
+                3 => WireFault::Slow(Duration::from_millis(dice.random_range(5..100))),
                 _ => WireFault::Truncated,
             }
         })

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::bucket::error::BucketError;
 use crate::bucket::fault_proxy::{FaultProxy, WireFault};
@@ -58,7 +58,11 @@ async fn a_third_of_all_requests_fail_and_nothing_is_lost_or_half_there() {
         let proxy = FaultProxy::at_random(server.endpoint(), 30, seed).await;
         let s3 = S3Settings {
             endpoint: Some(proxy.endpoint.clone()),
-            http: impatient(),
+            // A busy machine answers within this time; what never answers is given up after it.
+            http: HttpSettings {
+                response_timeout: Some(Duration::from_secs(2)),
+                ..impatient()
+            },
             parts: PartSettings {
                 part_bytes: Some(5 << 20),
                 is_whole: false,
@@ -100,6 +104,7 @@ async fn write_and_read(bucket: &Arc<dyn Bucket>, clean: &Arc<dyn Bucket>, seed:
                         Ok(found) => assert!(found == expect, "{key} is half there"),
                         Err(error) => assert!(error.is_not_found(), "{error:?}"),
                     }
+                    sleep(Duration::from_millis(2)).await;
                 }
             }
         }

@@ -11,6 +11,8 @@ fn blocks(dir: &std::path::Path) -> Vec<String> {
         .filter_map(Result::ok)
         .filter(|entry| entry.path().join("meta.json").is_file())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        // What is being written has an ending.
+        .filter(|name| !name.contains('.'))
         .collect();
     names.sort();
     names

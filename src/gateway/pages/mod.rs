@@ -20,6 +20,9 @@ use crate::gateway::store::{PAGE_BYTES, PageKey, PageStore, Part};
 use crate::model::BlockId;
 use crate::storage::{StorageError, Tally};
 
+#[cfg(test)]
+mod tests;
+
 /// Missing pages with at most so many between them are fetched in one request with what lies between: a request costs
 /// more than the transfer of half a megabyte.
 const GAP_PAGES_MAX: u64 = 8;
@@ -360,6 +363,3 @@ fn runs(numbers: &[u64]) -> Vec<Range<u64>> {
     }
     runs
 }
-
-#[cfg(test)]
-mod tests;
