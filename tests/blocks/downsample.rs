@@ -7,14 +7,15 @@ use bytes::Bytes;
 use gauntlet::block::{
     Block, BlockMeta, BlockSource, NewBlock, ThanosDownsample, ThanosMeta, verify, write_block,
 };
-use gauntlet::chunk::{AggregateChunk, decode_floats, encode_floats};
+use gauntlet::chunk::encode_floats;
 use gauntlet::compact::{compact, merged_block};
 use gauntlet::downsample::{Candidate, Coverage, plan, run};
 use gauntlet::foundation::Cancel;
-use gauntlet::model::{Aggregate, BlockId, Interval, Resolution, Sample, TimeRange};
-use gauntlet::storage::{ChunkSeries, ChunkSlice, Queryable, SelectHints, VecSeriesSet};
+use gauntlet::model::{BlockId, Resolution, Sample, TimeRange};
+use gauntlet::storage::{ChunkSeries, ChunkSlice, VecSeriesSet};
 
 use crate::samples::{Dump, labels, read, samples};
+use crate::windows::assert_add_up;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -185,108 +186,25 @@ impl Bucket<'_> {
     }
 }
 
-/// Count, sum, minimum, maximum, and what a counter rose to at its end, by the end of the window.
-type Windows = BTreeMap<i64, [f64; 5]>;
-
-fn expected(samples: &[(i64, u64)], window_ms: i64) -> Windows {
-    let mut all = Windows::new();
-    let (mut total, mut before) = (0.0, 0.0);
-    let numbers = samples.iter().map(|(t, bits)| (*t, f64::from_bits(*bits)));
-    for (t, v) in numbers.filter(|(_, v)| !v.is_nan()) {
-        total += if v < before { v } else { v - before };
-        before = v;
-        let end = t - t % window_ms + window_ms - 1;
-        let none = [0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, 0.0];
-        let [count, sum, min, max, counter] = all.entry(end).or_insert(none);
-        *count += 1.0;
-        *sum += v;
-        *min = v.min(*min);
-        *max = v.max(*max);
-        *counter = total;
-    }
-    all
+/// Infinities make no counter, and fractions no exact one.
+fn is_counter(labels: &str) -> bool {
+    labels.contains("host-0000")
 }
 
-/// What the aggregate chunks of all blocks of a resolution decode to.
-fn found(bucket: &Bucket<'_>, resolution: Resolution) -> BTreeMap<String, Windows> {
-    let mut all: BTreeMap<String, Windows> = BTreeMap::new();
-    // The counter goes on where the block before ended: its value then, and the total.
-    let mut counters: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    for meta in bucket.of(resolution) {
-        let block = bucket.open(meta.ulid);
-        let mut set = block.select(&[], &SelectHints::new(Interval::ALL)).unwrap();
-        while let Some(series) = set.next() {
-            let ChunkSeries { labels, chunks } = series.unwrap();
-            let name = labels.to_string();
-            let windows = all.entry(name.clone()).or_default();
-            let counter = counters.entry(name).or_default();
-            for chunk in chunks {
-                add_chunk(windows, counter, &chunk, resolution.as_ms());
-            }
-        }
-    }
-    all
-}
-
-fn add_chunk(windows: &mut Windows, counter: &mut (f64, f64), chunk: &ChunkSlice, window_ms: i64) {
-    let parts = AggregateChunk::decode(&chunk.data).unwrap();
-    let mut last_t = i64::MIN;
-    for (at, aggregate) in Aggregate::ALL.into_iter().enumerate() {
-        let (encoding, data) = parts.part(aggregate).unwrap();
-        let (mut times, mut values) = (Vec::new(), Vec::new());
-        decode_floats(encoding, data, &mut times, &mut values).unwrap();
-        for (t, v) in times.into_iter().zip(values) {
-            let end = t - t % window_ms + window_ms - 1;
-            let none = [0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, 0.0];
-            let window = windows.entry(end).or_insert(none);
-            match aggregate {
-                Aggregate::Count | Aggregate::Sum => window[at] += v,
-                Aggregate::Min => window[at] = v.min(window[at]),
-                Aggregate::Max => window[at] = v.max(window[at]),
-                Aggregate::Counter => {
-                    if last_t < t {
-                        let (before, total) = *counter;
-                        *counter = (v, total + if v < before { v } else { v - before });
-                        window[at] = counter.1;
-                    } else {
-                        counter.0 = v;
-                    }
-                    last_t = t;
-                }
-            }
-        }
-    }
-}
-
-fn is_near(left: f64, right: f64) -> bool {
-    left.to_bits() == right.to_bits() || (left - right).abs() <= 1e-9 * left.abs().max(1.0)
-}
-
-/// Every window that was found is what the samples add up to, and none is missing in `days` days.
+/// Every window is what the samples add up to, and none is missing in `days` days.
 fn compare(bucket: &Bucket<'_>, raw: &Dump, resolution: Resolution, days: i64) {
-    let all = found(bucket, resolution);
-    assert_eq!(all.len(), SERIES.len());
-    for (labels, windows) in all {
-        let mut expect = expected(&raw[&labels], resolution.as_ms());
-        expect.retain(|end, _| *end < START + days * DAY_MS);
-        assert!(windows.keys().eq(expect.keys()), "{labels}: other windows");
-        // Infinities make no counter, and fractions no exact one.
-        let is_counter = labels.contains("host-0000");
-        for ((end, window), (_, expect)) in windows.iter().zip(&expect) {
-            let place = format!("{labels} at {end}: {window:?}, not {expect:?}");
-            for at in [0, 2, 3] {
-                assert_eq!(window[at].to_bits(), expect[at].to_bits(), "{place}");
-            }
-            if resolution == Resolution::FiveMinutes {
-                // Added in the same order.
-                assert_eq!(window[1].to_bits(), expect[1].to_bits(), "{place}");
-            }
-            assert!(is_near(window[1], expect[1]), "{place}");
-            if is_counter {
-                assert_eq!(window[4].to_bits(), expect[4].to_bits(), "{place}");
-            }
-        }
-    }
+    let blocks: Vec<Block> = bucket
+        .of(resolution)
+        .into_iter()
+        .map(|meta| bucket.open(meta.ulid))
+        .collect();
+    assert_eq!(raw.len(), SERIES.len());
+    assert_add_up(
+        &blocks,
+        (raw, START + days * DAY_MS),
+        resolution,
+        is_counter,
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::samples::{Dump, block_dirs, labels, parse_dump, read, samples, series
 const START_MS: i64 = 1_700_006_400_000;
 
 /// Is the tool there? Where it must be, its absence fails; elsewhere it is said aloud.
-fn has_promtool() -> bool {
+pub(crate) fn has_promtool() -> bool {
     let found = Command::new("promtool").arg("--version").output().is_ok();
     if !found {
         assert!(
@@ -30,7 +30,7 @@ fn has_promtool() -> bool {
     found
 }
 
-fn promtool(args: &[&str], dir: &Path) -> String {
+pub(crate) fn promtool(args: &[&str], dir: &Path) -> String {
     let output = Command::new("promtool")
         .args(args)
         .arg(dir)
@@ -42,7 +42,7 @@ fn promtool(args: &[&str], dir: &Path) -> String {
 }
 
 /// What promtool reads in a database directory.
-fn dump(dir: &Path) -> Dump {
+pub(crate) fn dump(dir: &Path) -> Dump {
     std::fs::create_dir_all(dir.join("wal")).unwrap();
     parse_dump(&promtool(&["tsdb", "dump"], dir))
 }
