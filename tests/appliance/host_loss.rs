@@ -1,71 +1,160 @@
 //! The process is killed and its disk is gone: what is in the bucket gives back all but the last seconds.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gauntlet::model::Sample;
 use gauntlet::remote::WriteRequestEncoder;
 use serde_json::Value;
 
-use crate::harness::{Appliance, Start, eventually, gauntlet, now_ms, pause, report};
+use crate::harness::{Start, eventually, gauntlet, now_ms, pause, report};
+use crate::s3::S3Server;
 
 /// Series written at once, where GAUNTLET_HOST_LOSS_SERIES does not say otherwise.
-const SERIES: usize = 500;
+const SERIES: usize = 20_000;
 /// Series in one request.
 const SERIES_PER_REQUEST: usize = 5000;
-/// The setting that bounds what is lost, and what a pass may take on top of it on a busy machine.
+/// The setting that bounds what is lost.
 const INTERVAL_MS: i64 = 1000;
+/// What a pass may take on top of it on a machine that runs other tests.
 const SLACK_MS: i64 = 4000;
+/// Between two samples of a series.
+const STEP_MS: i64 = 2000;
+/// Rounds before anything is killed: longer than a block.
+const ROUNDS_MIN: usize = 20;
 
 fn n_series() -> usize {
-    std::env::var("GAUNTLET_HOST_LOSS_SERIES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SERIES)
+    let text = std::env::var("GAUNTLET_HOST_LOSS_SERIES").ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(SERIES)
 }
 
-/// A bucket that is a directory beside the data, as Thanos' YAML says it.
-fn bucket_file(start: &Start) -> PathBuf {
-    let dir = start.dir().path().join("elsewhere");
+/// Where the bucket's objects are files, and the file that describes it.
+struct Elsewhere {
+    objects: PathBuf,
+    file: PathBuf,
+    _server: Option<S3Server>,
+}
+
+/// A bucket that is a directory beside the data.
+fn in_directory(start: &Start) -> Elsewhere {
+    let objects = start.dir().path().join("elsewhere");
     let text = format!(
         "type: FILESYSTEM\nconfig:\n  directory: {}\n",
-        dir.display()
+        objects.display()
     );
-    start.write("bucket.yml", &text)
+    Elsewhere {
+        file: start.write("bucket.yml", &text),
+        objects,
+        _server: None,
+    }
 }
 
-fn ships_log(start: Start) -> (Start, PathBuf) {
-    let file = bucket_file(&start);
-    let start = start
+/// A bucket behind a server.
+fn in_s3(start: &Start) -> Elsewhere {
+    let server = S3Server::start(&start.dir().path().join("s3"));
+    Elsewhere {
+        file: start.write("bucket.yml", &server.yaml()),
+        objects: server.directory(),
+        _server: Some(server),
+    }
+}
+
+fn ships_log(start: Start, file: &Path) -> Start {
+    start
         .set("bucket.config_file", &file.display().to_string())
         .set("bucket.wal_interval", "1s")
         .set("bucket.sync_interval", "1s")
         .set("head.block_range", "20s")
         .set("head.out_of_order_window", "1h")
-        .set("retention.time", "0");
-    (start, file)
+        .set("retention.time", "0")
+        // Blocks of twenty seconds and many series take longer than that on a small machine.
+        .expect_log("duty is behind")
 }
 
-/// One sample for each of `n_series` series at `t`; whether all were acknowledged.
-fn write_all(appliance: &Appliance, n_series: usize, t: i64, v: f64) -> bool {
-    let numbers: Vec<String> = (0..n_series).map(|n| n.to_string()).collect();
-    numbers.chunks(SERIES_PER_REQUEST).all(|some| {
-        let mut request = WriteRequestEncoder::new();
-        for number in some {
-            let labels = [("__name__", "counted"), ("n", number.as_str())];
-            request.series(labels, &[Sample { t, v }]);
+/// Sends a request; whether it was acknowledged. Not when the process is gone.
+fn sends(http: &str, body: &[u8]) -> bool {
+    let sent = || {
+        let mut stream = TcpStream::connect(http)?;
+        let head = format!(
+            "POST /api/v1/write HTTP/1.0\r\nHost: {http}\r\nContent-Length: {}\r\n\
+             Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+             X-Prometheus-Remote-Write-Version: 0.1.0\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    sent().is_ok_and(|answer| answer.split(' ').nth(1) == Some("204"))
+}
+
+fn body(series: impl Iterator<Item = usize>, (t, v): (i64, f64)) -> Vec<u8> {
+    let mut request = WriteRequestEncoder::new();
+    for number in series {
+        let labels = [("__name__", "counted"), ("n", &number.to_string())];
+        request.series(labels, &[Sample { t, v }]);
+    }
+    let mut snappy = snap::raw::Encoder::new();
+    snappy.compress_vec(request.as_bytes()).unwrap()
+}
+
+/// A sample: its time, its value, and when it was acknowledged.
+type Sent = (i64, f64, i64);
+
+/// What was sent and acknowledged, and what was on its way when the process was killed.
+#[derive(Default)]
+struct Written {
+    /// Of each tracked series.
+    acked: BTreeMap<usize, Vec<Sent>>,
+    /// Out of order, of series 0.
+    late: Vec<Sent>,
+    /// Sent, but nobody knows what became of it.
+    unsure: Option<(i64, f64)>,
+    n_rounds: usize,
+}
+
+/// Series that are looked at sample by sample; each is in another request.
+fn tracked(n_series: usize) -> [usize; 3] {
+    [0, n_series / 2, n_series - 1]
+}
+
+/// Writes round after round until the process does not answer any more.
+fn write_on(http: &str, n_series: usize, first_ms: i64, rounds: &AtomicUsize) -> Written {
+    let mut written = Written::default();
+    for round in 0_u32.. {
+        let t = first_ms + i64::from(round) * STEP_MS;
+        let v = f64::from(round) / 8.0;
+        for from in (0..n_series).step_by(SERIES_PER_REQUEST) {
+            let series = from..(from + SERIES_PER_REQUEST).min(n_series);
+            if !sends(http, &body(series.clone(), (t, v))) {
+                written.unsure = Some((t, v));
+                return written;
+            }
+            let at = now_ms();
+            for number in tracked(n_series).into_iter().filter(|n| series.contains(n)) {
+                written.acked.entry(number).or_default().push((t, v, at));
+            }
         }
-        let body = snap::raw::Encoder::new()
-            .compress_vec(request.as_bytes())
-            .unwrap();
-        let headers = [
-            ("Content-Type", "application/x-protobuf"),
-            ("Content-Encoding", "snappy"),
-            ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-        ];
-        let answer = appliance.request("POST", "/api/v1/write", &headers, &body);
-        answer.unwrap().status == 204
-    })
+        if round % 9 == 8 {
+            // Out of order, between two that are there.
+            let t = t - STEP_MS * 5 / 2;
+            if !sends(http, &body(0..1, (t, v))) {
+                written.unsure = Some((t, v));
+                return written;
+            }
+            written.late.push((t, v, now_ms()));
+        }
+        written.n_rounds += 1;
+        rounds.store(written.n_rounds, Ordering::Relaxed);
+        pause(std::time::Duration::from_millis(50));
+    }
+    written
 }
 
 fn restore(file: &Path, data: &Path, more: &[&str]) -> (Value, String, i32) {
@@ -104,113 +193,106 @@ fn patiently(what: &str, mut is_so: impl FnMut() -> bool) {
     panic!("this never came true: {what}");
 }
 
-/// A sample: its time, its value, and when it was acknowledged.
-type Sent = (i64, f64, i64);
-
-/// Writes rounds of samples, and now and then one out of order.
-fn load(
-    appliance: &Appliance,
-    n_series: usize,
-    (first_ms, rounds, step_ms): (i64, i64, i64),
-) -> (Vec<Sent>, Vec<Sent>) {
-    let (mut sent, mut late) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        let t = first_ms + round * step_ms;
-        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-        let v = round as f64 / 8.0;
-        assert!(write_all(appliance, n_series, t, v));
-        sent.push((t, v, now_ms()));
-        if round % 9 == 8 {
-            // Out of order, between two that are there.
-            let t = t - step_ms * 5 / 2;
-            let labels = [("__name__", "counted"), ("n", "0")];
-            assert_eq!(appliance.write(&labels, &[(t, v)]), 204);
-            late.push((t, v, now_ms()));
-        }
-        pause(std::time::Duration::from_millis(100));
+/// Of what was acknowledged in this order, a beginning is there; says when its last sample was acknowledged.
+fn assert_a_beginning(seen: &[(i64, f64)], sent: &[Sent], killed_ms: i64) -> i64 {
+    let is_seen = |(t, v, _): &&Sent| seen.contains(&(*t, *v));
+    let n_seen = sent.iter().take_while(is_seen).count();
+    assert_eq!(sent.iter().filter(is_seen).count(), n_seen, "a hole");
+    for (t, _, at) in sent.iter().skip(n_seen) {
+        assert!(
+            killed_ms - at <= INTERVAL_MS + SLACK_MS,
+            "the sample at {t}, acknowledged {} ms before the end, is lost",
+            killed_ms - at
+        );
     }
-    (sent, late)
+    sent.iter()
+        .take(n_seen)
+        .map(|(.., at)| *at)
+        .max()
+        .unwrap_or(0)
 }
 
-#[test]
-fn a_lost_host_loses_at_most_the_last_seconds_and_nothing_is_invented() {
+fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
     let n_series = n_series();
-    let (start, file) = ships_log(Start::new());
-    let bucket = start.dir().path().join("elsewhere");
-    let appliance = start.run();
-    let dir = appliance.dir();
-    // Ninety seconds of samples: fewer of each series where there are many.
-    let rounds = i64::try_from(2_000_000 / n_series).unwrap().clamp(9, 90);
-    let step_ms = 90_000 / rounds;
-    let first_ms = now_ms() - rounds * step_ms;
-    let began_ms = now_ms();
-    let (sent, late) = load(&appliance, n_series, (first_ms, rounds, step_ms));
-    patiently("a block is in the bucket", || 0 < blocks_in(&bucket));
-    let killed_ms = now_ms();
-    let data = appliance.data();
-    appliance.kill();
+    let start = Start::new();
+    let bucket = elsewhere(&start);
+    let appliance = ships_log(start, &bucket.file).run();
+    let (dir, data, http) = (appliance.dir(), appliance.data(), appliance.http.clone());
+    let first_ms = now_ms() - 3_600_000;
+    let rounds = AtomicUsize::new(0);
+    let (written, killed_ms, peak_mib) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_on(&http, n_series, first_ms, &rounds));
+        patiently("a block is in the bucket and more was written", || {
+            ROUNDS_MIN <= rounds.load(Ordering::Relaxed) && 0 < blocks_in(&bucket.objects)
+        });
+        let peak_mib = appliance.peak_mib();
+        let killed_ms = now_ms();
+        appliance.kill();
+        (writer.join().unwrap(), killed_ms, peak_mib)
+    });
     fs::remove_dir_all(&data).unwrap();
-    let (plan, said, code) = restore(&file, &data, &["--dry-run"]);
+    let (plan, said, code) = restore(&bucket.file, &data, &["--dry-run"]);
     assert_eq!((code, &plan["restored"]), (0, &Value::Null), "{said}");
     assert!(!data.try_exists().unwrap());
     let restored_ms = now_ms();
-    let (told, said, code) = restore(&file, &data, &[]);
-    assert_eq!(
-        (code, &told["missing"]),
-        (0, &Value::Array(Vec::new())),
-        "{said}"
-    );
-    let took_ms = now_ms() - restored_ms;
-    let (_, said, code) = restore(&file, &data, &[]);
+    let (told, said, code) = restore(&bucket.file, &data, &[]);
+    let nothing = Value::Array(Vec::new());
+    assert_eq!((code, &told["missing"]), (0, &nothing), "{said}");
+    let restoring_ms = now_ms() - restored_ms;
+    let (_, said, code) = restore(&bucket.file, &data, &[]);
     assert!(code == 2 && said.contains("is not empty"), "{code} {said}");
 
-    let (start, _) = ships_log(Start::new().again_in(&dir));
-    let appliance = start.run();
+    let started_ms = now_ms();
+    let appliance = ships_log(Start::new().again_in(&dir), &bucket.file).run();
     patiently("the log is replayed", || {
         appliance.get("/-/ready").status == 200
     });
-    let mut newest_ms = 0;
-    for number in [0, n_series / 2, n_series - 1] {
+    let replaying_ms = now_ms() - started_ms;
+    let mut lost_ms = 0;
+    for number in tracked(n_series) {
         let selector = format!("counted{{n=\"{number}\"}}");
         let seen = appliance.samples(&selector, first_ms - 10_000, killed_ms);
-        let mut expect: Vec<Sent> = sent.clone();
-        if number == 0 {
-            expect.extend(&late);
-            expect.sort_by_key(|(t, ..)| *t);
+        let sent = &written.acked[&number];
+        let upto = assert_a_beginning(&seen, sent, killed_ms);
+        lost_ms = lost_ms.max(sent.last().unwrap().2 - upto);
+        let late: &[Sent] = if number == 0 { &written.late } else { &[] };
+        assert_a_beginning(&seen, late, killed_ms);
+        let acked = sent.iter().chain(late).map(|(t, v, _)| (*t, *v));
+        let known: Vec<(i64, f64)> = acked.chain(written.unsure).collect();
+        for sample in &seen {
+            let is_known = known.contains(sample);
+            assert!(is_known, "{sample:?} of series {number} was never sent");
         }
-        // In order of their acknowledgement, what is there is a beginning; nothing else is there.
-        let is_seen = |(t, v, _): &&Sent| seen.contains(&(*t, *v));
-        let acked = expect.iter().filter(is_seen).map(|(.., at)| *at).max();
-        let acked = acked.unwrap_or(0);
-        let there: Vec<(i64, f64)> = expect
-            .iter()
-            .filter(|(.., at)| *at <= acked)
-            .map(|(t, v, _)| (*t, *v))
-            .collect();
-        assert_eq!(seen, there, "series {number}");
-        for (t, _, at) in &expect {
-            assert!(
-                *at <= acked || killed_ms - *at <= INTERVAL_MS + SLACK_MS,
-                "the sample at {t}, acknowledged {} ms before the end, is lost",
-                killed_ms - *at
-            );
-        }
-        newest_ms = newest_ms.max(acked);
     }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let (all, end) = (n_series as f64, killed_ms as f64 / 1000.0);
+    let count = appliance.value("count(count_over_time(counted[2h]))", end);
+    assert_eq!(count, Some(all), "every series");
     report(&format!(
-        "{n_series} series, {} rounds in {} ms: the last {} ms before the end are lost; restored in {took_ms} ms: {}",
-        sent.len(),
-        killed_ms - began_ms,
-        (sent.last().unwrap().2 - newest_ms).max(0),
+        "{kind}: {n_series} series, {} rounds; what was acknowledged in the last {lost_ms} ms is lost; \
+         restored in {restoring_ms} ms, replayed in {replaying_ms} ms; peak memory {peak_mib} MiB, {} MiB after the replay: {}",
+        written.n_rounds,
+        appliance.peak_mib(),
         told["restored"]
     ));
     appliance.stop();
 }
 
 #[test]
+fn a_lost_host_loses_at_most_the_last_seconds_and_nothing_is_invented() {
+    a_lost_host("directory", in_directory);
+}
+
+#[test]
+fn a_host_that_ships_to_s3_is_lost_with_at_most_the_last_seconds() {
+    a_lost_host("S3", in_s3);
+}
+
+#[test]
 fn after_a_clean_stop_nothing_is_missing_and_a_second_life_has_a_log_of_its_own() {
-    let (start, file) = ships_log(Start::new());
-    let appliance = start.run();
+    let start = Start::new();
+    let file = in_directory(&start).file;
+    let appliance = ships_log(start, &file).run();
     let (dir, data) = (appliance.dir(), appliance.data());
     let t = now_ms() - 30_000;
     assert_eq!(appliance.write(&[("__name__", "a")], &[(t, 1.0)]), 204);
@@ -225,8 +307,7 @@ fn after_a_clean_stop_nothing_is_missing_and_a_second_life_has_a_log_of_its_own(
             Value::from(newest),
             "life {life}"
         );
-        let (start, _) = ships_log(Start::new().again_in(&dir));
-        let appliance = start.run();
+        let appliance = ships_log(Start::new().again_in(&dir), &file).run();
         eventually("the log is replayed", || {
             (appliance.get("/-/ready").status == 200).then_some(())
         });
@@ -247,7 +328,7 @@ fn after_a_clean_stop_nothing_is_missing_and_a_second_life_has_a_log_of_its_own(
 #[test]
 fn without_a_log_or_a_bucket_restoring_says_what_is_wrong() {
     let start = Start::new();
-    let file = bucket_file(&start);
+    let file = in_directory(&start).file;
     fs::create_dir(start.dir().path().join("elsewhere")).unwrap();
     let (_, said, code) = restore(&file, &start.data(), &[]);
     assert!(code == 1 && said.contains("has no log"), "{code} {said}");
