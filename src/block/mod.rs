@@ -27,7 +27,7 @@ pub use meta::{
 };
 pub use read::{Block, CHUNKS_DIR, INDEX_FILE};
 pub use sorted::{SegmentSink, SortedBlockWriter};
-pub use source::BlockSource;
+pub use source::{BlockSource, SeriesIds, chunk_that_counts};
 pub use tombstones::{TOMBSTONES_FILE, Tombstones};
 pub use verify::{BlockReport, verify};
 pub use write::{NewBlock, TMP_FOR_CREATION, TMP_FOR_DELETION, merge_blocks, write_block};

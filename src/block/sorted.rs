@@ -1,7 +1,6 @@
-//! Writes a block whose symbols are known before its first series.
+//! Writes a block whose symbols come before its first series.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::block::error::BlockError;
 use crate::block::meta::{BlockMeta, BlockStats};
@@ -21,8 +20,8 @@ pub trait SegmentSink: Send {
     fn finish(&mut self) -> Result<(), BlockError>;
 }
 
-/// Series go straight into the index, so that nothing is spooled and no label is looked at. Dropped before it is
-/// finished, it leaves nothing behind.
+/// Takes symbols, then series, which go straight into the index, so that nothing is spooled and no label is looked at.
+/// Dropped before it is finished, it leaves nothing behind.
 pub struct SortedBlockWriter {
     parent_dir: PathBuf,
     tmp: Unfinished,
@@ -55,13 +54,9 @@ impl Drop for Unfinished {
 }
 
 impl SortedBlockWriter {
-    /// Begins `<id>` below `parent_dir`; `symbols` are sorted and unique, and hold every label text there will be.
-    pub fn create(
-        parent_dir: &Path,
-        new: NewBlock,
-        symbols: Vec<Arc<str>>,
-    ) -> Result<Self, BlockError> {
-        Self::create_with(parent_dir, new, symbols, SEGMENT_BYTES_MAX, None)
+    /// Begins `<id>` below `parent_dir`.
+    pub fn create(parent_dir: &Path, new: NewBlock) -> Result<Self, BlockError> {
+        Self::create_with(parent_dir, new, SEGMENT_BYTES_MAX, None)
     }
 
     /// As [`Self::create`], with segments of at most `segment_bytes_max`, each handed to `sink` when it is whole: for
@@ -69,7 +64,6 @@ impl SortedBlockWriter {
     pub fn create_with(
         parent_dir: &Path,
         new: NewBlock,
-        symbols: Vec<Arc<str>>,
         segment_bytes_max: u64,
         sink: Option<Box<dyn SegmentSink>>,
     ) -> Result<Self, BlockError> {
@@ -80,13 +74,18 @@ impl SortedBlockWriter {
         Ok(Self {
             parent_dir: parent_dir.to_owned(),
             segments: SegmentWriter::create(&tmp.0.join(CHUNKS_DIR), segment_bytes_max)?,
-            index: IndexWriter::create(&tmp.0.join(INDEX_FILE), symbols)?,
+            index: IndexWriter::begin(&tmp.0.join(INDEX_FILE))?,
             tmp,
             new,
             entry: SeriesEntry::default(),
             stats: BlockStats::default(),
             sink,
         })
+    }
+
+    /// Adds a label text, above the one before; the empty one is the first. All of them come before the first series.
+    pub fn add_symbol(&mut self, text: &str) -> Result<(), BlockError> {
+        Ok(self.index.write_symbol(text)?)
     }
 
     /// Adds a series: its labels as positions in the symbols, in label order, and chunks that are sorted and apart.

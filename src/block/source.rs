@@ -1,8 +1,15 @@
 //! A block that is read from its first series to its last, wherever it lies.
 
+use bytes::Bytes;
+
 use crate::block::{Block, BlockError, BlockMeta, Tombstones};
-use crate::chunk::{ChunkRef, StoredChunk};
-use crate::index::{SeriesEntry, Symbols};
+use crate::chunk::{ChunkRef, StoredChunk, without_intervals};
+use crate::index::{ChunkMeta, SeriesEntry, Symbols};
+use crate::model::Interval;
+use crate::storage::ChunkSlice;
+
+/// Numbers of series, one after the other.
+pub type SeriesIds<'a> = Box<dyn Iterator<Item = Result<u32, BlockError>> + 'a>;
 
 /// A block as compaction and downsampling read it: its series in label order, and chunk after chunk in the order of the
 /// index. What is asked for in another order comes too, but a source that lies elsewhere fetches it again.
@@ -13,8 +20,13 @@ pub trait BlockSource: Send + Sync {
     /// The strings of its index.
     fn symbols(&self) -> &Symbols;
 
-    /// Numbers of all its series, ascending, which is label order.
-    fn series_ids(&self) -> Result<Vec<u32>, BlockError>;
+    /// Numbers of all its series, ascending, which is label order. What ends in an error was no list.
+    fn series_ids(&self) -> Result<SeriesIds<'_>, BlockError>;
+
+    /// How many series there are, as far as that can be told beforehand.
+    fn n_series(&self) -> u64 {
+        self.meta().stats.num_series
+    }
 
     /// Reads series `id` into `entry`, its checksum verified.
     fn series(&self, id: u32, entry: &mut SeriesEntry) -> Result<(), BlockError>;
@@ -38,8 +50,12 @@ impl BlockSource for Block {
         self.index().symbols()
     }
 
-    fn series_ids(&self) -> Result<Vec<u32>, BlockError> {
-        Ok(self.index().all_series()?)
+    fn series_ids(&self) -> Result<SeriesIds<'_>, BlockError> {
+        let index = self.index();
+        let Some(range) = index.table().all_series()? else {
+            return Ok(Box::new(std::iter::empty()));
+        };
+        Ok(Box::new(index.postings(range)?.iter().map(Ok)))
     }
 
     fn series(&self, id: u32, entry: &mut SeriesEntry) -> Result<(), BlockError> {
@@ -62,4 +78,33 @@ impl BlockSource for Block {
             problem,
         }
     }
+}
+
+/// A chunk of series `id` without what was deleted; `None` when nothing is left of it.
+pub fn chunk_that_counts(
+    source: &dyn BlockSource,
+    id: u32,
+    meta: &ChunkMeta,
+) -> Result<Option<ChunkSlice>, BlockError> {
+    let deleted = source.tombstones().of(u64::from(id));
+    let is_whole = |gone: &Interval| gone.min <= meta.min_t && meta.max_t <= gone.max;
+    if deleted.iter().any(is_whole) {
+        return Ok(None);
+    }
+    let stored = source.chunk(meta.at)?;
+    if deleted.iter().any(|gone| gone.overlaps(&meta.interval())) {
+        let rest = without_intervals(stored.encoding, &stored.data, deleted)?;
+        return Ok(rest.map(|rest| ChunkSlice {
+            min_t: rest.min_t,
+            max_t: rest.max_t,
+            encoding: rest.encoding,
+            data: Bytes::from(rest.data),
+        }));
+    }
+    Ok(Some(ChunkSlice {
+        min_t: meta.min_t,
+        max_t: meta.max_t,
+        encoding: stored.encoding,
+        data: stored.data,
+    }))
 }

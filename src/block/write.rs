@@ -301,7 +301,7 @@ impl Parts {
             }
         }
         let sorted = |number: u32| sorted_number.get(number as usize).copied().unwrap_or(0);
-        let symbols = order.into_iter().map(|(text, _)| text).collect();
+        let symbols = order.into_iter().map(|(text, _)| text);
         let mut index = IndexWriter::create(&self.dir.join(INDEX_FILE), symbols)?;
         let mut cursor = Cursor::new(&spooled);
         while !cursor.is_empty() {

@@ -1,12 +1,9 @@
 //! The series of several indexes, in label order, each once.
 
-use bytes::Bytes;
-
-use crate::block::{BlockError, BlockSource};
-use crate::chunk::without_intervals;
+use crate::block::{BlockError, BlockSource, SeriesIds, chunk_that_counts};
 use crate::compact::CompactError;
 use crate::compact::symbols::SymbolMap;
-use crate::index::{ChunkMeta, SeriesEntry};
+use crate::index::SeriesEntry;
 use crate::model::BlockId;
 use crate::storage::ChunkSlice;
 
@@ -14,7 +11,7 @@ use crate::storage::ChunkSlice;
 pub(crate) struct SeriesCursor<'a> {
     source: &'a dyn BlockSource,
     map: SymbolMap,
-    ids: std::vec::IntoIter<u32>,
+    ids: SeriesIds<'a>,
     /// The series it stands at.
     id: Option<u32>,
     entry: SeriesEntry,
@@ -29,7 +26,7 @@ impl<'a> SeriesCursor<'a> {
         let mut cursor = Self {
             source,
             map,
-            ids: ids.into_iter(),
+            ids,
             id: None,
             entry: SeriesEntry::default(),
             before: Vec::new(),
@@ -46,7 +43,8 @@ impl<'a> SeriesCursor<'a> {
     /// Goes to the next series.
     pub(crate) fn advance(&mut self) -> Result<(), CompactError> {
         let is_first = self.id.is_none();
-        self.id = self.ids.next();
+        let next = self.ids.next().transpose();
+        self.id = next.map_err(|error| failed(self.source.meta().ulid, error))?;
         let Some(id) = self.id else {
             return Ok(());
         };
@@ -79,35 +77,10 @@ impl<'a> SeriesCursor<'a> {
     pub(crate) fn take_chunks(&self, out: &mut Vec<ChunkSlice>) -> Result<(), CompactError> {
         let Some(id) = self.id else { return Ok(()) };
         for meta in &self.entry.chunks {
-            let chunk = self.chunk(id, meta);
+            let chunk = chunk_that_counts(self.source, id, meta);
             out.extend(chunk.map_err(|error| failed(self.source.meta().ulid, error))?);
         }
         Ok(())
-    }
-
-    fn chunk(&self, id: u32, meta: &ChunkMeta) -> Result<Option<ChunkSlice>, BlockError> {
-        let deleted = self.source.tombstones().of(u64::from(id));
-        let is_whole =
-            |gone: &crate::model::Interval| gone.min <= meta.min_t && meta.max_t <= gone.max;
-        if deleted.iter().any(is_whole) {
-            return Ok(None);
-        }
-        let stored = self.source.chunk(meta.at)?;
-        if deleted.iter().any(|gone| gone.overlaps(&meta.interval())) {
-            let rest = without_intervals(stored.encoding, &stored.data, deleted)?;
-            return Ok(rest.map(|rest| ChunkSlice {
-                min_t: rest.min_t,
-                max_t: rest.max_t,
-                encoding: rest.encoding,
-                data: Bytes::from(rest.data),
-            }));
-        }
-        Ok(Some(ChunkSlice {
-            min_t: meta.min_t,
-            max_t: meta.max_t,
-            encoding: stored.encoding,
-            data: stored.data,
-        }))
     }
 
     fn damaged(&self, id: u32, problem: &str) -> CompactError {

@@ -1,7 +1,6 @@
 //! One compaction from its sources to the finished directory.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::block::{
     BlockError, BlockMeta, BlockParent, BlockSource, NewBlock, SortedBlockWriter, join_chunks, meta,
@@ -55,8 +54,8 @@ pub fn merged_block(id: BlockId, metas: &[&BlockMeta]) -> NewBlock {
 /// Writes `new` below `parent_dir` with every sample of `sources` in its range that was not deleted; where two hold the
 /// same time, the earlier source's is kept. `None`, and no directory, when nothing is left.
 ///
-/// A chunk that overlaps no other goes through as it is. Memory: the distinct label texts, four bytes for every symbol
-/// and every series of each source, and one series.
+/// A chunk that overlaps no other goes through as it is. Memory: four bytes for every symbol of each source, what
+/// [`crate::index::IndexWriter`] takes of the result, and one series.
 pub fn compact(
     parent_dir: &Path,
     new: NewBlock,
@@ -71,9 +70,7 @@ pub fn compact(
         cancel,
         join: &join_chunks,
     };
-    compact_into(sources, &how, |symbols| {
-        SortedBlockWriter::create(parent_dir, new, symbols)
-    })
+    compact_into(sources, &how, || SortedBlockWriter::create(parent_dir, new))
 }
 
 /// Makes chunks of one series, sorted by their start, fit for an index.
@@ -92,18 +89,20 @@ pub struct Merge<'a> {
     pub join: &'a JoinChunks<'a>,
 }
 
-/// As [`compact`], into a writer that `create` makes when the symbols are known.
+/// As [`compact`], into the writer that `create` makes.
 pub fn compact_into(
     sources: &[&dyn BlockSource],
     how: &Merge<'_>,
-    create: impl FnOnce(Vec<Arc<str>>) -> Result<SortedBlockWriter, BlockError>,
+    create: impl FnOnce() -> Result<SortedBlockWriter, BlockError>,
 ) -> Result<Option<BlockMeta>, CompactError> {
-    let (symbols, maps) = merge_symbols(sources)?;
+    let mut writer = create().map_err(CompactError::Result)?;
+    let maps = merge_symbols(sources, &mut |text| {
+        writer.add_symbol(text).map_err(CompactError::Result)
+    })?;
     let mut cursors = Vec::with_capacity(sources.len());
     for (source, map) in sources.iter().zip(maps) {
         cursors.push(SeriesCursor::new(*source, map)?);
     }
-    let mut writer = create(symbols).map_err(CompactError::Result)?;
     let mut labels: Vec<(u32, u32)> = Vec::new();
     let mut n_until_check = 0usize;
     while let Some(least) = cursors.iter().filter_map(SeriesCursor::labels).min() {
@@ -121,6 +120,8 @@ pub fn compact_into(
             writer.add(&labels, &chunks).map_err(CompactError::Result)?;
         }
     }
+    // Postings take memory too.
+    drop(cursors);
     writer.finish().map_err(CompactError::Result)
 }
 

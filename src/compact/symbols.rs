@@ -74,10 +74,11 @@ impl<'a, I: Iterator<Item = Result<(u32, &'a str), IndexError>>> Head<'a, I> {
     }
 }
 
-/// All texts, sorted, each once, and for every source the way from its numbers to theirs.
+/// Puts all texts, sorted, each once, and returns for every source the way from its numbers to theirs.
 pub(crate) fn merge_symbols(
     sources: &[&dyn BlockSource],
-) -> Result<(Vec<Arc<str>>, Vec<SymbolMap>), CompactError> {
+    put: &mut dyn FnMut(&str) -> Result<(), CompactError>,
+) -> Result<Vec<SymbolMap>, CompactError> {
     let mut heads = Vec::with_capacity(sources.len());
     for source in sources {
         let symbols: &Symbols = source.symbols();
@@ -94,12 +95,13 @@ pub(crate) fn merge_symbols(
         heads.push(head);
     }
     // The empty string names the list of all series, so Prometheus' symbols begin with it.
-    let mut merged: Vec<Arc<str>> = vec![Arc::from("")];
+    put("")?;
+    let mut number = 0u32;
     while let Some(least) = heads.iter().filter_map(|head| Some(head.next?.1)).min() {
-        if merged.last().is_none_or(|last| **last != *least) {
-            merged.push(Arc::from(least));
+        if !least.is_empty() {
+            put(least)?;
+            number = number.saturating_add(1);
         }
-        let number = u32::try_from(merged.len() - 1).unwrap_or(u32::MAX);
         for head in &mut heads {
             if let Some((reference, text)) = head.next
                 && text == least
@@ -109,8 +111,7 @@ pub(crate) fn merge_symbols(
             }
         }
     }
-    let maps = heads.into_iter().map(|head| head.map).collect();
-    Ok((merged, maps))
+    Ok(heads.into_iter().map(|head| head.map).collect())
 }
 
 #[cfg(test)]

@@ -65,11 +65,44 @@ impl ReadAhead {
         self.n_bytes
     }
 
+    pub(crate) fn part_bytes(&self) -> u64 {
+        self.part_bytes
+    }
+
     /// These bytes, which the object must have.
     pub(crate) fn bytes(&mut self, range: Range<u64>) -> Result<Bytes, BucketError> {
         if range.end <= range.start {
             return Ok(Bytes::new());
         }
+        self.hold(&range)?;
+        Ok(self.joined(&range))
+    }
+
+    /// At most `N` bytes from `offset` on, and how many there are.
+    pub(crate) fn peek<const N: usize>(
+        &mut self,
+        offset: u64,
+    ) -> Result<([u8; N], usize), BucketError> {
+        let mut start = [0; N];
+        let range = offset..offset.saturating_add(N as u64).min(self.n_bytes);
+        if range.end <= range.start {
+            return Ok((start, 0));
+        }
+        self.hold(&range)?;
+        let mut n = 0;
+        let parts = self.parts.iter().flat_map(|(base, part)| {
+            let skipped = usize::try_from(offset.saturating_sub(*base)).unwrap_or(usize::MAX);
+            part.get(skipped..).unwrap_or_default()
+        });
+        for (to, from) in start.iter_mut().zip(parts) {
+            *to = *from;
+            n += 1;
+        }
+        Ok((start, n))
+    }
+
+    /// Reads as far as `range` goes, and forgets what lies before it.
+    fn hold(&mut self, range: &Range<u64>) -> Result<(), BucketError> {
         if self.n_bytes < range.end {
             return Err(BucketError::Short {
                 bucket: self.from.bucket.name().to_owned(),
@@ -98,7 +131,7 @@ impl ReadAhead {
             let part = self.part(from)?;
             self.parts.push_back(part);
         }
-        Ok(self.joined(&range))
+        Ok(())
     }
 
     fn end(&self) -> Option<u64> {

@@ -143,7 +143,8 @@ pub(crate) fn undecodable(
 ) -> Result<Option<String>, BlockError> {
     let mut entry = SeriesEntry::default();
     let mut times = Vec::new();
-    for (id, n) in source.series_ids()?.into_iter().zip(0u64..) {
+    for (id, n) in source.series_ids()?.zip(0u64..) {
+        let id = id?;
         if n.is_multiple_of(SERIES_PER_CANCEL_CHECK) && cancel.reason().is_some() {
             return Ok(None);
         }

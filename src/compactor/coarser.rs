@@ -9,6 +9,7 @@ use crate::compactor::engine::{Aside, Compactor, count};
 use crate::compactor::marks::mark_no_downsample;
 use crate::compactor::run::{Job, Workshop};
 use crate::compactor::survey::{Survey, Surveyed, settled};
+use crate::compactor::upload::Uploads;
 use crate::compactor::watched::{Progress, Watched};
 use crate::compactor::{CompactorError, GroupKey};
 use crate::downsample::{self, DownsampleError};
@@ -189,12 +190,17 @@ impl Workshop {
             return Ok(None);
         };
         let watched = Watched::new(&**source, progress);
-        let made = downsample::run(scratch, job.id, &watched, cancel, &mut |_| ());
+        let uploads = Uploads::new(&self.waiting, job.id);
+        let made = downsample::run_into(&watched, job.id, cancel, |new| {
+            self.writer(scratch, new, &uploads)
+        });
         let meta = made.map_err(blamed)?;
         let Some(meta) = meta else {
             return Ok(None);
         };
-        self.upload(scratch, meta, job.now_ms, cancel).map(Some)
+        let thanos = meta.thanos.clone().unwrap_or_default();
+        self.publish(scratch, (meta, thanos, job.now_ms), &uploads, cancel)
+            .map(Some)
     }
 }
 

@@ -18,6 +18,7 @@ mod plan;
 mod repair;
 mod retention;
 mod run;
+mod sorted;
 mod source;
 mod survey;
 #[cfg(test)]

@@ -1,25 +1,30 @@
 //! A block whose order or range is wrong, read as it should have been written.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
-use crate::block::{BlockError, BlockMeta, BlockSource, Tombstones};
+use crate::block::{BlockError, BlockMeta, BlockSource, SeriesIds, Tombstones};
 use crate::chunk::{ChunkRef, StoredChunk};
+use crate::compact::CompactError;
+use crate::compactor::CompactorError;
+use crate::compactor::sorted::{Place, SortedSeries, Sorter};
 use crate::index::{ChunkMeta, SeriesEntry, Symbols};
 use crate::model::TimeRange;
+use crate::storage::StorageError;
 
 /// Series in label order, each once, labels sorted; a range that covers the chunks around the one that was told.
 pub(crate) struct Repaired<'a> {
     inner: &'a dyn BlockSource,
     meta: BlockMeta,
-    ids: Vec<u32>,
-    /// Series that are in the index twice, by the first of them.
-    twins: BTreeMap<u32, Vec<u32>>,
+    series: SortedSeries,
+    tombstones: Tombstones,
     n_dropped: u64,
 }
 
 impl<'a> Repaired<'a> {
-    /// Reads the whole index.
-    pub(crate) fn new(inner: &'a dyn BlockSource) -> Result<Self, BlockError> {
+    /// Reads the whole index, and sorts its series in files in `scratch`.
+    pub(crate) fn new(inner: &'a dyn BlockSource, scratch: &Path) -> Result<Self, CompactorError> {
+        let block = inner.meta().ulid;
+        let failed = |source| CompactorError::Compact(CompactError::Source { block, source });
         let told = inner.meta().range();
         let span = told.max.saturating_sub(told.min).max(1);
         // What lies further away was never answered for this block, and would keep it for ever or delete it at once.
@@ -29,19 +34,22 @@ impl<'a> Repaired<'a> {
         };
         let mut range = told;
         let mut n_dropped = 0;
-        let mut all: Vec<(Vec<(u32, u32)>, u32)> = Vec::new();
+        let mut sorter = Sorter::new(scratch);
         let mut entry = SeriesEntry::default();
-        for id in inner.series_ids()? {
-            inner.series(id, &mut entry)?;
-            let mut labels = std::mem::take(&mut entry.symbols);
-            labels.sort_unstable();
+        for id in inner.series_ids().map_err(failed)? {
+            let id = id.map_err(failed)?;
+            inner.series(id, &mut entry).map_err(failed)?;
+            entry.symbols.sort_unstable();
+            let labels = &entry.symbols;
             let is_named = labels.is_sorted_by(|left, right| left.0 < right.0);
             if !is_named || labels.is_empty() {
-                return Err(inner.damaged(id, "a label is there twice, or none is".to_owned()));
+                let problem = "a label is there twice, or none is".to_owned();
+                return Err(failed(inner.damaged(id, problem)));
             }
             for chunk in &entry.chunks {
                 if chunk.max_t < chunk.min_t {
-                    return Err(inner.damaged(id, "a chunk ends before it begins".to_owned()));
+                    let problem = "a chunk ends before it begins".to_owned();
+                    return Err(failed(inner.damaged(id, problem)));
                 }
                 if is_within(chunk, around) {
                     range.min = range.min.min(chunk.min_t);
@@ -50,47 +58,43 @@ impl<'a> Repaired<'a> {
                     n_dropped += 1;
                 }
             }
-            all.push((labels, id));
+            sorter.add(id, &entry)?;
         }
-        all.sort_unstable();
+        let mut tombstones = Tombstones::new();
+        let mut twin: Option<Place> = None;
+        let series = sorter.finish(&mut |place, entry| {
+            entry.chunks.retain(|chunk| is_within(chunk, range));
+            for gone in inner.tombstones().of(u64::from(place.from)) {
+                tombstones.add(u64::from(place.to), *gone);
+            }
+            if place.is_twin && twin.is_none() {
+                twin = Some(place);
+            }
+        })?;
+        if let (Some(twin), false) = (twin, inner.tombstones().is_empty()) {
+            let problem = "a series is there twice, and some of the block was deleted".to_owned();
+            return Err(failed(inner.damaged(twin.from, problem)));
+        }
         let mut meta = inner.meta().clone();
         (meta.min_time, meta.max_time) = (range.min, range.max);
-        let mut repaired = Self {
+        Ok(Self {
             inner,
             meta,
-            ids: Vec::with_capacity(all.len()),
-            twins: BTreeMap::new(),
+            series,
+            tombstones,
             n_dropped,
-        };
-        let mut before: Option<&[(u32, u32)]> = None;
-        for (labels, id) in &all {
-            match repaired.ids.last() {
-                Some(first) if before == Some(labels) => {
-                    repaired.twins.entry(*first).or_default().push(*id);
-                }
-                _ => repaired.ids.push(*id),
-            }
-            before = Some(labels);
-        }
-        if let (Some((first, _)), false) = (
-            repaired.twins.first_key_value(),
-            inner.tombstones().is_empty(),
-        ) {
-            let problem = "a series is there twice, and some of the block was deleted".to_owned();
-            return Err(inner.damaged(*first, problem));
-        }
-        Ok(repaired)
+        })
     }
 
     /// Chunks that are left out, because they lie far from the rest.
     pub(crate) fn n_dropped(&self) -> u64 {
         self.n_dropped
     }
+}
 
-    fn keep(&self, chunks: &mut Vec<ChunkMeta>) {
-        let range = self.meta.range();
-        chunks.retain(|chunk| range.min <= chunk.min_t && chunk.max_t < range.max);
-    }
+/// A file of this machine says nothing about the block.
+fn unavailable(error: &CompactorError) -> BlockError {
+    BlockError::Source(StorageError::Unavailable(error.to_string()))
 }
 
 fn is_within(chunk: &ChunkMeta, range: TimeRange) -> bool {
@@ -106,25 +110,26 @@ impl BlockSource for Repaired<'_> {
         self.inner.symbols()
     }
 
-    fn series_ids(&self) -> Result<Vec<u32>, BlockError> {
-        Ok(self.ids.clone())
+    fn series_ids(&self) -> Result<SeriesIds<'_>, BlockError> {
+        Ok(Box::new(
+            self.series
+                .ids()
+                .map(|id| id.map_err(|error| unavailable(&error))),
+        ))
+    }
+
+    fn n_series(&self) -> u64 {
+        self.series.n_series
     }
 
     fn series(&self, id: u32, entry: &mut SeriesEntry) -> Result<(), BlockError> {
-        self.inner.series(id, entry)?;
-        let mut chunks = std::mem::take(&mut entry.chunks);
-        for twin in self.twins.get(&id).into_iter().flatten() {
-            self.inner.series(*twin, entry)?;
-            chunks.append(&mut entry.chunks);
-        }
-        self.keep(&mut chunks);
-        entry.chunks = chunks;
-        entry.symbols.sort_unstable();
+        let read = self.series.series(id, entry);
+        read.map_err(|error| unavailable(&error))?;
         Ok(())
     }
 
     fn tombstones(&self) -> &Tombstones {
-        self.inner.tombstones()
+        &self.tombstones
     }
 
     fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
@@ -132,6 +137,7 @@ impl BlockSource for Repaired<'_> {
     }
 
     fn damaged(&self, id: u32, problem: String) -> BlockError {
-        self.inner.damaged(id, problem)
+        let from = self.series.series(id, &mut SeriesEntry::default());
+        self.inner.damaged(from.unwrap_or(id), problem)
     }
 }

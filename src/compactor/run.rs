@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::block::{
-    BlockMeta, BlockSource, CHUNKS_DIR, INDEX_FILE, NewBlock, SortedBlockWriter, ThanosDownsample,
-    ThanosFile, ThanosMeta, meta::META_FILE,
+    BlockError, BlockMeta, BlockSource, CHUNKS_DIR, INDEX_FILE, NewBlock, SortedBlockWriter,
+    ThanosDownsample, ThanosFile, ThanosMeta, meta::META_FILE,
 };
 use crate::bucket::keys;
 use crate::compact::{CompactError, Merge, compact_into, merged_block};
@@ -175,14 +175,22 @@ impl Workshop {
             cancel,
             join: &|chunks, wanted| self.deduplication.join(chunks, wanted),
         };
-        let merged = compact_into(sources, &how, |symbols| {
-            let sink = Some(uploads.sink());
-            SortedBlockWriter::create_with(scratch, new, symbols, self.segment_bytes_max, sink)
-        });
+        let merged = compact_into(sources, &how, || self.writer(scratch, new, uploads));
         match merged {
             Err(CompactError::Canceled) => Err(CompactorError::Canceled),
             other => Ok(other?),
         }
+    }
+
+    /// A writer whose segments go up while the next one is written.
+    pub(crate) fn writer(
+        &self,
+        scratch: &Path,
+        new: NewBlock,
+        uploads: &Uploads,
+    ) -> Result<SortedBlockWriter, BlockError> {
+        let sink = Some(uploads.sink());
+        SortedBlockWriter::create_with(scratch, new, self.segment_bytes_max, sink)
     }
 
     /// Which of the sources holds a chunk that does not decode, though its checksum holds.
@@ -261,11 +269,7 @@ impl Workshop {
             return Ok(None);
         };
         let block_id = block.meta.ulid;
-        let blamed = |source| CompactError::Source {
-            block: block_id,
-            source,
-        };
-        let repaired = Repaired::new(&**source).map_err(blamed)?;
+        let repaired = Repaired::new(&**source, scratch)?;
         if 0 < repaired.n_dropped() {
             let n_chunks = repaired.n_dropped();
             tracing::warn!(block = %block_id, n_chunks, "chunks far outside of their block are left out of its repaired copy");
@@ -335,30 +339,6 @@ impl Workshop {
             return Err(CompactorError::Canceled);
         }
         Ok(())
-    }
-
-    /// Uploads a block that lies whole in `scratch` and shows it when it was read back.
-    pub(crate) fn upload(
-        &self,
-        scratch: &Path,
-        meta: BlockMeta,
-        now_ms: TimestampMs,
-        cancel: &Cancel,
-    ) -> Result<BlockMeta, CompactorError> {
-        let chunks = scratch.join(meta.ulid.to_string()).join(CHUNKS_DIR);
-        let failed = |source| CompactorError::local("list", &chunks, source);
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(&chunks).map_err(failed)? {
-            paths.push(entry.map_err(failed)?.path());
-        }
-        paths.sort_unstable();
-        let uploads = Uploads::new(&self.waiting, meta.ulid);
-        let mut sink = uploads.sink();
-        for path in paths {
-            sink.take(&path).map_err(CompactorError::Result)?;
-        }
-        let thanos = meta.thanos.clone().unwrap_or_default();
-        self.publish(scratch, (meta, thanos, now_ms), &uploads, cancel)
     }
 
     /// Removes what runs that ended early left, here and in the bucket; what became a block meanwhile stays there.

@@ -6,21 +6,21 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 
 use crate::block::{
-    Block, BlockError, BlockMeta, BlockSource, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, Tombstones,
+    Block, BlockError, BlockMeta, BlockSource, CHUNKS_DIR, INDEX_FILE, SeriesIds, TOMBSTONES_FILE,
+    Tombstones,
 };
 use crate::bucket::{BucketError, keys};
 use crate::chunk::{ChunkRef, StoredChunk, decode_chunk};
 use crate::compactor::ahead::{ReadAhead, Waiting};
+use crate::foundation::checksum::{crc32c, crc32c_append};
 use crate::foundation::durable::remove_file;
 use crate::foundation::mmap::map_file;
 use crate::foundation::{Cursor, Verdict};
-use crate::index::{
-    HeaderParts, IndexError, IndexHeader, SeriesEntry, Source, Symbols, read_postings,
-};
+use crate::index::{HeaderParts, IndexError, IndexHeader, SeriesEntry, Source, Symbols};
 use crate::model::BlockId;
 use crate::storage::StorageError;
 
@@ -29,11 +29,13 @@ const CONTENTS_BYTES: u64 = 52;
 /// Magic number and version of an index: its first bytes.
 const START_BYTES: u64 = 5;
 /// Longest length field.
-const LENGTH_BYTES_MAX: u64 = 10;
+const LENGTH_BYTES_MAX: usize = 10;
 /// Longest entry that is believed.
 const ENTRY_BYTES_MAX: u64 = 256 << 20;
 /// Largest tombstones file that is read.
 const TOMBSTONES_BYTES_MAX: u64 = 64 << 20;
+/// Numbers of series that are looked at at once; a multiple of four.
+const IDS_BYTES: u64 = 16 << 10;
 /// Copied at once into the header's file.
 const COPY_BYTES: u64 = 4 << 20;
 
@@ -165,17 +167,20 @@ impl BlockSource for BucketSource {
         self.header.symbols()
     }
 
-    fn series_ids(&self) -> Result<Vec<u32>, BlockError> {
+    fn series_ids(&self) -> Result<SeriesIds<'_>, BlockError> {
         let Some(range) = self.header.table().all_series()? else {
-            return Ok(Vec::new());
+            return Ok(Box::new(std::iter::empty()));
         };
-        let n_bytes = self.index.lock().n_bytes();
-        let span = range.start..range.end.min(n_bytes).max(range.start);
+        let (n_bytes, part_bytes) = {
+            let index = self.index.lock();
+            (index.n_bytes(), index.part_bytes())
+        };
         let key = keys::in_block(self.meta.ulid, INDEX_FILE);
-        let bytes = self.from.range(&key, span);
-        let bytes = bytes.map_err(|error| unread(&self.index_name, range.start, &error))?;
-        let part = Source::part(&self.index_name, bytes, range.start);
-        Ok(read_postings(&part, range)?.to_vec())
+        let reader = ReadAhead::new(self.from.clone(), &key, n_bytes, part_bytes);
+        let ids = RemoteIds::open(reader, range.start)
+            .map_err(|flaw| flaw.into_error(&self.index_name, range.start))?;
+        let failed = move |flaw: EntryFlaw| flaw.into_error(&self.index_name, range.start);
+        Ok(Box::new(ids.map(move |id| id.map_err(failed))))
     }
 
     fn series(&self, id: u32, entry: &mut SeriesEntry) -> Result<(), BlockError> {
@@ -203,6 +208,80 @@ impl BlockSource for BucketSource {
             self.header.version().series_offset(id),
             problem,
         )
+    }
+}
+
+/// The list of all series, part by part; its checksum is known at its end.
+struct RemoteIds {
+    reader: ReadAhead,
+    /// Where the next number lies, and where the checksum does.
+    at: u64,
+    end: u64,
+    crc: u32,
+    part: Bytes,
+    is_done: bool,
+}
+
+impl RemoteIds {
+    /// A list that begins at `start`: its length, how many there are, the numbers, the checksum.
+    fn open(mut reader: ReadAhead, start: u64) -> Result<Self, EntryFlaw> {
+        let (frame, n_frame) = reader.peek::<8>(start).map_err(EntryFlaw::Bucket)?;
+        let [l0, l1, l2, l3, n0, n1, n2, n3] = frame;
+        let len = u64::from(u32::from_be_bytes([l0, l1, l2, l3]));
+        let n = u64::from(u32::from_be_bytes([n0, n1, n2, n3]));
+        let end = start.saturating_add(4).saturating_add(len);
+        if n_frame < 8 || len != 4 + 4 * n || reader.n_bytes() < end.saturating_add(4) {
+            return Err(EntryFlaw::Bytes(format!(
+                "postings list promises {n} series in {len} bytes"
+            )));
+        }
+        Ok(Self {
+            reader,
+            at: start + 8,
+            end,
+            crc: crc32c(&[n0, n1, n2, n3]),
+            part: Bytes::new(),
+            is_done: false,
+        })
+    }
+
+    fn advance(&mut self) -> Result<Option<u32>, EntryFlaw> {
+        if self.part.is_empty() {
+            if self.at == self.end {
+                self.is_done = true;
+                let stored = self.reader.peek::<4>(self.at).map_err(EntryFlaw::Bucket)?.0;
+                let (stored, computed) = (u32::from_be_bytes(stored), self.crc);
+                if stored != computed {
+                    return Err(EntryFlaw::Bytes(format!(
+                        "postings list: checksum is {computed:08x} but {stored:08x} was stored"
+                    )));
+                }
+                return Ok(None);
+            }
+            let until = self.at.saturating_add(IDS_BYTES).min(self.end);
+            self.part = self
+                .reader
+                .bytes(self.at..until)
+                .map_err(EntryFlaw::Bucket)?;
+            self.crc = crc32c_append(self.crc, &self.part);
+            self.at = until;
+        }
+        let id = self.part.first_chunk::<4>().copied();
+        self.part.advance(4.min(self.part.len()));
+        Ok(id.map(u32::from_be_bytes))
+    }
+}
+
+impl Iterator for RemoteIds {
+    type Item = Result<u32, EntryFlaw>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let next = self.advance();
+        self.is_done |= next.is_err();
+        next.transpose()
     }
 }
 
@@ -240,9 +319,8 @@ impl RemoteChunks {
     /// One chunk, its checksum verified.
     pub(crate) fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
         let number = at.segment().saturating_add(1);
-        let name = format!("{CHUNKS_DIR}/{number:06}");
-        let key = keys::in_block(self.block, &name);
-        let path = || format!("{}/{key}", self.from.bucket.name());
+        let key = || keys::in_block(self.block, &format!("{CHUNKS_DIR}/{number:06}"));
+        let path = || format!("{}/{}", self.from.bucket.name(), key());
         let offset = u64::from(at.offset());
         let mut open = self.open.lock();
         let reader = match open.take() {
@@ -252,7 +330,7 @@ impl RemoteChunks {
                     let problem = "the file is missing".to_owned();
                     return Err(damaged(&path(), offset, problem));
                 };
-                ReadAhead::new(self.from.clone(), &key, *n_bytes, self.part_bytes)
+                ReadAhead::new(self.from.clone(), &key(), *n_bytes, self.part_bytes)
             }
         };
         let (_, reader) = open.insert((number, reader));
@@ -281,14 +359,14 @@ impl EntryFlaw {
 /// Something with a length in front, and `more` bytes that the length does not count.
 fn whole_entry(reader: &mut ReadAhead, offset: u64, more: u64) -> Result<Bytes, EntryFlaw> {
     let n_bytes = reader.n_bytes();
-    let limit = offset.saturating_add(LENGTH_BYTES_MAX).min(n_bytes);
-    if limit <= offset {
+    let start = reader.peek::<LENGTH_BYTES_MAX>(offset);
+    let (start, n_start) = start.map_err(EntryFlaw::Bucket)?;
+    if n_start == 0 {
         return Err(EntryFlaw::Bytes(format!(
             "behind the end, which is at {n_bytes}"
         )));
     }
-    let start = reader.bytes(offset..limit).map_err(EntryFlaw::Bucket)?;
-    let mut cursor = Cursor::new(&start);
+    let mut cursor = Cursor::new(start.get(..n_start).unwrap_or_default());
     let length = cursor.uvarint("length of an entry");
     let length = length.map_err(|short| EntryFlaw::Bytes(short.to_string()))?;
     let end = offset

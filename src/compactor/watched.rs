@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::block::{BlockError, BlockMeta, BlockSource, Tombstones};
+use crate::block::{BlockError, BlockMeta, BlockSource, SeriesIds, Tombstones};
 use crate::chunk::{ChunkRef, StoredChunk, n_samples};
 use crate::index::{SeriesEntry, Symbols};
 
@@ -58,7 +58,7 @@ impl BlockSource for Watched<'_> {
         self.inner.symbols()
     }
 
-    fn series_ids(&self) -> Result<Vec<u32>, BlockError> {
+    fn series_ids(&self) -> Result<SeriesIds<'_>, BlockError> {
         self.inner.series_ids()
     }
 

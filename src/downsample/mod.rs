@@ -24,5 +24,5 @@ pub use plan::{
     Candidate, Coverage, DownsamplePlan, DownsampleTask, FIVE_MINUTES_SPAN_MS_MIN, RAW_SPAN_MS_MIN,
     check_retention, coarser, plan,
 };
-pub use run::{DownsampleProgress, run};
+pub use run::{DownsampleProgress, run, run_into};
 pub use transfer::{fetch_block, publish_block};

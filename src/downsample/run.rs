@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use serde_json::json;
 
 use crate::block::{
     Block, BlockError, BlockMeta, BlockSource, NewBlock, SortedBlockWriter, ThanosDownsample,
-    ThanosMeta, join_chunks, verify,
+    ThanosMeta, chunk_that_counts, join_chunks, verify,
 };
-use crate::chunk::{CHUNK_OVERHEAD_BYTES_MAX, without_intervals};
+use crate::chunk::CHUNK_OVERHEAD_BYTES_MAX;
 use crate::downsample::coarser::{AggregateSeries, Step};
 use crate::downsample::error::{DownsampleError, SeriesFlaw};
 use crate::downsample::plan::coarser;
@@ -17,12 +16,12 @@ use crate::downsample::raw::RawSeries;
 use crate::downsample::symbols::SymbolTable;
 use crate::foundation::Cancel;
 use crate::foundation::durable::remove_dir_all;
-use crate::index::{ChunkMeta, SeriesEntry};
+use crate::index::SeriesEntry;
 use crate::model::{BlockId, Interval, Resolution};
 use crate::storage::ChunkSlice;
 
-/// Between two looks at the cancel flag, and two reports.
-const SERIES_PER_LOOK: usize = 64;
+/// Between two looks at the cancel flag.
+const SERIES_PER_LOOK: u64 = 64;
 
 /// Who makes a block coarser, as Thanos' `meta.json` says it.
 const SOURCE: &str = "compactor";
@@ -38,21 +37,53 @@ const SERIES_ALIGNMENT: u64 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DownsampleProgress {
     /// Series that are done.
-    pub n_series: usize,
-    /// All of them.
-    pub n_series_total: usize,
+    pub n_series: u64,
+    /// All of them, as the source's meta.json counts them.
+    pub n_series_total: u64,
 }
 
 /// Writes the next coarser resolution of `source` as block `id` below `parent_dir`, and reads it back. `None`, and no
 /// directory, when nothing but stale markers and NaN is in it.
 ///
-/// Memory: the distinct label texts, four bytes for every series, and one series.
+/// Memory: what [`crate::index::IndexWriter`] takes of the result, and one series.
 pub fn run(
     parent_dir: &Path,
     id: BlockId,
     source: &dyn BlockSource,
     cancel: &Cancel,
     progress: &mut dyn FnMut(DownsampleProgress),
+) -> Result<Option<BlockMeta>, DownsampleError> {
+    let mut longest = 0;
+    let create = |new| SortedBlockWriter::create(parent_dir, new);
+    let Some(meta) = write(source, id, cancel, create, &mut |done, made| {
+        let here = made.iter().map(|chunk| chunk.data.len()).max();
+        longest = longest.max(here.unwrap_or(0));
+        progress(done);
+    })?
+    else {
+        return Ok(None);
+    };
+    finish(parent_dir, meta, longest).map(Some)
+}
+
+/// As [`run`], into the writer that `create` makes; whoever made it reads the result back, and adds to its meta.json what
+/// only then is known.
+pub fn run_into(
+    source: &dyn BlockSource,
+    id: BlockId,
+    cancel: &Cancel,
+    create: impl FnOnce(NewBlock) -> Result<SortedBlockWriter, BlockError>,
+) -> Result<Option<BlockMeta>, DownsampleError> {
+    write(source, id, cancel, create, &mut |_, _| ())
+}
+
+/// `seen` is told how far it is now and then, and what chunks each series became.
+fn write(
+    source: &dyn BlockSource,
+    id: BlockId,
+    cancel: &Cancel,
+    create: impl FnOnce(NewBlock) -> Result<SortedBlockWriter, BlockError>,
+    seen: &mut dyn FnMut(DownsampleProgress, &[ChunkSlice]),
 ) -> Result<Option<BlockMeta>, DownsampleError> {
     let meta = source.meta();
     let failed = |error| DownsampleError::Source {
@@ -69,23 +100,20 @@ pub fn run(
             resolution_ms: thanos.map_or(0, |thanos| thanos.downsample.resolution),
         });
     };
-    let (texts, symbols) = SymbolTable::read(source).map_err(failed)?;
-    let ids = source.series_ids().map_err(failed)?;
-    let new = new_block(id, meta, to);
-    let mut writer =
-        SortedBlockWriter::create(parent_dir, new, texts).map_err(DownsampleError::Result)?;
+    let mut writer = create(new_block(id, meta, to)).map_err(DownsampleError::Result)?;
+    let symbols = SymbolTable::copy(source, &mut |text| {
+        writer.add_symbol(text).map_err(DownsampleError::Result)
+    })?;
     let mut reader = Reader::new(source, symbols);
     let mut maker = Maker::new(from, to);
-    let mut chunk_bytes_max = 0;
-    for (n_series, &series) in ids.iter().enumerate() {
-        if n_series.is_multiple_of(SERIES_PER_LOOK) {
-            if cancel.reason().is_some() {
-                return Err(DownsampleError::Canceled);
-            }
-            progress(DownsampleProgress {
-                n_series,
-                n_series_total: ids.len(),
-            });
+    let mut done = DownsampleProgress {
+        n_series: 0,
+        n_series_total: source.n_series(),
+    };
+    for series in source.series_ids().map_err(failed)? {
+        let series = series.map_err(failed)?;
+        if done.n_series.is_multiple_of(SERIES_PER_LOOK) && cancel.reason().is_some() {
+            return Err(DownsampleError::Canceled);
         }
         let chunks = reader.read(series).map_err(failed)?;
         let made = maker
@@ -95,23 +123,25 @@ pub fn run(
                 series,
                 flaw,
             })?;
-        if made.is_empty() {
-            continue;
+        done.n_series += 1;
+        seen(done, made);
+        if !made.is_empty() {
+            writer
+                .add(reader.labels(), made)
+                .map_err(DownsampleError::Result)?;
         }
-        let longest = made.iter().map(|chunk| chunk.data.len()).max();
-        chunk_bytes_max = chunk_bytes_max.max(longest.unwrap_or(0));
-        writer
-            .add(reader.labels(), made)
-            .map_err(DownsampleError::Result)?;
     }
-    progress(DownsampleProgress {
-        n_series: ids.len(),
-        n_series_total: ids.len(),
-    });
-    let Some(written) = writer.finish().map_err(DownsampleError::Result)? else {
-        return Ok(None);
-    };
-    finish(parent_dir, meta, written, chunk_bytes_max).map(Some)
+    let written = writer.finish().map_err(DownsampleError::Result)?;
+    Ok(written.map(|mut made| {
+        // Descent as the source tells it.
+        made.compaction = meta.compaction.clone();
+        if made.compaction.sources.is_empty() {
+            // What it was made of is how others see that it is there.
+            made.compaction.sources.push(meta.ulid);
+        }
+        made.other = meta.other.clone();
+        made
+    }))
 }
 
 /// As its source, but coarser. What only an upload can say is left to it.
@@ -132,22 +162,15 @@ fn new_block(id: BlockId, meta: &BlockMeta, to: Resolution) -> NewBlock {
     new
 }
 
-/// What could not be known before: descent as the source tells it, segments, sizes. Then everything is read back.
+/// What could not be known before: segments, sizes. Then everything is read back.
 fn finish(
     parent_dir: &Path,
-    source: &BlockMeta,
     mut meta: BlockMeta,
     chunk_bytes_max: usize,
 ) -> Result<BlockMeta, DownsampleError> {
     let dir = parent_dir.join(meta.ulid.to_string());
     let complete = || -> Result<BlockMeta, BlockError> {
         let block = Block::open(&dir)?;
-        meta.compaction = source.compaction.clone();
-        if meta.compaction.sources.is_empty() {
-            // What it was made of is how others see that it is there.
-            meta.compaction.sources.push(source.ulid);
-        }
-        meta.other = source.other.clone();
         let ids = block.index().all_series()?;
         let steps = ids.iter().zip(ids.iter().skip(1));
         let longest = steps.map(|(id, next)| u64::from(next - id)).max();
@@ -227,36 +250,12 @@ impl<'a> Reader<'a> {
         }
         let mut chunks = Vec::with_capacity(self.entry.chunks.len());
         for meta in &self.entry.chunks {
-            chunks.extend(self.chunk(id, meta)?);
+            chunks.extend(chunk_that_counts(self.source, id, meta)?);
         }
         if !chunks.is_sorted_by_key(|chunk: &ChunkSlice| chunk.min_t) {
             chunks.sort_by_key(|chunk| chunk.min_t);
         }
         Ok(join_chunks(chunks, self.wanted)?)
-    }
-
-    fn chunk(&self, id: u32, meta: &ChunkMeta) -> Result<Option<ChunkSlice>, BlockError> {
-        let deleted = self.source.tombstones().of(u64::from(id));
-        let is_whole = |gone: &Interval| gone.min <= meta.min_t && meta.max_t <= gone.max;
-        if deleted.iter().any(is_whole) {
-            return Ok(None);
-        }
-        let stored = self.source.chunk(meta.at)?;
-        if deleted.iter().any(|gone| gone.overlaps(&meta.interval())) {
-            let rest = without_intervals(stored.encoding, &stored.data, deleted)?;
-            return Ok(rest.map(|rest| ChunkSlice {
-                min_t: rest.min_t,
-                max_t: rest.max_t,
-                encoding: rest.encoding,
-                data: Bytes::from(rest.data),
-            }));
-        }
-        Ok(Some(ChunkSlice {
-            min_t: meta.min_t,
-            max_t: meta.max_t,
-            encoding: stored.encoding,
-            data: stored.data,
-        }))
     }
 }
 

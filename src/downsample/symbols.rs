@@ -2,59 +2,71 @@
 
 use std::sync::Arc;
 
-use crate::block::{BlockError, BlockSource};
+use crate::block::BlockSource;
+use crate::downsample::error::DownsampleError;
 use crate::index::IndexError;
 
-/// All strings, and where each reference of the source stands among them.
+/// Where each reference of the source stands among the strings of the result.
 pub(crate) struct SymbolTable {
-    /// References of the source, ascending.
+    /// References of the source, ascending; empty where they are simply counted.
     references: Vec<u32>,
-    /// References are simply counted: version 2.
-    is_counted: bool,
+    n: u32,
     /// The empty string stands first, as in Prometheus' indexes, and the source lacks it.
     offset: u32,
 }
 
 impl SymbolTable {
-    /// Reads them all; they come back for the writer.
-    pub(crate) fn read(source: &dyn BlockSource) -> Result<(Vec<Arc<str>>, Self), BlockError> {
+    /// Copies them all into the result.
+    pub(crate) fn copy(
+        source: &dyn BlockSource,
+        put: &mut dyn FnMut(&str) -> Result<(), DownsampleError>,
+    ) -> Result<Self, DownsampleError> {
         let symbols = source.symbols();
-        let mut texts: Vec<Arc<str>> = Vec::with_capacity(symbols.len() + 1);
-        let mut references = Vec::with_capacity(symbols.len());
+        let block = source.meta().ulid;
+        let failed = |error: IndexError| DownsampleError::Source {
+            block,
+            source: error.into(),
+        };
+        let mut table = Self {
+            references: Vec::new(),
+            n: 0,
+            offset: 0,
+        };
+        let mut last: Option<&str> = None;
         for symbol in symbols.references() {
-            let (reference, text) = symbol?;
-            if let Some(last) = texts.last()
-                && *text <= **last
+            let (reference, text) = symbol.map_err(failed)?;
+            if let Some(last) = last
+                && text <= last
             {
                 let problem = format!("symbol {text:?} comes after {last:?}");
-                return Err(BlockError::Index(IndexError::Damaged {
+                return Err(failed(IndexError::Damaged {
                     file: Arc::clone(symbols.file()),
                     offset: 0,
                     problem,
                 }));
             }
-            references.push(reference);
-            texts.push(Arc::from(text));
+            if last.is_none() && !text.is_empty() {
+                put("")?;
+                table.offset = 1;
+            }
+            put(text)?;
+            last = Some(text);
+            if reference != table.n || !table.references.is_empty() {
+                // The first reference of a version 1 index is an offset, so nothing was counted before it.
+                table.references.push(reference);
+            }
+            table.n = table.n.saturating_add(1);
         }
-        let has_empty = texts.first().is_some_and(|first| first.is_empty());
-        if !has_empty {
-            texts.insert(0, Arc::from(""));
+        if last.is_none() {
+            put("")?;
         }
-        let is_counted = (0..)
-            .zip(&references)
-            .all(|(at, reference)| at == *reference);
-        let table = Self {
-            references,
-            is_counted,
-            offset: u32::from(!has_empty),
-        };
-        Ok((texts, table))
+        Ok(table)
     }
 
     /// The place of the source's `reference` among the strings.
     pub(crate) fn place(&self, reference: u32) -> Option<u32> {
-        let at = if self.is_counted {
-            Some(reference).filter(|at| (*at as usize) < self.references.len())
+        let at = if self.references.is_empty() {
+            Some(reference).filter(|at| *at < self.n)
         } else {
             let at = self.references.binary_search(&reference).ok()?;
             u32::try_from(at).ok()

@@ -5,6 +5,7 @@
 //! Tested by: golden bytes, round trips, truncations and bit flips beside the code.
 #![doc = include_str!("FORMAT.md")]
 mod header;
+mod lists;
 mod plan;
 pub mod postings;
 mod reader;

@@ -62,6 +62,11 @@ impl<'a> PostingsList<'a> {
         self.0.iter().map(|id| u32::from_be_bytes(*id)).collect()
     }
 
+    /// One after the other.
+    pub fn iter(self) -> impl Iterator<Item = u32> + use<'a> {
+        self.0.iter().map(|id| u32::from_be_bytes(*id))
+    }
+
     /// Appends all numbers.
     pub fn extend_into(self, out: &mut Vec<u32>) {
         out.extend(self.0.iter().map(|id| u32::from_be_bytes(*id)));

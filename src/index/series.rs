@@ -69,15 +69,7 @@ impl SeriesEntry {
     /// Mirror of [`Self::encode`].
     pub fn decode(&mut self, body: &[u8]) -> Result<(), ShortRead> {
         let mut cursor = Cursor::new(body);
-        self.symbols.clear();
-        self.chunks.clear();
-        let n_labels = cursor.uvarint_len("label count")?;
-        self.symbols.reserve(n_labels.min(cursor.remaining() / 2));
-        for _ in 0..n_labels {
-            let name = cursor.uvarint32("label name symbol")?;
-            self.symbols
-                .push((name, cursor.uvarint32("label value symbol")?));
-        }
+        self.decode_symbols(&mut cursor)?;
         let n_chunks = cursor.uvarint_len("chunk count")?;
         self.chunks.reserve(n_chunks.min(cursor.remaining() / 3));
         let (mut max_t, mut at) = (0i64, 0u64);
@@ -100,15 +92,32 @@ impl SeriesEntry {
         Ok(())
     }
 
+    fn decode_symbols(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ShortRead> {
+        self.symbols.clear();
+        self.chunks.clear();
+        let n_labels = cursor.uvarint_len("label count")?;
+        self.symbols.reserve(n_labels.min(cursor.remaining() / 2));
+        for _ in 0..n_labels {
+            let name = cursor.uvarint32("label name symbol")?;
+            self.symbols
+                .push((name, cursor.uvarint32("label value symbol")?));
+        }
+        Ok(())
+    }
+
     /// Reads the entry at `offset` of `source`, verifies its checksum, and returns the offset behind it.
     pub fn read(&mut self, source: &Source, offset: u64) -> Result<u64, IndexError> {
-        let fail = |short: ShortRead| source.short(offset, &short);
-        let mut cursor = Cursor::new(source.from(offset)?);
-        let body = cursor.uvarint_bytes("series entry").map_err(fail)?;
-        let stored = cursor.u32_be("series checksum").map_err(fail)?;
-        source.check(offset, "series", body, stored)?;
-        self.decode(body).map_err(fail)?;
-        Ok(offset + cursor.offset() as u64)
+        let (body, end) = body_at(source, offset)?;
+        self.decode(body)
+            .map_err(|short| source.short(offset, &short))?;
+        Ok(end)
+    }
+
+    /// As [`Self::read`], but the labels alone.
+    pub(super) fn read_symbols(&mut self, source: &Source, offset: u64) -> Result<(), IndexError> {
+        let (body, _) = body_at(source, offset)?;
+        self.decode_symbols(&mut Cursor::new(body))
+            .map_err(|short| source.short(offset, &short))
     }
 
     /// The labels, looked up.
@@ -119,4 +128,14 @@ impl SeriesEntry {
         }
         Ok(Labels::from_sorted(&pairs))
     }
+}
+
+/// The body of the entry at `offset`, and the offset behind the entry.
+fn body_at(source: &Source, offset: u64) -> Result<(&[u8], u64), IndexError> {
+    let fail = |short: ShortRead| source.short(offset, &short);
+    let mut cursor = Cursor::new(source.from(offset)?);
+    let body = cursor.uvarint_bytes("series entry").map_err(fail)?;
+    let stored = cursor.u32_be("series checksum").map_err(fail)?;
+    source.check(offset, "series", body, stored)?;
+    Ok((body, offset + cursor.offset() as u64))
 }

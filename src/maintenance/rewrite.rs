@@ -111,6 +111,7 @@ fn plan(
     let mut planned = Vec::new();
     let mut entry = SeriesEntry::default();
     for id in block.series_ids()? {
+        let id = id?;
         BlockSource::series(block, id, &mut entry)?;
         let labels = block.index().labels(id, &entry).map_err(BlockError::from)?;
         let (Some(first), Some(last)) = (entry.chunks.first(), entry.chunks.last()) else {

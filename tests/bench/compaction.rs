@@ -1,152 +1,159 @@
-//! How fast blocks are compacted: samples per second of processor time.
+//! Twelve blocks of two hours become one of a day, in a bucket that is read in ranges: samples per second of processor
+//! time, the most memory and the most scratch. Then blocks that overlap. Where `prometheus` is installed it compacts the
+//! same twelve blocks.
 //!
-//! `cargo bench --bench compaction -- DIRECTORY` keeps the blocks there, for others to compact the same.
+//! `cargo bench --bench compaction -- 10000 DIRECTORY`: fewer series, in blocks that stay there.
 #![expect(
     clippy::unwrap_used,
     clippy::cast_precision_loss,
     clippy::print_stdout,
-    reason = "a bench may stop at anything odd"
+    clippy::disallowed_methods,
+    reason = "a bench measures, prints and stops at anything odd"
 )]
 
-use std::path::{Path, PathBuf};
+mod measure;
 
-use bytes::Bytes;
-use gauntlet::block::{Block, BlockMeta, BlockSource, NewBlock, write_block};
-use gauntlet::chunk::encode_floats;
-use gauntlet::compact::{compact, merged_block};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gauntlet::block::BlockMeta;
+use gauntlet::bucket::keys;
 use gauntlet::foundation::Cancel;
-use gauntlet::model::{BlockId, Labels, TimeRange};
-use gauntlet::storage::{ChunkSeries, ChunkSlice, SeriesSet, StorageError};
+use gauntlet::foundation::durable::replace_file;
+use gauntlet::model::{BlockId, TimeRange};
+use measure::{HOUR_MS, Ranged, START_MS, Watcher, compactor, make, processor_seconds, status_kib};
+use tokio::runtime::Runtime;
 
-const N_BLOCKS: u64 = 12;
-const N_SERIES: u32 = 10_000;
-const BLOCK_MS: i64 = 7_200_000;
-const STEP_MS: i64 = 15_000;
-const START_MS: i64 = 1_699_920_000_000;
+const N_BLOCKS: i64 = 12;
+const BLOCK_MS: i64 = 2 * HOUR_MS;
 
 fn main() {
-    let kept = std::env::args()
-        .nth(1)
-        .filter(|argument| !argument.starts_with('-'));
+    let (n_series, kept) = measure::arguments(100_000);
     let scratch = tempfile::tempdir().unwrap();
-    let root = kept.map_or_else(|| scratch.path().to_owned(), PathBuf::from);
-    // Neighbours, and then pairs that overlap by half a block.
-    for (name, step_ms) in [("apart", BLOCK_MS), ("overlapping", BLOCK_MS / 2)] {
-        let dir = root.join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        let blocks: Vec<Block> = (0..N_BLOCKS)
-            .map(|n| make(&dir, n, START_MS + n.cast_signed() * step_ms))
-            .collect();
-        run(name, &root, &blocks);
+    let root = kept.unwrap_or_else(|| scratch.path().to_owned());
+    let day = root.join("day");
+    // They say that they reach a millisecond into the next, so that all of them are made one at once; no chunk does.
+    let metas = fill(&day, n_series, BLOCK_MS, 1);
+    if !prometheus(&root, &day, &metas) {
+        println!("prometheus is not installed");
     }
-}
-
-fn run(name: &str, root: &Path, blocks: &[Block]) {
-    let metas: Vec<&BlockMeta> = blocks.iter().map(Block::meta).collect();
-    let n_samples: u64 = metas.iter().map(|meta| meta.stats.num_samples).sum();
-    let sources: Vec<&dyn BlockSource> = blocks
-        .iter()
-        .map(|block| block as &dyn BlockSource)
-        .collect();
-    let new = merged_block(BlockId::from_parts(1, 99), &metas);
-    let before = processor_seconds();
-    let made = compact(root, new, &sources, &Cancel::new())
-        .unwrap()
-        .unwrap();
-    let seconds = processor_seconds() - before;
-    std::fs::remove_dir_all(root.join(made.ulid.to_string())).unwrap();
-    println!(
-        "compact {N_BLOCKS} blocks, {name:<12} {:>8.1} M samples/s of processor time, {seconds:.2} s, {} MiB private at the end",
-        n_samples as f64 / seconds / 1e6,
-        private_mib(),
+    ours("12 blocks of 2 h", &root, &day, &metas);
+    let halves = root.join("halves");
+    let metas = fill(&halves, n_series / 10, BLOCK_MS / 2, 0);
+    ours(
+        "12 blocks of 2 h, each half over the next",
+        &root,
+        &halves,
+        &metas,
     );
 }
 
-/// A block of counters, gauges and flat lines.
-fn make(dir: &Path, n: u64, start: i64) -> Block {
-    let range = TimeRange {
-        min: start,
-        max: start + BLOCK_MS,
-    };
-    let new = NewBlock::new(BlockId::from_parts(1_700_000_000_000 + n, 7), range);
-    let mut series = Made { start, next: 0 };
-    let meta = write_block(dir, new, &mut series).unwrap().unwrap();
-    Block::open(&dir.join(meta.ulid.to_string())).unwrap()
+/// Twelve blocks, each `step_ms` behind the one before.
+fn fill(dir: &Path, n_series: u32, step_ms: i64, more_ms: i64) -> Vec<BlockMeta> {
+    fs::create_dir_all(dir).unwrap();
+    let made = (0..N_BLOCKS).map(|n| {
+        let min = START_MS + n * step_ms;
+        let max = min + BLOCK_MS;
+        let id = BlockId::from_parts(START_MS.cast_unsigned() + n.cast_unsigned(), 7);
+        let mut meta = make(dir, id, TimeRange { min, max }, n_series);
+        meta.max_time += more_ms;
+        replace_file(&dir.join(keys::meta(id)), &meta.encode()).unwrap();
+        meta
+    });
+    made.collect()
 }
 
-struct Made {
-    start: i64,
-    next: u32,
-}
-
-impl SeriesSet for Made {
-    fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
-        let n = self.next;
-        if n == N_SERIES {
-            return None;
-        }
-        self.next += 1;
-        let (instance, path) = (format!("host-{:04}", n / 10), format!("/path/{}", n % 10));
-        let labels = [
-            ("__name__", "http_requests_total"),
-            ("cluster", "eu-north-1"),
-            ("instance", &instance),
-            ("job", "api"),
-            ("path", &path),
-        ];
-        let times: Vec<i64> = (self.start..self.start + BLOCK_MS)
-            .step_by(usize::try_from(STEP_MS).unwrap())
-            .map(|t| t + i64::from(n % 977))
-            .collect();
-        let mut total = f64::from(n);
-        let values: Vec<f64> = (0..times.len())
-            .map(|i| {
-                total += match n % 3 {
-                    0 => f64::from(n % 17),
-                    1 => (i as f64 * 0.1).sin(),
-                    _ => 0.0,
-                };
-                total
-            })
-            .collect();
-        let chunks = encode_floats(&times, &values).unwrap();
-        let chunks = chunks.into_iter().map(|chunk| ChunkSlice {
-            min_t: chunk.min_t,
-            max_t: chunk.max_t,
-            encoding: chunk.encoding,
-            data: Bytes::from(chunk.data),
-        });
-        Some(Ok(ChunkSeries {
-            labels: Labels::new(&labels).unwrap(),
-            chunks: chunks.collect(),
-        }))
-    }
-}
-
-/// User and system time of this process, as the kernel counts it: in hundredths.
-fn processor_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .collect();
-    let ticks: u64 = fields
+fn ours(what: &str, root: &Path, bucket: &Path, metas: &[BlockMeta]) {
+    let runtime = Runtime::new().unwrap();
+    let scratch = root.join("scratch");
+    let compactor = compactor(&runtime, Ranged::open(bucket), &scratch);
+    let watcher = Watcher::start(&scratch);
+    let report = runtime.block_on(compactor.compact(&Cancel::new())).unwrap();
+    let cost = watcher.stop();
+    assert_eq!(report.made.len(), 1, "{report:?}");
+    let n_read: u64 = metas.iter().map(|meta| meta.stats.num_samples).sum();
+    cost.print(what, n_read);
+    let n_series = metas
         .iter()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse::<u64>().unwrap())
-        .sum();
-    ticks as f64 / 100.0
+        .map(|meta| meta.stats.num_series)
+        .max()
+        .unwrap();
+    println!(
+        "  limits: {} MiB of memory, 1024 MiB of scratch",
+        256 + ((n_series * 64) >> 20)
+    );
 }
 
-/// Memory that is not a mapped file.
-fn private_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) / 1024
+/// Has Prometheus compact links to the same files, all at once: blocks of eight hours are what it believes to begin with.
+fn prometheus(root: &Path, blocks: &Path, metas: &[BlockMeta]) -> bool {
+    let data = root.join("prometheus");
+    fs::create_dir_all(&data).unwrap();
+    for meta in metas {
+        let (from, to) = (
+            blocks.join(meta.ulid.to_string()),
+            data.join(meta.ulid.to_string()),
+        );
+        fs::create_dir_all(to.join("chunks")).unwrap();
+        fs::hard_link(from.join("index"), to.join("index")).unwrap();
+        for segment in fs::read_dir(from.join("chunks")).unwrap() {
+            let segment = segment.unwrap();
+            let there = to.join("chunks").join(segment.file_name());
+            fs::hard_link(segment.path(), there).unwrap();
+        }
+        let mut meta = meta.clone();
+        meta.max_time -= 1;
+        replace_file(&to.join("meta.json"), &meta.encode()).unwrap();
+    }
+    // The newest block is never compacted.
+    let min = START_MS + N_BLOCKS * BLOCK_MS;
+    let max = min + BLOCK_MS;
+    let newest = BlockId::from_parts(min.cast_unsigned(), 9);
+    make(&data, newest, TimeRange { min, max }, 1);
+    let config = root.join("prometheus.yml");
+    replace_file(&config, b"global: {}\n").unwrap();
+    let flag = |name: &str, value: &dyn std::fmt::Display| format!("--{name}={value}");
+    let log = fs::File::create(root.join("prometheus.log")).unwrap();
+    let started = Command::new("prometheus")
+        .arg(flag("config.file", &config.display()))
+        .arg(flag("storage.tsdb.path", &data.display()))
+        .arg(flag("storage.tsdb.min-block-duration", &"8h"))
+        .arg(flag("storage.tsdb.max-block-duration", &"24h"))
+        .arg(flag("web.listen-address", &"127.0.0.1:0"))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn();
+    let Ok(mut process) = started else {
+        return false;
+    };
+    let id = process.id().to_string();
+    // It looks for something to compact after a minute.
+    std::thread::sleep(Duration::from_secs(30));
+    let (before, base_kib) = (processor_seconds(&id), status_kib(&id, "VmRSS"));
+    let began = Instant::now();
+    let made = loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let found = fs::read_dir(&data).unwrap().flatten();
+        let found = found.filter_map(|entry| BlockMeta::read(&entry.path()).ok());
+        if let Some(made) = found.into_iter().find(|meta| meta.compaction.level == 2) {
+            break made;
+        }
+        assert!(
+            began.elapsed() < Duration::from_mins(10),
+            "see prometheus.log"
+        );
+    };
+    let seconds = processor_seconds(&id) - before;
+    let most = status_kib(&id, "VmHWM").saturating_sub(base_kib) / 1024;
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let n_samples = made.stats.num_samples;
+    println!(
+        "prometheus: {:.1} M samples/s of processor time ({:.1} M samples, {seconds:.2} s), at most {most} MiB more resident than before",
+        n_samples as f64 / seconds / 1e6,
+        n_samples as f64 / 1e6,
+    );
+    fs::remove_dir_all(&data).unwrap();
+    true
 }

@@ -146,7 +146,7 @@ impl Bucket<'_> {
             let made = run(self.dir, id, &source, &Cancel::new(), &mut progress)
                 .unwrap()
                 .unwrap();
-            assert_eq!(n_series, SERIES.len());
+            assert_eq!(n_series, SERIES.len() as u64);
             let (from, thanos) = (source.meta(), made.thanos.as_ref().unwrap());
             assert_eq!(
                 (made.min_time, made.max_time),

@@ -140,7 +140,7 @@ fn one(
     let source = open.wait(fetch_block(bucket, task.block, scratch))?;
     let mut bar = Progress::new("series", source.meta().stats.num_series);
     let mut progress = |at: downsample::DownsampleProgress| {
-        bar.set(u64::try_from(at.n_series).unwrap_or(u64::MAX));
+        bar.set(at.n_series);
     };
     let now_ms = SystemClock.now_ms();
     let id = BlockId::from_parts(u64::try_from(now_ms).unwrap_or(0), rand::random());

@@ -173,10 +173,12 @@ fn overlap(block: &mut Harmed) {
     let meta = opened.meta().clone();
     let dir = tempfile::tempdir().unwrap();
     let texts = ["", "__name__", "a", "b", "job", "up", "x", "y"];
-    let symbols = texts.iter().map(|text| Arc::from(*text)).collect();
     let mut new = NewBlock::new(meta.ulid, meta.range());
     new.sources = vec![meta.ulid];
-    let mut writer = SortedBlockWriter::create(dir.path(), new, symbols).unwrap();
+    let mut writer = SortedBlockWriter::create(dir.path(), new).unwrap();
+    for text in texts {
+        writer.add_symbol(text).unwrap();
+    }
     // The chunk says it ends before the other begins, and holds times behind it.
     let half: Vec<i64> = (meta.min_time..meta.max_time).step_by(60_000).collect();
     let (first, second) = half.split_at(60);

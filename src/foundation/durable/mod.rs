@@ -65,6 +65,14 @@ impl DurableFile {
         io::Seek::seek(&mut &self.file, io::SeekFrom::End(0)).map(|_| ())
     }
 
+    /// Writes over bytes that are there already. The next write goes to its end.
+    pub fn write_over(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut file = &self.file;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
+        (&mut &*self).write_all(bytes)?;
+        io::Seek::seek(&mut file, io::SeekFrom::End(0)).map(|_| ())
+    }
+
     /// Makes its content survive power loss.
     pub fn sync_data(&self) -> io::Result<()> {
         #[cfg(test)]
