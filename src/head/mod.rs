@@ -20,6 +20,7 @@ mod late;
 mod late_log_tests;
 #[cfg(test)]
 mod late_tests;
+mod logged;
 mod map;
 mod open_chunk;
 mod out_of_order;

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::head::HeadError;
+use crate::head::append::RareValue;
 use crate::head::core::Inner;
-use crate::head::open_chunk::Value;
 use crate::head::postings_build::PostingsBuilder;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay_apply::{Applied, Worker};
 use crate::head::replay_slots::{FLOATS_PER_GROUP, Slot, Slots, Waiting};
 use crate::head::series::{MappedChunk, MemSeries};
-use crate::model::{Counts, Encoding, Histogram, Sample, SampleTime, TimestampMs};
+use crate::model::{Encoding, Histogram, Sample, SampleTime, TimestampMs};
 
 /// Threads that apply what was read, at most.
 pub(crate) const LANES_MAX: usize = 16;
@@ -29,21 +29,7 @@ const BATCHES_WAITING_MAX: usize = 2;
 /// Series that wait for the postings, in batches of so many.
 const SERIES_PER_BATCH: usize = 1024;
 
-/// A value that is more than a float.
-#[derive(Debug)]
-pub(crate) enum Rich {
-    Float(f64),
-    Histogram(Counts, Arc<Histogram>),
-}
-
-impl Rich {
-    pub(crate) fn as_value(&self) -> Value<'_> {
-        match self {
-            Self::Float(v) => Value::Float(*v),
-            Self::Histogram(counts, histogram) => Value::Histogram(*counts, histogram),
-        }
-    }
-
+impl RareValue {
     fn n_bytes(&self) -> usize {
         match self {
             Self::Float(_) => 0,
@@ -64,11 +50,11 @@ pub(crate) enum Rare {
     Restored(u32, Bytes),
     /// Chunks that files have under a number of the series.
     Chunks(u32, Vec<MappedChunk>),
-    Sample(u32, SampleTime, Rich),
+    Sample(u32, SampleTime, RareValue),
     /// The series left the head early; what comes later was appended later.
     Left(u32),
     /// It came out of order.
-    Late(u32, SampleTime, Rich),
+    Late(u32, SampleTime, RareValue),
     /// What came out of order so far is in this chunk.
     LateChunk(u32, MappedChunk, Encoding),
 }

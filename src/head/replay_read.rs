@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::head::HeadError;
+use crate::head::append::RareValue;
 use crate::head::chunk_files::FoundChunks;
 use crate::head::core::Inner;
+use crate::head::logged::read_values;
 use crate::head::replay::ReplayReport;
-use crate::head::replay_lanes::{Lanes, Rare, Rich};
+use crate::head::replay_lanes::{Lanes, Rare};
 use crate::head::replay_slots::Slot;
 use crate::head::series::{MappedChunk, MemSeries};
 use crate::head::stats::count;
 use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
     RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, SegmentFile, SegmentReader,
-    WalError, decode_exemplars, decode_histograms, decode_markers, decode_metadata, decode_series,
-    decode_tombstones, read_samples,
+    WalError, decode_exemplars, decode_markers, decode_metadata, decode_series, decode_tombstones,
+    read_samples,
 };
 
 /// Which log a segment belongs to.
@@ -119,21 +121,6 @@ impl<'a> Reader<'a> {
                 }
                 Ok(())
             }
-            RecordKind::Histograms
-            | RecordKind::FloatHistograms
-            | RecordKind::CustomHistograms
-            | RecordKind::CustomFloatHistograms
-            | RecordKind::HistogramsV2
-            | RecordKind::FloatHistogramsV2 => {
-                for entry in decode_histograms(body)? {
-                    if let Some(slot) = self.slot_at(entry.series, entry.at.t) {
-                        let value = Rich::Histogram(entry.counts, entry.histogram);
-                        let sample = |place| Rare::Sample(place, entry.at, value);
-                        self.lanes.rare(slot, sample);
-                    }
-                }
-                Ok(())
-            }
             RecordKind::Exemplars => {
                 for entry in decode_exemplars(body)? {
                     match self.living(entry.series) {
@@ -145,9 +132,24 @@ impl<'a> Reader<'a> {
                 }
                 Ok(())
             }
-            RecordKind::MmapMarkers | RecordKind::Unknown(_) => {
-                self.report.n_records_skipped += 1;
-                Ok(())
+            RecordKind::MmapMarkers
+            | RecordKind::Histograms
+            | RecordKind::FloatHistograms
+            | RecordKind::CustomHistograms
+            | RecordKind::CustomFloatHistograms
+            | RecordKind::HistogramsV2
+            | RecordKind::FloatHistogramsV2
+            | RecordKind::Unknown(_) => {
+                let values = read_values(body, |series, at, value| {
+                    if let Some(slot) = self.slot_at(series, at.t) {
+                        let sample = |place| Rare::Sample(place, at, value);
+                        self.lanes.rare(slot, sample);
+                    }
+                });
+                values.unwrap_or_else(|| {
+                    self.report.n_records_skipped += 1;
+                    Ok(())
+                })
             }
         }
     }
@@ -168,7 +170,7 @@ impl<'a> Reader<'a> {
             self.report.n_samples_old += u64::from(!is_wanted);
         } else {
             let at = SampleTime { t, start_t };
-            let sample = |place| Rare::Sample(place, at, Rich::Float(v));
+            let sample = |place| Rare::Sample(place, at, RareValue::Float(v));
             self.lanes.rare(slot, sample);
         }
     }
@@ -280,44 +282,23 @@ impl<'a> Reader<'a> {
     /// A record of the log of out-of-order samples. A chunk is taken over when a marker names it: without one its samples
     /// are in the log, or in a block.
     fn late_record(&mut self, body: &[u8]) -> Result<(), WalError> {
-        match RecordKind::of(body) {
-            RecordKind::Samples | RecordKind::SamplesV2 => read_samples(body, |sample| {
-                let RefSample { t, start_t, .. } = *sample;
-                let at = SampleTime { t, start_t };
-                self.late_sample(sample.series, at, Rich::Float(sample.v));
-            }),
-            RecordKind::Histograms
-            | RecordKind::FloatHistograms
-            | RecordKind::CustomHistograms
-            | RecordKind::CustomFloatHistograms
-            | RecordKind::HistogramsV2
-            | RecordKind::FloatHistogramsV2 => {
-                for entry in decode_histograms(body)? {
-                    let value = Rich::Histogram(entry.counts, entry.histogram);
-                    self.late_sample(entry.series, entry.at, value);
-                }
-                Ok(())
-            }
-            RecordKind::MmapMarkers => {
-                for marker in decode_markers(body)? {
-                    let RefMarker {
-                        series,
-                        file,
-                        offset,
-                    } = marker;
-                    self.late_chunk(Some(series), (file, offset));
-                }
-                Ok(())
-            }
-            RecordKind::Series
-            | RecordKind::Tombstones
-            | RecordKind::Exemplars
-            | RecordKind::Metadata
-            | RecordKind::Unknown(_) => {
-                self.report.n_records_skipped += 1;
-                Ok(())
-            }
+        let late_sample = |number, at, value| self.late_sample(number, at, value);
+        if let Some(read) = read_values(body, late_sample) {
+            return read;
         }
+        if RecordKind::of(body) != RecordKind::MmapMarkers {
+            self.report.n_records_skipped += 1;
+            return Ok(());
+        }
+        for marker in decode_markers(body)? {
+            let RefMarker {
+                series,
+                file,
+                offset,
+            } = marker;
+            self.late_chunk(Some(series), (file, offset));
+        }
+        Ok(())
     }
 
     /// Where there is no log of out-of-order samples, nothing says which of their chunks count: all do.
@@ -340,7 +321,7 @@ impl<'a> Reader<'a> {
         slot
     }
 
-    fn late_sample(&mut self, number: u64, at: SampleTime, value: Rich) {
+    fn late_sample(&mut self, number: u64, at: SampleTime, value: RareValue) {
         if let Some(slot) = self.late_slot(number) {
             self.lanes.rare(slot, |place| Rare::Late(place, at, value));
         }

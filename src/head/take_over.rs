@@ -10,6 +10,7 @@ use crate::head::HeadError;
 use crate::head::append::{RareValue, Staged, StagedRare, Staging};
 use crate::head::core::{Head, HeadDirs, Inner};
 use crate::head::late::Limits;
+use crate::head::logged::read_values;
 use crate::head::open_chunk::Value;
 use crate::head::series::{CommitId, MemSeries, SeriesState};
 use crate::head::stats::count;
@@ -17,8 +18,8 @@ use crate::head::truncate::retire;
 use crate::model::{Histogram, Interval, Labels, LabelsError, SampleTime, TimestampMs, is_stale};
 use crate::storage::AppendError;
 use crate::wal::{
-    RecordKind, SegmentNumber, SegmentReader, WalError, decode_exemplars, decode_histograms,
-    decode_metadata, decode_samples, decode_series, list_segments,
+    RecordKind, SegmentNumber, SegmentReader, WalError, decode_exemplars, decode_metadata,
+    decode_series, list_segments,
 };
 
 /// So many samples are committed together.
@@ -183,30 +184,6 @@ impl<'a> TakeOver<'a> {
         self.holds = matches!(kind, RecordKind::Series | RecordKind::Metadata);
         match kind {
             RecordKind::Series => decode_series(body, |number, labels| self.series(number, labels)),
-            RecordKind::Samples | RecordKind::SamplesV2 => {
-                let mut samples = Vec::new();
-                let result = decode_samples(body, &mut samples);
-                for sample in samples {
-                    let at = SampleTime {
-                        t: sample.t,
-                        start_t: sample.start_t,
-                    };
-                    self.sample(sample.series, at, RareValue::Float(sample.v));
-                }
-                result
-            }
-            RecordKind::Histograms
-            | RecordKind::FloatHistograms
-            | RecordKind::CustomHistograms
-            | RecordKind::CustomFloatHistograms
-            | RecordKind::HistogramsV2
-            | RecordKind::FloatHistogramsV2 => {
-                for entry in decode_histograms(body)? {
-                    let value = RareValue::Histogram(entry.counts, entry.histogram);
-                    self.sample(entry.series, entry.at, value);
-                }
-                Ok(())
-            }
             RecordKind::Metadata => {
                 for entry in decode_metadata(body)? {
                     if let Some(series) = self.known_series(entry.series) {
@@ -224,8 +201,21 @@ impl<'a> TakeOver<'a> {
                 }
                 Ok(())
             }
-            // Nothing is deleted there, and which chunks lie in files concerns that head alone.
-            RecordKind::Tombstones | RecordKind::MmapMarkers | RecordKind::Unknown(_) => Ok(()),
+            // Of the others, nothing is deleted there, and which chunks lie in files concerns that head alone.
+            RecordKind::Samples
+            | RecordKind::SamplesV2
+            | RecordKind::Histograms
+            | RecordKind::FloatHistograms
+            | RecordKind::CustomHistograms
+            | RecordKind::CustomFloatHistograms
+            | RecordKind::HistogramsV2
+            | RecordKind::FloatHistogramsV2
+            | RecordKind::Tombstones
+            | RecordKind::MmapMarkers
+            | RecordKind::Unknown(_) => {
+                let sample = |number, at, value| self.sample(number, at, value);
+                read_values(body, sample).unwrap_or(Ok(()))
+            }
         }
     }
 
