@@ -42,11 +42,44 @@ struct Active {
     len: u64,
 }
 
+/// A chunk of samples that came in order, as it was found in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FoundChunk {
+    series: u64,
+    pub(crate) chunk: MappedChunk,
+    pub(crate) encoding: Encoding,
+}
+
+/// Chunks by the numbers of their series.
+#[derive(Debug, Default)]
+pub(crate) struct FoundBySeries {
+    /// Those of one series together, in the order of the files.
+    sorted: Vec<FoundChunk>,
+    /// Behind the series that was asked for last: mostly the next one follows.
+    next: usize,
+}
+
+impl FoundBySeries {
+    /// The chunks of one series, in the order of the files.
+    pub(crate) fn of(&mut self, series: u64) -> &[FoundChunk] {
+        let is_of_it = |found: &FoundChunk| found.series == series;
+        let begin = match self.sorted.get(self.next) {
+            Some(next) if is_of_it(next) => self.next,
+            _ => self.sorted.partition_point(|found| found.series < series),
+        };
+        let rest = self.sorted.get(begin..).unwrap_or_default();
+        let n = rest.iter().take_while(|found| is_of_it(found)).count();
+        if 0 < n {
+            self.next = begin + n;
+        }
+        rest.get(..n).unwrap_or_default()
+    }
+}
+
 /// What was found in the files.
 #[derive(Debug, Default)]
 pub(crate) struct FoundChunks {
-    /// By series, in the order of the files.
-    pub(crate) chunks: HashMap<u64, Vec<MappedChunk>, foldhash::fast::RandomState>,
+    pub(crate) chunks: FoundBySeries,
     /// All that were readable.
     pub(crate) n_chunks: u64,
     /// Chunks whose samples came out of order and their series, by file and offset.
@@ -125,6 +158,8 @@ impl ChunkFiles {
             }
             mapped.push((number, bytes));
         }
+        // They lie in runs of ascending numbers, which is soon sorted.
+        found.chunks.sorted.sort_by_key(|found| found.series);
         let next_number = mapped
             .last()
             .map_or(1, |(number, _)| number.saturating_add(1));
@@ -330,13 +365,16 @@ impl FoundChunks {
                 .insert((file, offset), (chunk.series_ref, place, chunk.encoding));
             return;
         }
-        self.chunks.entry(chunk.series_ref).or_default().push(place);
+        self.chunks.sorted.push(FoundChunk {
+            series: chunk.series_ref,
+            chunk: place,
+            encoding: chunk.encoding,
+        });
     }
 
     fn forget(&mut self, file: u32) {
-        self.chunks
-            .values_mut()
-            .for_each(|chunks| chunks.retain(|chunk| chunk.file != file));
+        let is_elsewhere = |found: &FoundChunk| found.chunk.file != file;
+        self.chunks.sorted.retain(is_elsewhere);
         self.out_of_order.retain(|(lies_in, _), _| *lies_in != file);
     }
 }
@@ -380,6 +418,46 @@ impl HeadError {
             action,
             path,
             source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn found_chunks_are_handed_out_by_series_in_whatever_order_series_are_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = ChunkFiles::open(dir.path(), 4096, dir.path()).unwrap();
+        for round in 0..3 {
+            let chunks: Vec<ChunkToWrite> = (0..20u64)
+                .filter(|series| series % 3 != 1)
+                .map(|series| ChunkToWrite {
+                    series: series << 40,
+                    min_t: round * 10,
+                    max_t: round * 10 + 9,
+                    is_out_of_order: false,
+                    encoding: Encoding::Xor,
+                    data: Bytes::from(vec![7; 100]),
+                })
+                .collect();
+            files.write(&chunks).unwrap();
+        }
+        drop(files);
+        let mut found = ChunkFiles::open(dir.path(), 4096, dir.path()).unwrap().1;
+        let ascending = 0..21u64;
+        let descending = (0..21u64).rev();
+        let twice = [5, 5, 0, 20, 19, 2, 3];
+        for series in ascending.chain(descending).chain(twice) {
+            let chunks = found.chunks.of(series << 40).iter();
+            let times: Vec<i64> = chunks.map(|found| found.chunk.min_t).collect();
+            let expect: &[i64] = if series % 3 == 1 || series == 20 {
+                &[]
+            } else {
+                &[0, 10, 20]
+            };
+            assert_eq!(times, expect, "series {series}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender};
 
+use crate::head::chunk_files::FoundChunk;
 use crate::head::core::Inner;
 use crate::head::open_chunk::{ChunkRules, Value, ValueKind};
 use crate::head::out_of_order::Inserted;
@@ -205,7 +206,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn chunks(&mut self, place: u32, chunks: &[MappedChunk]) {
+    fn chunks(&mut self, place: u32, chunks: &[FoundChunk]) {
         if let Some(series) = self.series.get(place as usize) {
             let mut state = series.lock();
             let span = self
@@ -303,21 +304,24 @@ impl Inner {
     pub(crate) fn attach_chunks(
         &self,
         state: &mut SeriesState,
-        chunks: &[MappedChunk],
+        chunks: &[FoundChunk],
         report: &mut ReplayReport,
     ) -> Option<Interval> {
         let floor = self.bounds.floor();
         let mut span = None;
-        for chunk in chunks {
+        // A series has few chunks and many series have some: no room is kept for more.
+        state.mapped.reserve_exact(chunks.len());
+        for FoundChunk {
+            chunk, encoding, ..
+        } in chunks
+        {
             if chunk.max_t >= floor && state.attach(*chunk) {
                 report.n_chunks_mapped += 1;
                 extend(&mut span, chunk.min_t, chunk.max_t);
+                if state.open.is_none() && state.last_mapped() == Some(*chunk) {
+                    state.kind = ValueKind::of(*encoding);
+                }
             }
-        }
-        if let Some(last) = state.last_mapped()
-            && let Some((encoding, _)) = self.files.chunk(last.file, last.offset)
-        {
-            state.kind = ValueKind::of(encoding);
         }
         span
     }

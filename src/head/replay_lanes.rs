@@ -8,6 +8,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::head::HeadError;
 use crate::head::append::RareValue;
+use crate::head::chunk_files::FoundChunk;
 use crate::head::core::Inner;
 use crate::head::postings_build::PostingsBuilder;
 use crate::head::progress::ReplayProgress;
@@ -49,7 +50,7 @@ pub(crate) enum Rare {
     /// What it was when it was saved.
     Restored(u32, Bytes),
     /// Chunks that files have under a number of the series.
-    Chunks(u32, Vec<MappedChunk>),
+    Chunks(u32, Vec<FoundChunk>),
     Sample(u32, SampleTime, RareValue),
     /// The series left the head early; what comes later was appended later.
     Left(u32),
@@ -62,7 +63,7 @@ pub(crate) enum Rare {
 impl Rare {
     fn n_bytes(&self) -> usize {
         let more = match self {
-            Self::Chunks(_, chunks) => chunks.len() * size_of::<MappedChunk>(),
+            Self::Chunks(_, chunks) => chunks.len() * size_of::<FoundChunk>(),
             Self::Restored(_, state) => state.len(),
             Self::Sample(_, _, value) | Self::Late(_, _, value) => value.n_bytes(),
             Self::Series(_) | Self::Left(_) | Self::LateChunk(..) => 0,
@@ -177,7 +178,7 @@ impl Lanes {
     }
 
     /// A float, which waits for others of its series; false where it is not wanted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn float(&mut self, slot: Slot, t: TimestampMs, v: f64) -> bool {
         match self.waiting.push(slot, Sample { t, v }) {
             Some(n_waiting) => {
@@ -191,14 +192,14 @@ impl Lanes {
     }
 
     /// Its floats wait no longer.
+    #[inline(never)]
     fn hand_over(&mut self, slot: Slot) {
         let (lane, place) = slot.of(self.lanes.len());
-        let floats = self.waiting.take(slot);
-        if let Some(lane) = self.lanes.get_mut(lane)
-            && !floats.is_empty()
-        {
-            lane.batch.groups.push((place, floats.len()));
-            lane.batch.floats.extend_from_slice(floats);
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            let n = self.waiting.take(slot, &mut lane.batch.floats);
+            if 0 < n {
+                lane.batch.groups.push((place, n));
+            }
             if lane.batch.floats.len() >= FLOATS_PER_BATCH {
                 lane.send();
             }

@@ -19,7 +19,7 @@ use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
     RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, SegmentFile, SegmentReader,
     WalError, decode_exemplars, decode_markers, decode_metadata, decode_series, decode_tombstones,
-    read_samples,
+    read_floats, read_samples,
 };
 
 /// Which log a segment belongs to.
@@ -106,9 +106,8 @@ impl<'a> Reader<'a> {
     fn record(&mut self, body: &[u8]) -> Result<(), WalError> {
         match RecordKind::of(body) {
             RecordKind::Series => decode_series(body, |number, labels| self.series(number, labels)),
-            RecordKind::Samples | RecordKind::SamplesV2 => {
-                read_samples(body, |sample| self.float(sample))
-            }
+            RecordKind::Samples => self.floats(body),
+            RecordKind::SamplesV2 => read_samples(body, |sample| self.started_float(sample)),
             RecordKind::Metadata => {
                 for entry in decode_metadata(body)? {
                     self.metadata(entry);
@@ -154,8 +153,26 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
-    fn float(&mut self, sample: &RefSample) {
+    /// Floats without start times: of these there are by far the most.
+    fn floats(&mut self, body: &[u8]) -> Result<(), WalError> {
+        let (floor, lanes) = (self.floor, &mut self.lanes);
+        let (mut n_old, mut n_unknown) = (0, 0);
+        let read = read_floats(body, |series, t, v| {
+            if t < floor {
+                n_old += 1;
+                return;
+            }
+            match lanes.slots.get(series) {
+                Some(slot) => n_old += u64::from(!lanes.float(slot, t, v)),
+                None => n_unknown += 1,
+            }
+        });
+        self.report.n_samples_old += n_old;
+        self.report.n_unknown_refs += n_unknown;
+        read
+    }
+
+    fn started_float(&mut self, sample: &RefSample) {
         let RefSample {
             series,
             t,
@@ -176,7 +193,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Who has the series, if a sample at `t` is wanted.
-    #[inline]
     fn slot_at(&mut self, series: u64, t: TimestampMs) -> Option<Slot> {
         if t < self.floor {
             self.report.n_samples_old += 1;
@@ -214,10 +230,9 @@ impl<'a> Reader<'a> {
             .inner
             .series
             .get_or_insert(key, || Arc::new(MemSeries::new(number, key, labels)));
-        let chunks = self.found.chunks.remove(&number).unwrap_or_default();
         if is_new {
             count(&self.inner.counters.series_created, 1);
-            let from = self.begin(&series, &chunks);
+            let from = self.begin(&series);
             self.lanes.adopt(series, from);
             return;
         }
@@ -226,6 +241,7 @@ impl<'a> Reader<'a> {
         drop(retired);
         if let Some(slot) = self.lanes.slots.get(series.series) {
             self.lanes.slots.insert(number, slot);
+            let chunks = self.found.chunks.of(number).to_vec();
             if !chunks.is_empty() {
                 self.lanes.rare(slot, |place| Rare::Chunks(place, chunks));
             }
@@ -233,7 +249,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A new series takes what files have of it; the time behind that.
-    fn begin(&mut self, series: &MemSeries, chunks: &[MappedChunk]) -> TimestampMs {
+    fn begin(&mut self, series: &MemSeries) -> TimestampMs {
+        let chunks = self.found.chunks.of(series.series);
         let mut state = series.lock();
         state.is_logged = true;
         if chunks.is_empty() {

@@ -61,15 +61,21 @@ impl Slots {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&mut self, series: u64) -> Option<Slot> {
         let (number, place) = page_and_place(series);
         if self.last.0 != number {
-            self.last = (number, *self.by_number.get(&number)?);
+            self.turn_to(number)?;
         }
         let page = self.pages.get(self.last.1)?;
         let slot = page.get(place)?;
         (*slot != Slot::NONE).then_some(*slot)
+    }
+
+    #[inline(never)]
+    fn turn_to(&mut self, number: u64) -> Option<()> {
+        self.last = (number, *self.by_number.get(&number)?);
+        Some(())
     }
 
     pub(crate) fn insert(&mut self, series: u64, slot: Slot) {
@@ -102,8 +108,19 @@ struct Page {
     /// Before this, floats are not wanted.
     from: [TimestampMs; SLOTS_PER_PAGE],
     n: [u8; SLOTS_PER_PAGE],
-    /// None until one comes.
-    floats: Vec<[Sample; FLOATS_PER_GROUP]>,
+    /// The first of each series, then the second of each: in the order in which they mostly come. None until one comes.
+    floats: Vec<[Sample; FLOATS_PER_ROW]>,
+}
+
+/// A few more than are used: rows a page of memory apart would push each other out of the cache.
+const FLOATS_PER_ROW: usize = SLOTS_PER_PAGE + 4;
+
+impl Page {
+    #[cold]
+    #[inline(never)]
+    fn make_rows(&mut self) {
+        self.floats = vec![[Sample { t: 0, v: 0.0 }; FLOATS_PER_ROW]; FLOATS_PER_GROUP];
+    }
 }
 
 impl Waiting {
@@ -133,7 +150,7 @@ impl Waiting {
     }
 
     /// How many of its series wait now; none where the float is not wanted. At [`FLOATS_PER_GROUP`] they must be taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, slot: Slot, float: Sample) -> Option<usize> {
         let (page, place) = slot.page_and_place();
         let page = self.pages.get_mut(page)?;
@@ -141,26 +158,25 @@ impl Waiting {
             return None;
         }
         if page.floats.is_empty() {
-            page.floats = vec![[Sample { t: 0, v: 0.0 }; FLOATS_PER_GROUP]; SLOTS_PER_PAGE];
+            page.make_rows();
         }
         let n = page.n.get_mut(place)?;
-        let floats = page.floats.get_mut(place)?;
-        *floats.get_mut(usize::from(*n))? = float;
+        let row = page.floats.get_mut(usize::from(*n))?;
+        *row.get_mut(place)? = float;
         *n += 1;
         Some(usize::from(*n))
     }
 
-    /// Those that wait; none does after this.
-    pub(crate) fn take(&mut self, slot: Slot) -> &[Sample] {
+    /// Puts those that wait at the end of `out`; none does after this. How many there were.
+    pub(crate) fn take(&mut self, slot: Slot, out: &mut Vec<Sample>) -> usize {
         let (page, place) = slot.page_and_place();
         let Some(page) = self.pages.get_mut(page) else {
-            return &[];
+            return 0;
         };
         let n = page.n.get_mut(place).map_or(0, std::mem::take);
-        let floats = page.floats.get(place);
-        floats
-            .and_then(|floats| floats.get(..usize::from(n)))
-            .unwrap_or_default()
+        let rows = page.floats.iter().take(usize::from(n));
+        out.extend(rows.filter_map(|row| row.get(place)));
+        usize::from(n)
     }
 
     /// All there are.
@@ -212,11 +228,14 @@ mod tests {
             }
         }
         for (from, slot) in slots.iter().enumerate() {
-            let times: Vec<i64> = waiting.take(*slot).iter().map(|float| float.t).collect();
+            let mut floats = Vec::new();
+            assert_eq!(waiting.take(*slot, &mut floats), FLOATS_PER_GROUP);
+            let times: Vec<i64> = floats.iter().map(|float| float.t).collect();
             let from = i64::try_from(from).unwrap();
             let expect: Vec<i64> = (from..).take(FLOATS_PER_GROUP).collect();
             assert_eq!(times, expect);
-            assert!(waiting.take(*slot).is_empty());
+            assert_eq!(waiting.take(*slot, &mut floats), 0);
+            assert_eq!(floats.len(), FLOATS_PER_GROUP);
         }
         waiting.want_all(slots[300]);
         assert_eq!(waiting.push(slots[300], Sample { t: -7, v: 0.5 }), Some(1));

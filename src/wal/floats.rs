@@ -8,37 +8,58 @@ use crate::wal::starts::read_started;
 
 /// Hands every float of a samples record (kinds 2 and 11) to `each`.
 pub fn read_samples(body: &[u8], mut each: impl FnMut(&RefSample)) -> Result<(), WalError> {
-    let mut cursor = Cursor::new(body);
-    cursor.u8("record type")?;
     if RecordKind::of(body) == RecordKind::SamplesV2 {
+        let mut cursor = Cursor::new(body);
+        cursor.u8("record type")?;
         return read_started(&mut cursor, each);
     }
+    read_floats(body, |series, t, v| {
+        each(&RefSample {
+            series,
+            t,
+            start_t: 0,
+            v,
+        });
+    })
+}
+
+/// Hands series, time and value of every float of a samples record of kind 2 to `each`.
+#[inline]
+pub fn read_floats(
+    body: &[u8],
+    mut each: impl FnMut(u64, TimestampMs, f64),
+) -> Result<(), WalError> {
+    let mut cursor = Cursor::new(body);
+    cursor.u8("record type")?;
     if cursor.is_empty() {
         return Ok(());
     }
     let first_series = cursor.u64_be("first reference")?;
     let first_t = cursor.i64_be("first time")?;
-    let mut sample = |series: i64, t: TimestampMs, v: f64| {
-        each(&RefSample {
-            series: first_series.wrapping_add(series.cast_unsigned()),
-            t: first_t.wrapping_add(t),
-            start_t: 0,
-            v,
-        });
-    };
     let mut rest = cursor.rest();
+    // `each` is called at one place alone, so that it becomes a part of the loop.
     while !rest.is_empty() {
-        if let Some((series, t, v, n_bytes)) = short_entry(rest) {
-            sample(series, t, v);
-            rest = rest.get(n_bytes..).unwrap_or_default();
-            continue;
-        }
-        let mut cursor = Cursor::at(rest, body.len() - rest.len());
-        let (series, t) = (cursor.varint("reference")?, cursor.varint("time")?);
-        sample(series, t, cursor.f64_be("value")?);
-        rest = cursor.rest();
+        let (series, t, v, n_bytes) = match short_entry(rest) {
+            Some(entry) => entry,
+            None => any_entry(rest, body.len() - rest.len())?,
+        };
+        each(
+            first_series.wrapping_add(series.cast_unsigned()),
+            first_t.wrapping_add(t),
+            v,
+        );
+        rest = rest.get(n_bytes..).unwrap_or_default();
     }
     Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn any_entry(rest: &[u8], offset: usize) -> Result<(i64, TimestampMs, f64, usize), WalError> {
+    let mut cursor = Cursor::at(rest, offset);
+    let (series, t) = (cursor.varint("reference")?, cursor.varint("time")?);
+    let v = cursor.f64_be("value")?;
+    Ok((series, t, v, cursor.offset() - offset))
 }
 
 /// Reference, time, value and length of an entry whose integers are not the longest there are, and that is not the last.

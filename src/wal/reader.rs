@@ -137,11 +137,16 @@ impl SegmentReader {
                 let reason = format!("record is longer than {RECORD_BYTES_MAX} bytes");
                 return Err(self.damage(record_start, reason));
             }
-            self.stored
-                .extend_from_slice(self.page.get(start..start + len).unwrap_or_default());
+            let here = self.page.get(start..start + len).unwrap_or_default();
+            let is_whole = position == FULL && flags != 0;
+            if !is_whole {
+                self.stored.extend_from_slice(here);
+            }
             if position == FULL || position == LAST {
                 self.is_stored_plain = flags == 0;
-                return match self.decompress(flags) {
+                let stored = if is_whole { here } else { &self.stored };
+                let decompressed = decompress(flags, stored, &mut self.snappy, &mut self.record);
+                return match decompressed {
                     Ok(()) => Ok(Some(self.record())),
                     Err(reason) => Err(self.damage(record_start, reason)),
                 };
@@ -262,39 +267,44 @@ impl SegmentReader {
             len,
         }))
     }
+}
 
-    fn decompress(&mut self, flags: u8) -> Result<(), String> {
-        match flags {
-            SNAPPY => {
-                let len = snap::raw::decompress_len(&self.stored).map_err(|e| e.to_string())?;
-                // Snappy's best case is about 21 to 1; a header that promises more lies.
-                if len > RECORD_BYTES_MAX || len / 64 > self.stored.len() {
-                    return Err(format!("a snappy record claims {len} bytes"));
-                }
-                self.record.resize(len, 0);
-                self.snappy
-                    .decompress(&self.stored, &mut self.record)
-                    .map_err(|error| error.to_string())?;
+fn decompress(
+    flags: u8,
+    stored: &[u8],
+    snappy: &mut snap::raw::Decoder,
+    record: &mut Vec<u8>,
+) -> Result<(), String> {
+    match flags {
+        SNAPPY => {
+            let len = snap::raw::decompress_len(stored).map_err(|e| e.to_string())?;
+            // Snappy's best case is about 21 to 1; a header that promises more lies.
+            if len > RECORD_BYTES_MAX || len / 64 > stored.len() {
+                return Err(format!("a snappy record claims {len} bytes"));
             }
-            ZSTD => {
-                self.record.clear();
-                zstd::Decoder::new(self.stored.as_slice())
-                    .and_then(|decoder| {
-                        decoder
-                            .take(RECORD_BYTES_MAX as u64 + 1)
-                            .read_to_end(&mut self.record)
-                    })
-                    .map_err(|error| error.to_string())?;
-                if self.record.len() > RECORD_BYTES_MAX {
-                    return Err(format!(
-                        "a zstd record is longer than {RECORD_BYTES_MAX} bytes"
-                    ));
-                }
-            }
-            _ => (),
+            record.resize(len, 0);
+            snappy
+                .decompress(stored, record)
+                .map_err(|error| error.to_string())?;
         }
-        Ok(())
+        ZSTD => {
+            record.clear();
+            zstd::Decoder::new(stored)
+                .and_then(|decoder| {
+                    decoder
+                        .take(RECORD_BYTES_MAX as u64 + 1)
+                        .read_to_end(record)
+                })
+                .map_err(|error| error.to_string())?;
+            if record.len() > RECORD_BYTES_MAX {
+                return Err(format!(
+                    "a zstd record is longer than {RECORD_BYTES_MAX} bytes"
+                ));
+            }
+        }
+        _ => (),
     }
+    Ok(())
 }
 
 struct Body<'a> {
