@@ -8,6 +8,7 @@
 
 mod append;
 mod chunk_files;
+mod closed;
 mod commit;
 mod core;
 mod delete;

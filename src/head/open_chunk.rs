@@ -8,7 +8,7 @@ use crate::chunk::{
     ChunkError, HISTOGRAM_CHUNK_BYTES, HISTOGRAM_SAMPLES_MIN, HistogramAppender, SAMPLES_PER_CHUNK,
     XOR_SAMPLE_BYTES_MAX, Xor2Appender, XorAppender,
 };
-use crate::head::series::ClosedChunk;
+use crate::head::closed::ClosedChunk;
 use crate::model::{Counts, Encoding, Histogram, Sample, SampleTime, TimestampMs};
 use crate::storage::AppendError;
 

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use crate::chunk::{decode_floats_with_starts, decode_histograms_with_starts};
 use crate::foundation::cursor::{put_uvarint, put_uvarint_bytes, put_varint};
 use crate::foundation::{Cursor, ShortRead};
+use crate::head::closed::ClosedChunk;
 use crate::head::open_chunk::{OpenChunk, SavedChunk, ValueKind};
 use crate::head::out_of_order::{LateChunk, LateSample, LateValue, OutOfOrder, Place, encode};
-use crate::head::series::{ClosedChunk, CommitId, MappedChunk, SeriesState};
+use crate::head::series::{CommitId, MappedChunk, SeriesState};
 use crate::model::{Counts, Encoding, SampleTime, TimestampMs};
 
 /// What was there at the start is visible to all.
@@ -29,8 +30,8 @@ impl SeriesState {
             put_times(out, chunk.min_t, chunk.max_t);
             put_place(out, chunk.file, chunk.offset);
         }
-        put_uvarint(out, self.closed.len() as u64);
-        for chunk in &self.closed {
+        put_uvarint(out, self.closed().len() as u64);
+        for chunk in self.closed() {
             put_times(out, chunk.min_t, chunk.max_t);
             put_data(out, chunk.encoding, &chunk.data);
         }
@@ -70,14 +71,18 @@ impl SeriesState {
             other => return Err(format!("values of kind {other}")),
         };
         self.is_custom = take_flag(cursor)?;
-        for _ in 0..cursor.uvarint("chunks in files").map_err(short)? {
+        let n_mapped = cursor.uvarint("chunks in files").map_err(short)?;
+        // As many as it mostly has, and no more: many series have some.
+        self.mapped
+            .reserve_exact(usize::try_from(n_mapped).map_or(16, |n| n.min(16)));
+        for _ in 0..n_mapped {
             self.mapped.push(take_mapped(cursor).map_err(short)?);
         }
         for _ in 0..cursor.uvarint("closed chunks").map_err(short)? {
             let (min_t, max_t) = take_times(cursor).map_err(short)?;
             let (encoding, data) = take_data(cursor)?;
             let data = Bytes::copy_from_slice(data);
-            self.closed.push(ClosedChunk {
+            self.push_closed(ClosedChunk {
                 min_t,
                 max_t,
                 encoding,

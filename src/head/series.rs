@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::block::join_preferred;
 use crate::chunk::{decode_times, with_n_samples};
 use crate::head::chunk_files::ChunkFiles;
+use crate::head::closed::{ClosedChunk, ClosedChunks};
 use crate::head::open_chunk::{ChunkRules, OpenChunk, Value, ValueKind};
 use crate::head::out_of_order::{OutOfOrder, Wanted};
 use crate::model::{Encoding, Interval, Labels, SampleTime, SeriesKey, TimestampMs, is_stale};
@@ -67,15 +68,6 @@ pub(crate) struct MappedChunk {
     pub(crate) offset: u32,
 }
 
-/// A closed chunk on its way to a file.
-#[derive(Debug, Clone)]
-pub(crate) struct ClosedChunk {
-    pub(crate) min_t: TimestampMs,
-    pub(crate) max_t: TimestampMs,
-    pub(crate) encoding: Encoding,
-    pub(crate) data: Bytes,
-}
-
 /// What happened to a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -94,7 +86,7 @@ type Tail = SmallVec<[(CommitId, TimestampMs); 1]>;
 #[derive(Debug, Default)]
 pub(crate) struct SeriesState {
     pub(crate) mapped: Vec<MappedChunk>,
-    pub(crate) closed: Vec<ClosedChunk>,
+    closed: ClosedChunks,
     pub(crate) open: Option<OpenChunk>,
     tail: Tail,
     /// Samples that came out of order.
@@ -122,7 +114,7 @@ impl SeriesState {
         self.open
             .as_ref()
             .map(|open| open.max_t)
-            .or_else(|| self.closed.last().map(|chunk| chunk.max_t))
+            .or_else(|| self.closed().last().map(|chunk| chunk.max_t))
             .or_else(|| self.mapped.last().map(|chunk| chunk.max_t))
     }
 
@@ -131,7 +123,7 @@ impl SeriesState {
         self.mapped
             .first()
             .map(|chunk| chunk.min_t)
-            .or_else(|| self.closed.first().map(|chunk| chunk.min_t))
+            .or_else(|| self.closed().first().map(|chunk| chunk.min_t))
             .or_else(|| self.open.as_ref().map(|open| open.min_t))
     }
 
@@ -159,7 +151,7 @@ impl SeriesState {
 
     pub(crate) fn n_chunks(&self) -> usize {
         let late = self.late.as_ref().map_or(0, |late| late.n_chunks());
-        self.mapped.len() + self.closed.len() + usize::from(self.open.is_some()) + late
+        self.mapped.len() + self.closed().len() + usize::from(self.open.is_some()) + late
     }
 
     /// May a sample follow? `Ok(false)` when the very same sample is there.
@@ -249,7 +241,7 @@ impl SeriesState {
     /// chunks under several numbers, and the order in which the log names those says nothing. A chunk that overlaps what
     /// is here, or is newer than samples of the log, is refused: its samples are in the log too.
     pub(crate) fn attach(&mut self, chunk: MappedChunk) -> bool {
-        let first_in_memory = self.closed.first().map(|first| first.min_t);
+        let first_in_memory = self.closed().first().map(|first| first.min_t);
         let first_in_memory = first_in_memory.or(self.open.as_ref().map(|open| open.min_t));
         if first_in_memory.is_some_and(|min_t| min_t <= chunk.max_t) {
             return false;
@@ -275,15 +267,20 @@ impl SeriesState {
 
     /// Chunks that want to go into a file.
     pub(crate) fn closed(&self) -> &[ClosedChunk] {
-        &self.closed
+        self.closed.as_slice()
+    }
+
+    /// One more chunk that wants to go into a file.
+    pub(crate) fn push_closed(&mut self, chunk: ClosedChunk) {
+        self.closed.push(chunk);
     }
 
     /// The oldest of [`SeriesState::closed`] now lie at `places`.
     pub(crate) fn set_mapped(&mut self, places: &[(u32, u32)]) {
-        let n = places.len().min(self.closed.len());
+        let n = places.len().min(self.closed().len());
         // A series has few chunks and many series have some: no room is kept for more.
         self.mapped.reserve_exact(n);
-        for (chunk, (file, offset)) in self.closed.drain(..n).zip(places) {
+        for (chunk, (file, offset)) in self.closed.as_slice().iter().zip(places) {
             self.mapped.push(MappedChunk {
                 min_t: chunk.min_t,
                 max_t: chunk.max_t,
@@ -291,9 +288,7 @@ impl SeriesState {
                 offset: *offset,
             });
         }
-        if self.closed.is_empty() {
-            self.closed = Vec::new();
-        }
+        self.closed.remove_first(n);
     }
 
     /// Drops chunks that end before `mint`; how many went.
@@ -358,7 +353,7 @@ impl SeriesState {
                 slices.push(slice(chunk.min_t, chunk.max_t, encoding, data));
             }
         }
-        for chunk in &self.closed {
+        for chunk in self.closed() {
             if touches(chunk.min_t, chunk.max_t) {
                 let data = chunk.data.clone();
                 slices.push(slice(chunk.min_t, chunk.max_t, chunk.encoding, data));
@@ -433,14 +428,20 @@ mod tests {
         state.push(SampleTime::from(t), Value::Float(v), point, rules(range_ms))
     }
 
+    #[test]
+    fn a_series_and_its_counts_fit_the_224_bytes_that_an_allocator_has_for_them() {
+        let n_bytes = size_of::<MemSeries>().next_multiple_of(16) + 2 * size_of::<usize>();
+        assert!(n_bytes <= 224, "{n_bytes} bytes");
+    }
+
     fn chunk_bounds(samples: impl IntoIterator<Item = i64>, range: i64) -> Vec<(i64, i64)> {
         let mut state = SeriesState::default();
         for t in samples {
             push(&mut state, t, 1.0, AT, range).unwrap();
         }
         let open = state.open.take().map(OpenChunk::into_closed);
-        state.closed.extend(open);
-        state.closed.iter().map(|c| (c.min_t, c.max_t)).collect()
+        open.into_iter().for_each(|open| state.closed.push(open));
+        state.closed().iter().map(|c| (c.min_t, c.max_t)).collect()
     }
 
     #[test]
@@ -483,8 +484,8 @@ mod tests {
             )
             .unwrap();
         }
-        assert!(!state.closed.is_empty());
-        for chunk in &state.closed {
+        assert!(!state.closed().is_empty());
+        for chunk in state.closed() {
             assert!(
                 (1006..=1024).contains(&chunk.data.len()),
                 "{}",

@@ -1,7 +1,8 @@
 //! What taking samples costs: remote write and scraped pages in samples per CPU second, bytes per series, and how long
 //! requests wait while a block is cut.
 //!
-//! `cargo bench --bench ingest`, or with some of `write`, `scrape`, `memory=SERIES`, `cut` as arguments.
+//! `cargo bench --bench ingest`, or with some of `write`, `scrape`, `memory=SERIES`, `cut` as arguments, and `rounds=` so many
+//! samples of each series for the memory.
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,
@@ -212,12 +213,13 @@ fn scrape(n_targets: usize, n_lines: usize, n_rounds: i64) {
 }
 
 /// Bytes per series, by remote write so that nobody else holds any labels.
-fn memory(n_series: usize) {
+fn memory(n_series: usize, n_rounds: i64) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let db = open(dir.path(), HeadSettings::default().chunk_range_ms);
     let mut scratch = Vec::new();
     let base = resident_bytes();
-    for round in 0..240 {
+    let (mut most, mut most_round) = (0.0, 0);
+    for round in 0..n_rounds {
         for first in (0..n_series).step_by(SERIES_PER_REQUEST) {
             let some: Vec<Labels> = (first..n_series.min(first + SERIES_PER_REQUEST))
                 .map(labels)
@@ -226,8 +228,11 @@ fn memory(n_series: usize) {
                 send(&db, &body, &mut scratch);
             }
         }
-        if matches!(round, 0 | 4 | 29 | 59 | 119 | 239) {
-            let (files, others) = resident_bytes();
+        let (files, others) = resident_bytes();
+        if most < files + others {
+            (most, most_round) = (files + others, round + 1);
+        }
+        if matches!(round, 0 | 4 | 29 | 59 | 119 | 239) || round + 1 == n_rounds {
             println!(
                 "memory, {n_series} series of {} samples: {:.0} bytes per series, and {:.0} of mapped files",
                 round + 1,
@@ -236,6 +241,10 @@ fn memory(n_series: usize) {
             );
         }
     }
+    let most = (most - base.0 - base.1) / n_series as f64;
+    println!(
+        "memory, {n_series} series: {most:.0} bytes per series at most, at {most_round} samples"
+    );
 }
 
 fn percentiles(mut waits: Vec<Duration>) -> String {
@@ -350,6 +359,9 @@ fn main() {
         .iter()
         .find_map(|argument| argument.strip_prefix("memory=")?.parse().ok());
     if let Some(n_series) = n_series.or(arguments.is_empty().then_some(100_000)) {
-        memory(n_series);
+        let n_rounds = arguments
+            .iter()
+            .find_map(|argument| argument.strip_prefix("rounds=")?.parse().ok());
+        memory(n_series, n_rounds.unwrap_or(240));
     }
 }
