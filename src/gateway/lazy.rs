@@ -1,15 +1,18 @@
 //! A block that is opened when somebody asks for it, and closed when nobody has for a while.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::block::Block;
 use crate::foundation::{Cancel, Clock};
+use crate::gateway::ahead;
 use crate::gateway::limits::{LimitedSet, Limiter};
 use crate::gateway::pages::{PageCache, unread};
 use crate::gateway::remote::{RemoteBlock, RemoteError};
@@ -30,10 +33,13 @@ pub(crate) struct Shelf {
     pub(crate) pages: Arc<PageCache>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Arc<Limiter>,
+    /// A turn for each block that is read from before its asker waits for it.
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 /// A block of the bucket, open or not.
 pub(crate) struct LazyBlock {
+    itself: Weak<Self>,
     known: Arc<KnownBlock>,
     /// Where it lies, when the bucket is a directory of this machine.
     dir: Option<PathBuf>,
@@ -61,8 +67,13 @@ impl std::fmt::Debug for LazyBlock {
 }
 
 impl LazyBlock {
-    pub(crate) fn new(known: Arc<KnownBlock>, dir: Option<PathBuf>, shelf: Arc<Shelf>) -> Self {
-        Self {
+    pub(crate) fn new(
+        known: Arc<KnownBlock>,
+        dir: Option<PathBuf>,
+        shelf: Arc<Shelf>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|itself| Self {
+            itself: Weak::clone(itself),
             known,
             dir,
             shelf,
@@ -70,7 +81,15 @@ impl LazyBlock {
             opening: Mutex::default(),
             used_ms: AtomicI64::new(i64::MIN),
             was_open: AtomicBool::new(false),
-        }
+        })
+    }
+
+    pub(crate) fn turns(&self) -> &Arc<Semaphore> {
+        &self.shelf.turns
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.shelf.pages.runtime()
     }
 
     pub(crate) fn known(&self) -> &KnownBlock {
@@ -215,8 +234,9 @@ impl LazyBlock {
     }
 }
 
-impl Queryable for LazyBlock {
-    fn select(
+impl LazyBlock {
+    /// Opens the block where it is not open, and reads which series match.
+    pub(crate) fn select_now(
         &self,
         matchers: &[Matcher],
         hints: &SelectHints,
@@ -231,6 +251,30 @@ impl Queryable for LazyBlock {
             tally: hints.tally.clone(),
             is_over: false,
         }))
+    }
+}
+
+impl Queryable for LazyBlock {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        self.select_now(matchers, hints)
+    }
+
+    fn select_ahead(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        match self.itself.upgrade() {
+            // A file of this machine is read sooner than somebody else is told to.
+            Some(itself) if self.dir.is_none() && self.covers(hints.interval) => {
+                Ok(ahead::begin(itself, matchers, hints))
+            }
+            Some(_) | None => self.select_now(matchers, hints),
+        }
     }
 
     fn label_names(
@@ -258,7 +302,8 @@ impl Queryable for LazyBlock {
     }
 }
 
-fn wait<T>(result: &Receiver<T>, cancel: &Cancel) -> Result<T, StorageError> {
+/// Waits until it is there, unless the asker gives up.
+pub(crate) fn wait<T>(result: &Receiver<T>, cancel: &Cancel) -> Result<T, StorageError> {
     loop {
         match result.recv_timeout(CANCEL_POLL) {
             Ok(answer) => return Ok(answer),

@@ -8,6 +8,7 @@ use crate::bucket::contract::in_directory;
 use crate::bucket::faulty::{Fault, FaultyBucket};
 use crate::bucket::{Bucket, MeteredBucket, RetryingBucket, StoreBucket, keys};
 use crate::catalog::Catalog;
+use crate::foundation::{Clock, SystemClock};
 use crate::gateway::tests::{Fixture, copy, id, labels, n_reads, one_series, own, write};
 use crate::gateway::{ExcludeReason, Selector};
 use crate::model::{Interval, Matcher};
@@ -278,4 +279,28 @@ async fn three_of_ten_requests_fail_and_nothing_is_lost() {
     };
     assert_eq!((found.len(), warnings), (30 * 12, vec![]));
     assert!(fixture.gateway.status().damaged.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_blocks_are_opened_and_read_at_once() {
+    const N_BLOCKS: u64 = 40;
+    const PAUSE_MS: u64 = 30;
+    let dir = tempfile::tempdir().unwrap();
+    for n in 1..=N_BLOCKS {
+        write(dir.path(), u128::from(n), &own(), &one_series("up"));
+    }
+    let faulty = Arc::new(FaultyBucket::new(Arc::new(StoreBucket::in_memory())));
+    copy(dir.path(), &*faulty).await;
+    let fixture = Fixture::new(Arc::clone(&faulty) as Arc<dyn Bucket>);
+    fixture.gateway.sync().await.unwrap();
+    faulty.fail(0..u64::MAX, Fault::Late(Duration::from_millis(PAUSE_MS)));
+    let began_ns = SystemClock.now_ns();
+    let (found, warnings) = fixture.ask(&[]).await.unwrap();
+    let took_ms = (SystemClock.now_ns() - began_ns) / 1_000_000;
+    assert_eq!((found.len(), warnings), (1, vec![]));
+    assert_eq!(fixture.gateway.status().n_open as u64, N_BLOCKS);
+    let n_requests = faulty.n_operations();
+    assert!(2 * N_BLOCKS <= n_requests, "{n_requests}");
+    let in_turn_ms = n_requests * PAUSE_MS;
+    assert!(took_ms < in_turn_ms / 3, "{took_ms} of {in_turn_ms} ms");
 }

@@ -15,6 +15,7 @@
 //! under their external labels. Of a producer's raw and downsampled blocks each time is read from one resolution, which
 //! the question bounds: gaps are filled with finer blocks and, where they may, with coarser ones.
 #![doc = include_str!("FORMAT.md")]
+mod ahead;
 mod error;
 mod flights;
 mod header;

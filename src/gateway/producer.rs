@@ -31,6 +31,36 @@ fn further_back(hints: &SelectHints, by_ms: i64) -> SelectHints {
     hints
 }
 
+/// A block beside which others are asked before any is read from.
+struct Ahead<'a>(&'a dyn Queryable);
+
+impl Queryable for Ahead<'_> {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        self.0.select_ahead(matchers, hints)
+    }
+
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        self.0.label_names(matchers, hints)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        self.0.label_values(name, matchers, hints)
+    }
+}
+
 /// A block, and who answers for it.
 type Served = (BlockInfo, Arc<dyn Queryable>);
 
@@ -93,23 +123,29 @@ impl Producer {
         hints: &SelectHints,
         sets: &mut Vec<Box<dyn SeriesSet>>,
     ) -> Result<(), StorageError> {
+        let mut asked = Vec::new();
         for (info, block) in self.blocks.iter() {
             let Some(extent) = info.range.closed() else {
                 continue;
             };
             let parts = parts_of(slices, extent, info.resolution);
-            if parts.is_empty() {
-                continue;
+            if !parts.is_empty() {
+                asked.push((info.resolution, block, extent, parts));
             }
+        }
+        let is_one_of_many = 1 < asked.len();
+        for (resolution, block, extent, parts) in asked {
             let coarser;
-            let hints = match info.resolution {
+            let hints = match resolution {
                 Resolution::Raw => hints,
-                resolution @ (Resolution::FiveMinutes | Resolution::OneHour) => {
+                Resolution::FiveMinutes | Resolution::OneHour => {
                     coarser = further_back(hints, resolution.as_ms());
                     &coarser
                 }
             };
-            sets.push(select_within(&**block, (extent, &parts), matchers, hints)?);
+            let (ahead, block) = (Ahead(&**block), &**block);
+            let block: &dyn Queryable = if is_one_of_many { &ahead } else { block };
+            sets.push(select_within(block, (extent, &parts), matchers, hints)?);
         }
         Ok(())
     }

@@ -9,11 +9,13 @@ use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::block::BlockMeta;
 use crate::bucket::{Bucket, keys};
 use crate::catalog::Catalog;
 use crate::foundation::Clock;
+use crate::gateway::ahead::BLOCKS_AT_ONCE;
 use crate::gateway::error::GatewayError;
 use crate::gateway::lazy::{LazyBlock, Shelf};
 use crate::gateway::limits::Limiter;
@@ -125,6 +127,7 @@ impl Gateway {
             pages,
             clock,
             limiter,
+            turns: Arc::new(Semaphore::new(BLOCKS_AT_ONCE)),
         };
         let gateway = Self {
             settings,
@@ -279,7 +282,7 @@ impl Gateway {
         let block = LazyBlock::new(Arc::new(known.clone()), dir, Arc::clone(&self.shelf));
         Loaded {
             info: self.describe(&known.meta),
-            block: Arc::new(block),
+            block,
         }
     }
 

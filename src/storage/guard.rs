@@ -99,6 +99,24 @@ impl<P> Guarded<P> {
         Ok(format!("block {}: {flaw}", self.block))
     }
 
+    fn guarded(
+        &self,
+        selected: Result<Box<dyn SeriesSet>, StorageError>,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        match selected {
+            Ok(inner) => Ok(Box::new(GuardedSet {
+                inner,
+                block: self.block,
+                flaws: self.flaws.clone(),
+                warnings: Vec::new(),
+            })),
+            Err(error) => {
+                let warning = self.excuse(error)?;
+                Ok(Box::new(VecSeriesSet::new(Vec::new(), vec![warning])))
+            }
+        }
+    }
+
     fn excuse_labels(
         &self,
         answer: Result<LabelAnswer, StorageError>,
@@ -122,18 +140,15 @@ where
         matchers: &[Matcher],
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
-        match self.inner.select(matchers, hints) {
-            Ok(inner) => Ok(Box::new(GuardedSet {
-                inner,
-                block: self.block,
-                flaws: self.flaws.clone(),
-                warnings: Vec::new(),
-            })),
-            Err(error) => {
-                let warning = self.excuse(error)?;
-                Ok(Box::new(VecSeriesSet::new(Vec::new(), vec![warning])))
-            }
-        }
+        self.guarded(self.inner.select(matchers, hints))
+    }
+
+    fn select_ahead(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        self.guarded(self.inner.select_ahead(matchers, hints))
     }
 
     fn label_names(

@@ -171,6 +171,16 @@ pub trait Queryable: Send + Sync {
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StorageError>;
 
+    /// The same for an asker who will turn to other sources before he reads: what has to be waited for may be begun and
+    /// left to the first `next`, its errors too.
+    fn select_ahead(
+        &self,
+        matchers: &[Matcher],
+        hints: &SelectHints,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        self.select(matchers, hints)
+    }
+
     /// Names of labels of series that match.
     fn label_names(
         &self,
