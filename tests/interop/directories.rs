@@ -102,6 +102,40 @@ fn a_stock_prometheus_on_our_directory_answers_as_we_do() {
 }
 
 #[test]
+fn a_stock_prometheus_does_not_mind_what_our_clean_stop_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((node, scraped)) = targets(dir.path()) else {
+        return;
+    };
+    let ours = dir.path().join("ours");
+    let jobs = config(&[("prometheus", &scraped.addr), ("node", &node.addr)]);
+    let started = now_s();
+    let first = gauntlet(dir.path(), &ours, &jobs, &["head.block_range=10s"]);
+    pass(30);
+    let mut stop = std::process::Command::new("kill");
+    stop.args(["-TERM", &first.pid().to_string()]);
+    assert!(stop.status().unwrap().success());
+    let snapshot = ours.join("head-snapshot");
+    let since = Instant::now();
+    while !snapshot.exists() {
+        assert!(since.elapsed() < Duration::from_secs(60), "no snapshot");
+        pass(1);
+    }
+    drop(first);
+    let saved = fs::read(snapshot).unwrap();
+    let copy = dir.path().join("copy");
+    copy_tree(&ours, &copy);
+    fs::remove_file(copy.join("lock")).ok();
+    let per_step = ["--enable-feature=promql-per-step-stats,memory-snapshot-on-shutdown"];
+    let stock = prometheus(dir.path(), &copy, IDLE, &per_step).unwrap();
+    let again = gauntlet(dir.path(), &ours, IDLE, &["head.block_range=10s"]);
+    let end = off_grid(now_s() - 9.0, &again);
+    let start = (started + 5.0).floor() + end.rem_euclid(1.0);
+    assert_alike(&again, &stock, start, end);
+    assert_eq!(fs::read(copy.join("head-snapshot")).unwrap(), saved);
+}
+
+#[test]
 fn we_answer_on_a_stock_directory_as_its_prometheus_does() {
     let dir = tempfile::tempdir().unwrap();
     let Some((node, _scraped)) = targets(dir.path()) else {
