@@ -197,10 +197,11 @@ impl BitWriter {
     }
 }
 
-/// Fields that are put together in registers, on their way to the end of a [`BitWriter`].
+/// Fields that are put together in registers, on their way to the end of a [`BitWriter`]; they take at most `N` bytes, the
+/// byte the run begins in and the word it ends in included.
 #[derive(Debug)]
-pub(super) struct FieldRun {
-    bytes: [u8; RUN_BYTES],
+pub(super) struct FieldRun<const N: usize> {
+    bytes: [u8; N],
     n_bytes: usize,
     /// The next bits, at the top.
     word: u64,
@@ -210,13 +211,10 @@ pub(super) struct FieldRun {
     n_last: u32,
 }
 
-/// What a run holds at most, the byte it begins in and the word it ends in included.
-const RUN_BYTES: usize = 320;
+impl<const N: usize> FieldRun<N> {
+    /// So many bits of fields may be put into one run.
+    pub(super) const BITS_MAX: usize = (N - 9) * 8;
 
-/// So many bits of fields may be put into one run.
-pub(super) const RUN_BITS_MAX: usize = (RUN_BYTES - 9) * 8;
-
-impl FieldRun {
     /// Bytes it takes at the end of a writer, at most.
     pub(super) fn n_bytes_after(&self) -> usize {
         self.n_bytes + 9
@@ -235,7 +233,7 @@ impl FieldRun {
         }
         let n_over = n.wrapping_sub(n_free);
         let word = self.word | value >> n_over;
-        debug_assert!(self.n_bytes + 8 <= RUN_BYTES, "the run is too long");
+        debug_assert!(self.n_bytes + 8 <= N, "the run is too long");
         if let Some(place) =
             (self.bytes.get_mut(self.n_bytes..)).and_then(|free| free.first_chunk_mut::<8>())
         {
@@ -250,14 +248,15 @@ impl FieldRun {
 
 impl BitWriter {
     /// Begins a run where the last field ended; [`Self::end_run`] takes it back.
-    pub(super) fn begin_run(&mut self) -> FieldRun {
+    #[inline(always)]
+    pub(super) fn begin_run<const N: usize>(&mut self) -> FieldRun<N> {
         let begun = if 0 < self.n_free {
             self.bytes.pop()
         } else {
             None
         };
         FieldRun {
-            bytes: [0; RUN_BYTES],
+            bytes: [0; N],
             n_bytes: 0,
             word: u64::from(begun.unwrap_or(0)) << 56,
             n_bits: begun.map_or(0, |_| 8 - self.n_free),
@@ -267,16 +266,23 @@ impl BitWriter {
     }
 
     /// Leaves what [`Self::put`] of each field would have left.
-    pub(super) fn end_run(&mut self, mut run: FieldRun) {
-        let n_last_bytes = run.n_bits.div_ceil(8);
-        if let Some(place) =
-            (run.bytes.get_mut(run.n_bytes..)).and_then(|free| free.first_chunk_mut::<8>())
-        {
-            *place = run.word.to_be_bytes();
+    #[inline(always)]
+    pub(super) fn end_run<const N: usize>(&mut self, run: FieldRun<N>) {
+        if 0 < run.n_bytes {
+            self.bytes
+                .extend_from_slice(run.bytes.get(..run.n_bytes).unwrap_or_default());
         }
-        let n_bytes = run.n_bytes + n_last_bytes as usize;
-        self.bytes
-            .extend_from_slice(run.bytes.get(..n_bytes).unwrap_or_default());
+        let n_last_bytes = run.n_bits.div_ceil(8);
+        let last = run.word.to_be_bytes();
+        let len = self.bytes.len() + n_last_bytes as usize;
+        // A whole word and back is one store; so many bytes of it would be a call.
+        if self.bytes.len() + last.len() <= self.bytes.capacity() {
+            self.bytes.extend_from_slice(&last);
+            self.bytes.truncate(len);
+        } else {
+            let some = last.get(..n_last_bytes as usize);
+            self.bytes.extend_from_slice(some.unwrap_or_default());
+        }
         self.n_free = n_last_bytes * 8 - run.n_bits;
         if self.n_free == 0 && run.n_last.is_multiple_of(8) {
             self.bytes.push(0);
@@ -331,23 +337,32 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn a_run_leaves_what_its_fields_leave_one_by_one(
-            runs in prop::collection::vec(
-                prop::collection::vec((any::<u64>(), 1u32..=64), 0..RUN_BITS_MAX / 64),
-                0..8,
-            ),
+            long in runs(FieldRun::<320>::BITS_MAX / 64),
+            short in runs(FieldRun::<32>::BITS_MAX / 64),
         ) {
-            let (mut writer, mut by_one) = (BitWriter::default(), BitWriter::default());
-            for fields in runs {
-                let mut run = writer.begin_run();
-                for &(value, n) in &fields {
-                    run.put(value & (u64::MAX >> (64 - n)), n);
-                    by_one.put(value, n);
-                }
-                writer.end_run(run);
-                prop_assert_eq!(writer.bytes(), by_one.bytes());
-                prop_assert_eq!(writer.n_free, by_one.n_free);
-            }
+            check_runs::<320>(long)?;
+            check_runs::<32>(short)?;
         }
+    }
+
+    fn runs(n_fields_max: usize) -> impl Strategy<Value = Vec<Vec<(u64, u32)>>> {
+        let fields = prop::collection::vec((any::<u64>(), 1u32..=64), 0..=n_fields_max);
+        prop::collection::vec(fields, 0..8)
+    }
+
+    fn check_runs<const N: usize>(runs: Vec<Vec<(u64, u32)>>) -> Result<(), TestCaseError> {
+        let (mut writer, mut by_one) = (BitWriter::default(), BitWriter::default());
+        for fields in runs {
+            let mut run = writer.begin_run::<N>();
+            for &(value, n) in &fields {
+                run.put(value & (u64::MAX >> (64 - n)), n);
+                by_one.put(value, n);
+            }
+            writer.end_run(run);
+            prop_assert_eq!(writer.bytes(), by_one.bytes());
+            prop_assert_eq!(writer.n_free, by_one.n_free);
+        }
+        Ok(())
     }
 
     #[test]

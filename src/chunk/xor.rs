@@ -1,6 +1,6 @@
 //! Gorilla floats, encoding 1.
 
-use crate::chunk::bits::{BitReader, BitWriter, OutOfBits, RUN_BITS_MAX};
+use crate::chunk::bits::{BitReader, BitWriter, FieldRun, OutOfBits};
 use crate::chunk::columns::State;
 use crate::chunk::error::ChunkError;
 use crate::chunk::start_time::{put_uvarint, put_varint};
@@ -25,7 +25,12 @@ pub const XOR_SAMPLE_BYTES_MAX: usize = 19;
 
 /// Samples that are encoded before their bits go to memory.
 const SAMPLES_PER_RUN: usize = 16;
-const _: () = assert!(SAMPLES_PER_RUN * (68 + 77) <= RUN_BITS_MAX);
+
+/// Bytes of a run of so many samples, and of one.
+const RUN_BYTES: usize = 320;
+const ONE_BYTES: usize = 32;
+const _: () = assert!(SAMPLES_PER_RUN * (68 + 77) <= FieldRun::<RUN_BYTES>::BITS_MAX);
+const _: () = assert!(68 + 77 <= FieldRun::<ONE_BYTES>::BITS_MAX);
 
 /// Builds one chunk, sample by sample; its bytes are complete after every sample.
 #[derive(Debug, Clone)]
@@ -97,10 +102,8 @@ impl XorAppender {
                 self.put_value(v);
             }
             _ => {
-                let delta = t.wrapping_sub(self.t);
-                self.put_dod(delta.wrapping_sub(self.delta));
-                self.delta = delta;
-                self.put_value(v);
+                let run = self.encode::<ONE_BYTES>(&[Sample { t, v }]);
+                self.bits.end_run(run);
             }
         }
         self.t = t;
@@ -122,23 +125,28 @@ impl XorAppender {
             self.make_room();
             self.append(sample.t, sample.v)?;
         }
-        later
-            .chunks(SAMPLES_PER_RUN)
-            .for_each(|run| self.append_run(run));
+        for samples in later.chunks(SAMPLES_PER_RUN) {
+            let run = self.encode::<RUN_BYTES>(samples);
+            self.bits
+                .make_room(run.n_bytes_after().max(XOR_SAMPLE_BYTES_MAX));
+            self.bits.end_run(run);
+        }
         self.n_samples = n_after;
         self.put_count();
         Ok(())
     }
 
-    /// Samples behind the second one.
-    fn append_run(&mut self, samples: &[Sample]) {
+    /// The fields of samples behind the second one, as many as fit into `N` bytes; they are in the chunk when the run is
+    /// ended.
+    #[inline(always)]
+    fn encode<const N: usize>(&mut self, samples: &[Sample]) -> FieldRun<N> {
         let (mut t, mut delta, mut v) = (self.t, self.delta, self.v.to_bits());
         // Nothing fits into the window that is not there yet.
         let (mut leading, mut trailing) = match self.window {
             Some(window) => (u32::from(window.leading), u32::from(window.trailing)),
             None => (u32::MAX, 0),
         };
-        let mut run = self.bits.begin_run();
+        let mut run = self.bits.begin_run::<N>();
         for sample in samples {
             let delta_before = std::mem::replace(&mut delta, sample.t.wrapping_sub(t));
             t = sample.t;
@@ -173,14 +181,12 @@ impl XorAppender {
             }
             run.put(diff >> trailing, 64 - leading - trailing);
         }
-        self.bits
-            .make_room(run.n_bytes_after().max(XOR_SAMPLE_BYTES_MAX));
-        self.bits.end_run(run);
         (self.t, self.delta, self.v) = (t, delta, f64::from_bits(v));
         self.window = (leading <= LEADING_MAX).then(|| Window {
             leading: leading.to_le_bytes()[0],
             trailing: trailing.to_le_bytes()[0],
         });
+        run
     }
 
     fn put_count(&mut self) {
@@ -228,24 +234,6 @@ impl XorAppender {
     /// Gives the chunk away.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bits.into_bytes()
-    }
-
-    fn put_dod(&mut self, dod: i64) {
-        match dod {
-            0 => self.bits.put(0b0, 1),
-            _ if fits_shifted(dod, 14) => self.put_prefixed(0b10, 2, dod, 14),
-            _ if fits_shifted(dod, 17) => self.put_prefixed(0b110, 3, dod, 17),
-            _ if fits_shifted(dod, 20) => self.put_prefixed(0b1110, 4, dod, 20),
-            _ => {
-                self.bits.put(0b1111, 4);
-                self.bits.put(dod.cast_unsigned(), 64);
-            }
-        }
-    }
-
-    fn put_prefixed(&mut self, prefix: u64, n_prefix: u32, dod: i64, n: u32) {
-        let payload = dod.cast_unsigned() & ((1 << n) - 1);
-        self.bits.put(prefix << n | payload, n_prefix + n);
     }
 
     fn put_value(&mut self, v: f64) {
