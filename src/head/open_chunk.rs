@@ -124,6 +124,15 @@ pub(crate) struct SavedChunk<'a> {
 }
 
 impl OpenChunk {
+    /// Reads a little of what changes when a sample comes.
+    pub(crate) fn touch(&self) -> u8 {
+        let Builder::Xor(chunk) = &self.builder else {
+            return 0;
+        };
+        let (first, last) = (chunk.bytes().first(), chunk.bytes().last());
+        first.copied().unwrap_or(0) ^ last.copied().unwrap_or(0)
+    }
+
     /// An empty chunk for a sample that nothing precedes.
     pub(crate) fn new(at: SampleTime, value: Value<'_>, rules: ChunkRules) -> Self {
         Self::with_capacity(at, value, rules, FIRST_CHUNK_BYTES)

@@ -51,6 +51,13 @@ impl MemSeries {
     pub(crate) fn touch_state(&self) -> u64 {
         self.series ^ u64::from(self.state.is_locked())
     }
+
+    /// Reads where the next sample is written.
+    pub(crate) fn touch_chunk(&self) -> u8 {
+        let state = self.state.try_lock();
+        let open = state.as_ref().and_then(|state| state.open.as_ref());
+        open.map_or(0, OpenChunk::touch)
+    }
 }
 
 impl std::fmt::Debug for MemSeries {
