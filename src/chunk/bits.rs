@@ -267,7 +267,7 @@ impl BitWriter {
 
     /// Leaves what [`Self::put`] of each field would have left.
     #[inline(always)]
-    pub(super) fn end_run<const N: usize>(&mut self, run: FieldRun<N>) {
+    pub(super) fn end_run<const N: usize>(&mut self, run: &FieldRun<N>) {
         if 0 < run.n_bytes {
             self.bytes
                 .extend_from_slice(run.bytes.get(..run.n_bytes).unwrap_or_default());
@@ -358,7 +358,7 @@ mod tests {
                 run.put(value & (u64::MAX >> (64 - n)), n);
                 by_one.put(value, n);
             }
-            writer.end_run(run);
+            writer.end_run(&run);
             prop_assert_eq!(writer.bytes(), by_one.bytes());
             prop_assert_eq!(writer.n_free, by_one.n_free);
         }

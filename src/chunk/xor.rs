@@ -103,7 +103,7 @@ impl XorAppender {
             }
             _ => {
                 let run = self.encode::<ONE_BYTES>(&[Sample { t, v }]);
-                self.bits.end_run(run);
+                self.bits.end_run(&run);
             }
         }
         self.t = t;
@@ -129,7 +129,7 @@ impl XorAppender {
             let run = self.encode::<RUN_BYTES>(samples);
             self.bits
                 .make_room(run.n_bytes_after().max(XOR_SAMPLE_BYTES_MAX));
-            self.bits.end_run(run);
+            self.bits.end_run(&run);
         }
         self.n_samples = n_after;
         self.put_count();

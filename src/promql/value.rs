@@ -128,8 +128,12 @@ pub struct QueryStats {
     pub total_queryable_samples: u64,
     /// The same by step, if it was asked for.
     pub samples_per_step: Vec<(TimestampMs, u64)>,
-    /// Samples decoded from chunks.
+    /// The same without samples that an earlier step was handed already: what the query reads at least.
     pub samples_read: u64,
+    /// The same by step, if it was asked for.
+    pub samples_read_per_step: Vec<(TimestampMs, u64)>,
+    /// Samples decoded from chunks; selectors that look at the same ones share them.
+    pub samples_decoded: u64,
     /// The most samples held at one time.
     pub peak_samples: u64,
     /// The most bytes of memory held at one time.

@@ -142,7 +142,7 @@ fn a_block_that_is_here_and_in_the_bucket_is_read_once_and_here() {
                 stats.series,
                 stats.chunks,
                 stats.chunk_bytes,
-                stats.samples_read,
+                stats.samples_decoded,
             )
         };
         assert_eq!(cost(&output), cost(&alone));

@@ -67,7 +67,7 @@ fn main() {
             let began = Instant::now();
             let output = engine.range(source, query, start, end, HOUR_MS, &QueryOptions::default());
             best = best.min(began.elapsed().as_secs_f64());
-            n_read = output.unwrap().stats.samples_read;
+            n_read = output.unwrap().stats.samples_decoded;
         }
         let n_stored = i64::from(n_series) * N_DAYS * DAY_MS / SCRAPE_MS;
         println!(

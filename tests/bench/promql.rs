@@ -110,7 +110,7 @@ fn main() {
                     engine.range(Arc::clone(&queryable), query, start, end, 60_000, &options);
                 best = best.min(started.elapsed().as_secs_f64());
                 let output = output.unwrap();
-                n_read = output.stats.samples_read;
+                n_read = output.stats.samples_decoded;
                 n_points = match output.value {
                     QueryValue::Columns(columns) => {
                         columns.iter().map(|series| series.floats().count()).sum()

@@ -1,7 +1,7 @@
 //! What a query cost, as JSON: Prometheus' statistics, and operators as Thanos' page reads them.
 
 use crate::api::http::json::{push_array, push_float, push_float_timestamp, push_int, push_text};
-use crate::model::Resolution;
+use crate::model::{Resolution, TimestampMs};
 use crate::promql::QueryStats;
 use crate::promql::explain::{Operator, go_duration};
 
@@ -87,20 +87,16 @@ pub(super) fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
         push_float(out, seconds(ns));
     }
     out.extend_from_slice(b"},\"samples\":{");
-    if !stats.samples_per_step.is_empty() {
-        out.extend_from_slice(b"\"totalQueryableSamplesPerStep\":");
-        push_array(out, &stats.samples_per_step, |out, (t, n)| {
-            out.push(b'[');
-            push_float_timestamp(out, *t);
-            out.push(b',');
-            push_int(out, n);
-            out.push(b']');
-        });
-        out.push(b',');
-    }
+    push_steps(
+        out,
+        "\"totalQueryableSamplesPerStep\":",
+        &stats.samples_per_step,
+    );
     out.extend_from_slice(b"\"totalQueryableSamples\":");
     push_int(out, stats.total_queryable_samples);
-    out.extend_from_slice(b",\"samplesRead\":");
+    out.push(b',');
+    push_steps(out, "\"samplesReadPerStep\":", &stats.samples_read_per_step);
+    out.extend_from_slice(b"\"samplesRead\":");
     push_int(out, stats.samples_read);
     out.extend_from_slice(b",\"peakSamples\":");
     push_int(out, stats.peak_samples);
@@ -115,6 +111,22 @@ pub(super) fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
         push_text(out, &Resolution::list(&stats.resolutions));
     }
     out.push(b'}');
+}
+
+/// Counts by step and a comma, unless there are none.
+fn push_steps(out: &mut Vec<u8>, field: &str, steps: &[(TimestampMs, u64)]) {
+    if steps.is_empty() {
+        return;
+    }
+    out.extend_from_slice(field.as_bytes());
+    push_array(out, steps, |out, (t, n)| {
+        out.push(b'[');
+        push_float_timestamp(out, *t);
+        out.push(b',');
+        push_int(out, n);
+        out.push(b']');
+    });
+    out.push(b',');
 }
 
 #[cfg(test)]
@@ -143,19 +155,24 @@ mod tests {
         };
         let timings = ",\"stats\":{\"timings\":{\"evalTotalTime\":1.25,\"resultSortTime\":0.000001,\
              \"queryPreparationTime\":0.25,\"innerEvalTime\":0.999999,\"execQueueTime\":0.25,\"execTotalTime\":1.5},";
-        let samples = "\"totalQueryableSamples\":7,\"samplesRead\":8,\"peakSamples\":9}}";
+        let (queried, read) = (
+            "\"totalQueryableSamples\":7",
+            "\"samplesRead\":8,\"peakSamples\":9}}",
+        );
         check(
             |out| push_stats(out, &stats),
-            &format!("{timings}\"samples\":{{{samples}"),
+            &format!("{timings}\"samples\":{{{queried},{read}"),
         );
         let per_step = QueryStats {
             samples_per_step: vec![(1_000, 3), (1_500, 4)],
+            samples_read_per_step: vec![(1_000, 3), (1_500, 1)],
             ..stats
         };
         check(
             |out| push_stats(out, &per_step),
             &format!(
-                "{timings}\"samples\":{{\"totalQueryableSamplesPerStep\":[[1,3],[1.5,4]],{samples}"
+                "{timings}\"samples\":{{\"totalQueryableSamplesPerStep\":[[1,3],[1.5,4]],{queried},\
+                 \"samplesReadPerStep\":[[1,3],[1.5,1]],{read}"
             ),
         );
     }

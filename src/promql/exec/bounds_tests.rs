@@ -6,6 +6,7 @@ use crate::promql::exec::tests::series;
 use crate::promql::testing::{LoadedData, MemoryStore, open_memory_store, parse_series};
 use crate::promql::{
     Engine, EngineSettings, ErrorKind, MemoryPool, QueryError, QueryOptions, QueryOutput,
+    QueryStats,
 };
 use crate::storage::{ChunkSeries, Queryable};
 
@@ -140,16 +141,15 @@ fn times_without_end_are_refused_before_anything_is_taken_for_them() {
     assert_eq!(pool.used(), 0);
 }
 
-/// Totals and counts by step of a range query over 120 samples, 10 s apart.
-fn counted(query: &str) -> (u64, Vec<(i64, u64)>) {
+/// Counts by step, and both totals, of a range query over 120 samples, 10 s apart.
+fn counted(query: &str, step_ms: i64) -> QueryStats {
     let options = QueryOptions {
         per_step: true,
         ..QueryOptions::default()
     };
     let engine = engine(&MemoryPool::default(), u64::MAX);
-    let output = engine.range(many(), query, 100_000, 160_000, 20_000, &options);
-    let stats = output.unwrap().stats;
-    (stats.total_queryable_samples, stats.samples_per_step)
+    let output = engine.range(many(), query, 100_000, 160_000, step_ms, &options);
+    output.unwrap().stats
 }
 
 #[test]
@@ -172,11 +172,56 @@ fn samples_are_counted_at_the_step_they_are_read_for() {
         ("timestamp(few)", 20),
         ("vector(1)", 0),
     ] {
-        assert_eq!(counted(query), (4 * per_step, steps(per_step)), "{query}");
+        let stats = counted(query, 20_000);
+        assert_eq!(stats.total_queryable_samples, 4 * per_step, "{query}");
+        assert_eq!(stats.samples_per_step, steps(per_step), "{query}");
     }
     let plain = engine(&MemoryPool::default(), u64::MAX);
     let output = plain.instant(many(), "few", 0, &QueryOptions::default());
     assert_eq!(output.unwrap().stats.samples_per_step, []);
+}
+
+#[test]
+fn samples_are_read_at_the_first_step_that_has_them() {
+    for (query, step_ms, reads) in [
+        ("few", 20_000, &[20, 20, 20, 20][..]),
+        ("rate(few[1m])", 20_000, &[120, 40, 40, 40]),
+        ("rate(few[20s])", 20_000, &[40, 40, 40, 40]),
+        // What lies between two windows is nobody's.
+        ("rate(few[20s])", 60_000, &[40, 40]),
+        ("few @ 100", 20_000, &[20, 0, 0, 0]),
+        ("rate(few[1m] @ 100)", 20_000, &[120, 0, 0, 0]),
+        // 60 to 100, then one more each.
+        ("max_over_time(few[1m:20s])", 20_000, &[60, 20, 20, 20]),
+        ("max_over_time(few[20s:10s])", 60_000, &[40, 40]),
+        ("max_over_time(few[20s:10s] offset 10s)", 60_000, &[40, 40]),
+        (
+            "max_over_time(few[1m:20s] offset 20s)",
+            20_000,
+            &[60, 20, 20, 20],
+        ),
+        // Windows of 30 s that are read every 20 s.
+        (
+            "max_over_time(rate(few[30s])[1m:20s])",
+            20_000,
+            &[140, 40, 40, 40],
+        ),
+        ("max_over_time(few[1m:20s] @ 100)", 20_000, &[60, 0, 0, 0]),
+        ("few + few", 20_000, &[40, 40, 40, 40]),
+    ] {
+        let stats = counted(query, step_ms);
+        let steps: Vec<u64> = stats
+            .samples_read_per_step
+            .iter()
+            .map(|step| step.1)
+            .collect();
+        assert_eq!(steps, reads, "{query} {step_ms}");
+        assert_eq!(
+            stats.samples_read,
+            reads.iter().sum::<u64>(),
+            "{query} {step_ms}"
+        );
+    }
 }
 
 #[test]

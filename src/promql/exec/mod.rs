@@ -182,13 +182,14 @@ impl Evaluator {
         if grid.n <= 1 {
             return self.eval(inner, grid);
         }
-        let once = self.apart();
+        let once = self.apart(Tally::default());
         let value = once.eval(inner, grid.first())?;
         // Every step counts what would be read for it, although it is read once.
-        let queried = once.tally.queried();
-        self.tally.add(queried.saturating_mul(grid.n as u64));
+        let (queried, read) = (once.tally.queried(), once.tally.read());
+        self.tally.add(queried.saturating_mul(grid.n as u64), read);
         if self.tally.is_per_step() {
-            grid.times().for_each(|t| self.tally.at(t, queried));
+            grid.times().for_each(|t| self.tally.at(t, queried, 0));
+            self.tally.at(grid.start, 0, read);
         }
         Ok(match value {
             Value::Scalar(values) => {
@@ -254,9 +255,9 @@ impl Evaluator {
     }
 
     /// The same with samples counted apart.
-    pub(crate) fn apart(&self) -> Self {
+    pub(crate) fn apart(&self, tally: Tally) -> Self {
         Self {
-            tally: Arc::default(),
+            tally: Arc::new(tally),
             ..self.clone()
         }
     }

@@ -14,6 +14,7 @@ use crate::promql::exec::frame::{Frame, Head, RowMut, ones};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::source::Samples;
+use crate::promql::exec::tally;
 use crate::promql::functions::kernel::{extreme, simple};
 use crate::promql::functions::rate::Falls;
 use crate::promql::functions::sliding::Extremes;
@@ -81,6 +82,15 @@ impl Slide {
     fn edges(&self, step: usize) -> (i64, i64) {
         let place = self.place(step);
         (place.from, place.to)
+    }
+
+    /// How many samples of the windows, which have `n` in all, no earlier window had.
+    fn n_read(&self, samples: &Samples, n: u64) -> u64 {
+        let (first, last) = (self.place(0), self.place(self.grid.n.saturating_sub(1)));
+        if self.grid.n == 1 || first.to - first.from < self.grid.step_ms {
+            return n;
+        }
+        tally::n_within(samples, (first.from, last.to))
     }
 
     /// Where the window of step `i` lies.
@@ -186,6 +196,8 @@ pub(crate) struct Job {
     /// Of native histograms only count and sum matter.
     only_stats: bool,
     reading: Reading,
+    /// It reads samples itself; those of a subquery were read for that.
+    reads: bool,
 }
 
 /// Memory that is used again from series to series.
@@ -286,6 +298,7 @@ impl Evaluator {
             span,
             only_stats,
             reading,
+            reads: matches!(range.source, RangeSource::Samples(_)),
         };
         Ok((range, job))
     }
@@ -408,12 +421,20 @@ impl SeriesWork for Job {
         }
         let is_rate = matches!(self.func, RangeFn::Rate | RangeFn::Increase) && row.has_floats();
         let (n, widest) = filled?;
-        evaluator.tally.add(n);
+        let slide = &self.slide;
+        evaluator.tally.add(
+            n,
+            if self.reads {
+                slide.n_read(samples, n)
+            } else {
+                0
+            },
+        );
         if evaluator.tally.is_per_step() {
-            let slide = &self.slide;
+            let edges = |step| slide.edges(step);
             evaluator
                 .tally
-                .windows(samples, slide.grid, |step| slide.edges(step));
+                .windows(samples, slide.grid, edges, self.reads);
         }
         scratch.living = living;
         if widest >= WIDE_WINDOW {

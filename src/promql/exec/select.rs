@@ -145,7 +145,8 @@ impl SeriesWork for Look {
             };
             smooth(samples, self, &remarks, &mut row);
         } else {
-            evaluator.tally.add(newest(samples, self, &mut row));
+            let n = newest(samples, self, &mut row);
+            evaluator.tally.add(n, n);
             if evaluator.tally.is_per_step() {
                 evaluator.tally.row(out.row(out.len() - 1), self.grid);
             }

@@ -8,6 +8,7 @@ use crate::promql::exec::booking::Booking;
 use crate::promql::exec::finish::{sort_matrix, without_metric};
 use crate::promql::exec::frame::{Cell, Head};
 use crate::promql::exec::source::Samples;
+use crate::promql::exec::tally::Tally;
 use crate::promql::functions::{RangeFn, extended};
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::Extend;
@@ -52,8 +53,8 @@ impl Evaluator {
                 return Err(no_histograms(extend));
             }
             if let RangeSource::Samples(_) = &range.source {
-                self.tally.add(n);
-                self.tally.at(grid.start, n);
+                self.tally.add(n, n);
+                self.tally.at(grid.start, n, n);
             }
             let (n_held, n_bytes) = held(&floats, &histograms);
             booking.add(n_held)?;
@@ -86,8 +87,8 @@ impl Evaluator {
             }
             RangeSource::Subquery(subquery) => {
                 let n = self.over_subquery(range, subquery, grid, add)?;
-                self.tally.add(n);
-                self.tally.at(grid.start, n);
+                self.tally.add(n, 0);
+                self.tally.at(grid.start, n, 0);
             }
         }
         sort_matrix(matrix, &self.budget)
@@ -108,7 +109,9 @@ impl Evaluator {
             subquery.at,
             subquery.step_ms,
         );
-        let evaluator = self.apart();
+        let has_gaps = range.range_ms < grid.step_ms;
+        let tells_steps = 1 < grid.n && (has_gaps || self.tally.is_per_step());
+        let evaluator = self.apart(Tally::new(inner_grid, tells_steps));
         // Booked before anything is evaluated: one series at all these times is the least it takes.
         let mut samples = Samples::booked(&self.budget);
         samples.book_floats(inner_grid.n)?;
@@ -130,6 +133,8 @@ impl Evaluator {
             }
             each(head.clone(), &samples)?;
         }
+        let shift = (range.range_ms, subquery.offset_ms);
+        self.tally.add_subquery(&evaluator.tally, grid, shift);
         Ok(evaluator.tally.queried())
     }
 }
