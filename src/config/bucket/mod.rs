@@ -62,7 +62,8 @@ pub fn load_bucket(path: &Path) -> Result<(BucketSettings, Vec<Complaint>), Vec<
     });
     match read {
         Err(error) => {
-            report.complain(0, "", None, &error.to_string());
+            let problem = format!("read the configuration of the bucket: {error}");
+            report.complain(0, "", None, &problem);
             Err(report.into_parts().0)
         }
         Ok(n_bytes) if FILE_BYTES_MAX < n_bytes as u64 => {

@@ -405,7 +405,9 @@ fn a_file_that_is_not_there_is_named() {
     let complaints = load_bucket(Path::new("/nonexistent/bucket.yml")).unwrap_err();
     let text = complaints.first().unwrap().to_string();
     assert!(
-        text.starts_with("/nonexistent/bucket.yml: No such file"),
+        text.starts_with(
+            "/nonexistent/bucket.yml: read the configuration of the bucket: No such file"
+        ),
         "{text}"
     );
 }
