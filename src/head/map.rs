@@ -9,9 +9,10 @@ use parking_lot::RwLock;
 
 use crate::head::series::MemSeries;
 use crate::head::spellings::Spellings;
+use crate::head::uneven::UnevenShards;
 use crate::model::SeriesKey;
 
-const N_SHARDS: u64 = 64;
+const N_SHARDS: usize = 64;
 
 /// A series has its key in itself, and whoever finds it looks at it next.
 type ByKey = HashTable<Arc<MemSeries>>;
@@ -90,6 +91,8 @@ impl ByRef {
 /// All series of a head, in shards with a lock each.
 pub(crate) struct SeriesMap {
     by_key: Vec<RwLock<ByKey>>,
+    /// Which of them a key belongs to.
+    uneven: UnevenShards,
     by_ref: Vec<RwLock<ByRef>>,
     pub(crate) spellings: Spellings,
 }
@@ -110,24 +113,34 @@ fn words(key: SeriesKey) -> (u64, u64) {
 
 #[expect(
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "there are N_SHARDS shards and the index is a remainder of N_SHARDS"
 )]
-fn shard<T>(shards: &[T], hash: u64) -> &T {
-    &shards[(hash % N_SHARDS) as usize]
+fn shard<T>(shards: &[T], page: u64) -> &T {
+    &shards[(page % N_SHARDS as u64) as usize]
 }
 
 impl SeriesMap {
     pub(crate) fn new() -> Self {
         Self {
             by_key: (0..N_SHARDS).map(|_| RwLock::default()).collect(),
+            uneven: UnevenShards::new(N_SHARDS),
             by_ref: (0..N_SHARDS).map(|_| RwLock::default()).collect(),
             spellings: Spellings::new(),
         }
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there are N_SHARDS shards, and the index is below the number of shards"
+    )]
+    fn shard_of(&self, left: u64) -> &RwLock<ByKey> {
+        &self.by_key[self.uneven.of(left)]
+    }
+
     pub(crate) fn by_key(&self, key: SeriesKey) -> Option<Arc<MemSeries>> {
         let (left, right) = words(key);
-        let by_key = shard(&self.by_key, left).read();
+        let by_key = self.shard_of(left).read();
         by_key.find(right, |series| series.key == key).cloned()
     }
 
@@ -177,7 +190,7 @@ impl SeriesMap {
         make: impl FnOnce() -> Arc<MemSeries>,
     ) -> (Arc<MemSeries>, bool) {
         let (left, right) = words(key);
-        let mut by_key = shard(&self.by_key, left).write();
+        let mut by_key = self.shard_of(left).write();
         let series = match by_key.entry(right, |series| series.key == key, hash_of) {
             Entry::Occupied(mut entry) => {
                 if !entry.get().lock().is_dead {
@@ -199,7 +212,7 @@ impl SeriesMap {
     /// Takes a dead series out.
     pub(crate) fn remove(&self, series: &Arc<MemSeries>) {
         let (left, right) = words(series.key);
-        let mut by_key = shard(&self.by_key, left).write();
+        let mut by_key = self.shard_of(left).write();
         if let Ok(entry) = by_key.find_entry(right, |here| Arc::ptr_eq(here, series)) {
             entry.remove();
         }

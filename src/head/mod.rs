@@ -53,6 +53,7 @@ mod take_over_tests;
 #[cfg(test)]
 mod tests;
 mod truncate;
+mod uneven;
 #[cfg(test)]
 mod values_tests;
 mod wbl;

@@ -174,8 +174,13 @@ impl Waiting {
             return 0;
         };
         let n = page.n.get_mut(place).map_or(0, std::mem::take);
-        let rows = page.floats.iter().take(usize::from(n));
-        out.extend(rows.filter_map(|row| row.get(place)));
+        let mut column = [Sample { t: 0, v: 0.0 }; FLOATS_PER_GROUP];
+        for (float, row) in column.iter_mut().zip(&page.floats).take(usize::from(n)) {
+            if let Some(here) = row.get(place) {
+                *float = *here;
+            }
+        }
+        out.extend_from_slice(column.get(..usize::from(n)).unwrap_or_default());
         usize::from(n)
     }
 

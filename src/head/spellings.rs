@@ -9,6 +9,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use smallvec::SmallVec;
 
 use crate::head::series::MemSeries;
+use crate::head::uneven::UnevenShards;
 use crate::model::Spelling;
 
 const N_SHARDS: usize = 16;
@@ -45,6 +46,7 @@ type BySpelling = HashMap<(u64, u64), Arc<MemSeries>, BuildHasherDefault<KeyHash
 /// What is known of how series are written; forgetting any of it costs time and nothing else.
 pub(crate) struct Spellings {
     shards: [RwLock<BySpelling>; N_SHARDS],
+    uneven: UnevenShards,
     /// Living series, which bound how many spellings are kept.
     n_series: AtomicUsize,
 }
@@ -53,6 +55,7 @@ impl Spellings {
     pub(crate) fn new() -> Self {
         Self {
             shards: std::array::from_fn(|_| RwLock::default()),
+            uneven: UnevenShards::new(N_SHARDS),
             n_series: AtomicUsize::new(0),
         }
     }
@@ -64,7 +67,11 @@ impl Spellings {
             self.shards.iter().map(RwLock::read).collect();
         let hits: SmallVec<[Option<&Arc<MemSeries>>; 64]> = spellings
             .iter()
-            .map(|spelling| shards.get(shard_of(*spelling))?.get(&spelling.words()))
+            .map(|spelling| {
+                shards
+                    .get(self.uneven.of(spelling.words().0))?
+                    .get(&spelling.words())
+            })
             .collect();
         // The same for what is read of each series next.
         let touched = hits
@@ -78,7 +85,7 @@ impl Spellings {
     /// From now on `series` is found by `spelling`.
     pub(crate) fn learn(&self, spelling: Spelling, series: &Arc<MemSeries>) {
         let n_max = self.n_series.load(Ordering::Relaxed) * PER_SERIES_MAX / N_SHARDS;
-        let Some(shard) = self.shards.get(shard_of(spelling)) else {
+        let Some(shard) = self.shards.get(self.uneven.of(spelling.words().0)) else {
             return;
         };
         let mut shard = shard.write();
@@ -125,11 +132,6 @@ impl Spellings {
     fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of N_SHARDS")]
-fn shard_of(spelling: Spelling) -> usize {
-    (spelling.words().0 % N_SHARDS as u64) as usize
 }
 
 #[cfg(test)]

@@ -269,8 +269,9 @@ fn cut(n_series: usize) {
     let db = open(dir.path(), RANGE_MS);
     let series: Vec<Labels> = (0..n_series).map(labels).collect();
     let mut scratch = Vec::new();
-    let mut round = START.rem_euclid(RANGE_MS) / STEP_MS;
-    let n_before = RANGE_MS * 8 / 5 / STEP_MS - round;
+    // From the beginning of a range until its block is due.
+    let mut round = (RANGE_MS - START.rem_euclid(RANGE_MS)) / STEP_MS + 1;
+    let n_before = RANGE_MS * 8 / 5 / STEP_MS;
     for _ in 0..n_before {
         for (body, _) in bodies(&series, 0, round) {
             send(&db, &body, &mut scratch);
@@ -296,7 +297,7 @@ fn cut(n_series: usize) {
         let block = db.cut().expect("the disk takes it");
         let took = begun.elapsed();
         is_over.store(true, Ordering::SeqCst);
-        let n = block.map_or(0, |block| block.stats.num_samples);
+        let n = block.expect("a block is due").stats.num_samples;
         println!("cut of {n} samples: {:.2} s", took.as_secs_f64());
         let mut all = (Vec::new(), Vec::new());
         for sender in senders {
