@@ -11,10 +11,13 @@ use crate::actors::Observe;
 use crate::actors::duty::{DutyReport, DutyState};
 use crate::actors::panics_on_demand;
 use crate::actors::shipper::BlockShipped;
-use crate::compactor::{Compactor, CompactorError};
+use crate::compactor::{Compactor, CompactorError, Duty};
 use crate::foundation::Cancel;
 use crate::foundation::cancel::CancelReason;
 use crate::model::BlockId;
+
+/// How often the log is told how far the duties are that run.
+const TELL_EVERY: Duration = Duration::from_mins(5);
 
 /// Begins nothing from now on; answered when what runs has let go.
 #[derive(Debug, Clone, Copy, Message)]
@@ -34,37 +37,6 @@ pub struct CompactorPorts {
     pub gateway: Recipient<BlockShipped>,
     /// Told how the duties stand.
     pub steward: Recipient<DutyReport>,
-}
-
-/// What is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Task {
-    Compact,
-    Downsample,
-    Retire,
-    Clean,
-}
-
-const TASKS: [Task; 4] = [Task::Compact, Task::Downsample, Task::Retire, Task::Clean];
-
-impl Task {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Compact => "compact bucket blocks",
-            Self::Downsample => "downsample bucket blocks",
-            Self::Retire => "retire bucket blocks",
-            Self::Clean => "clean the bucket",
-        }
-    }
-
-    fn number(self) -> usize {
-        match self {
-            Self::Compact => 0,
-            Self::Downsample => 1,
-            Self::Retire => 2,
-            Self::Clean => 3,
-        }
-    }
 }
 
 /// What a run of a duty came to.
@@ -108,7 +80,7 @@ impl CompactorActor {
         }
     }
 
-    fn begin(&mut self, task: Task, every: Duration, ctx: &mut Context<Self>) {
+    fn begin(&mut self, task: Duty, every: Duration, ctx: &mut Context<Self>) {
         if self.state.running.contains(&task.name()) {
             // Still alive: it may take hours.
             self.report(task, DutyState::Ok, every);
@@ -141,7 +113,7 @@ impl CompactorActor {
         }));
     }
 
-    fn note(&mut self, task: Task, outcome: Outcome, every: Duration) {
+    fn note(&mut self, task: Duty, outcome: Outcome, every: Duration) {
         if !outcome.made.is_empty() {
             tracing::info!(duty = task.name(), blocks = ?outcome.made, "made blocks");
             self.state.n_made += outcome.made.len() as u64;
@@ -156,7 +128,7 @@ impl CompactorActor {
         self.report(task, state, every);
     }
 
-    fn fail(&mut self, task: Task, reason: String, every: Duration) {
+    fn fail(&mut self, task: Duty, reason: String, every: Duration) {
         self.state.n_failed += 1;
         tracing::warn!(duty = task.name(), reason, "it is tried again");
         let what_to_do =
@@ -165,7 +137,7 @@ impl CompactorActor {
         self.report(task, DutyState::Blocked { reason, what_to_do }, every);
     }
 
-    fn report(&self, task: Task, state: DutyState, every: Duration) {
+    fn report(&self, task: Duty, state: DutyState, every: Duration) {
         let within = every.saturating_mul(4);
         let next_within_ms = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
         let report = DutyReport {
@@ -178,13 +150,13 @@ impl CompactorActor {
 }
 
 async fn run(
-    task: Task,
+    task: Duty,
     compactor: &Compactor,
     cancel: &Cancel,
 ) -> Result<Outcome, CompactorError> {
     let again = "it is tried again by itself; if it stays so, see the log".to_owned();
     match task {
-        Task::Compact => {
+        Duty::Compact => {
             let report = compactor.compact(cancel).await?;
             let new = report
                 .made
@@ -206,7 +178,7 @@ async fn run(
                 trouble,
             })
         }
-        Task::Downsample => {
+        Duty::Downsample => {
             let report = compactor.downsample(cancel).await?;
             let aside = compactor.status().aside_coarser;
             let trouble = match (aside.first_key_value(), report.failed.first()) {
@@ -228,11 +200,11 @@ async fn run(
                 .collect();
             Ok(Outcome { made, trouble })
         }
-        Task::Retire => {
+        Duty::Retire => {
             compactor.retire().await?;
             Ok(Outcome::default())
         }
-        Task::Clean => {
+        Duty::Clean => {
             let report = compactor.clean(cancel).await?;
             let first = report.failed.first();
             let trouble = first.map(|(block, reason)| (format!("block {block}: {reason}"), again));
@@ -251,10 +223,15 @@ impl Actor for CompactorActor {
         let Some(every) = self.every else {
             return;
         };
-        for task in TASKS {
+        for task in Duty::ALL {
             ctx.run_interval(every, move |actor, ctx| actor.begin(task, every, ctx));
             self.begin(task, every, ctx);
         }
+        ctx.run_interval(TELL_EVERY, |actor, _| {
+            for task in Duty::ALL {
+                actor.ports.compactor.progress(task).tell();
+            }
+        });
     }
 }
 

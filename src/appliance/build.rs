@@ -161,6 +161,7 @@ fn open_rim(
         appendable: ports.appendable(tsdb),
         gateway: constructed.gateway,
         scrape: constructed.scrape,
+        compactor: constructed.compactor.clone(),
         actors: actors.clone(),
     };
     let exported = Exported {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::compactor::{Compactor, CompactorStatus, Counters};
+use crate::compactor::{Compactor, CompactorStatus, Counters, Duty, DutyProgress};
 use crate::foundation::metrics::Readings;
 
 pub(crate) fn read_compactor(r: &mut Readings<'_, '_>, compactor: &Compactor) {
@@ -20,22 +20,43 @@ pub(crate) fn read_compactor(r: &mut Readings<'_, '_>, compactor: &Compactor) {
         "How long blocks stay after they were marked for deletion.",
         delay_ms / 1_000,
     );
-    let (done, all, eta_ms) = compactor.progress().unwrap_or_default();
-    r.gauge_of(
-        "gauntlet_compactor_run_read_bytes",
-        "Bytes that the compaction that runs has read.",
-        done,
+    read_progress(r, compactor);
+}
+
+fn read_progress(r: &mut Readings<'_, '_>, compactor: &Compactor) {
+    let all = Duty::ALL.map(|duty| compactor.progress(duty));
+    let mut gauges = |name, help, value: &dyn Fn(&DutyProgress) -> u64| {
+        let values: Vec<(&str, f64)> = all
+            .iter()
+            .map(|at| (at.duty.name(), as_float(value(at))))
+            .collect();
+        r.gauges(name, help, "duty", &values);
+    };
+    gauges(
+        "gauntlet_compactor_run_done_bytes",
+        "Bytes of blocks that the run that goes on is done with.",
+        &|at| at.n_bytes_done,
     );
-    r.gauge_of(
-        "gauntlet_compactor_run_total_bytes",
-        "Bytes that the compaction that runs will have read.",
-        all,
+    gauges(
+        "gauntlet_compactor_left_bytes",
+        "Bytes of blocks that are left to do.",
+        &|at| at.n_bytes_left,
     );
-    r.gauge_of(
+    gauges(
+        "gauntlet_compactor_left_blocks",
+        "Blocks that are left to do.",
+        &|at| at.n_blocks_left,
+    );
+    gauges(
         "gauntlet_compactor_eta_seconds",
-        "How long the compactions that are left will take at this pace; zero when nothing runs or nobody can tell.",
-        eta_ms.unwrap_or(0) / 1_000,
+        "How long what is left will take at the pace of this run; zero when nothing runs or nobody can tell.",
+        &|at| at.eta_ms.unwrap_or(0) / 1_000,
     );
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
+fn as_float(n: u64) -> f64 {
+    n as f64
 }
 
 fn read_counters(r: &mut Readings<'_, '_>, counters: &Counters) {
@@ -167,6 +188,11 @@ fn read_backlog(r: &mut Readings<'_, '_>, status: &CompactorStatus) {
             "gauntlet_compactor_backlog_bytes",
             "Bytes of the blocks that are to be compacted.",
             status.backlog.n_bytes,
+        ),
+        (
+            "gauntlet_compactor_todo_retire_blocks",
+            "Blocks whose time is over and that are not marked yet.",
+            status.n_to_retire,
         ),
         (
             "gauntlet_compactor_held_blocks",

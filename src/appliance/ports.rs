@@ -20,6 +20,7 @@ use crate::api::http::{
 use crate::appliance::error::StartError;
 use crate::appliance::settings::Settings;
 use crate::appliance::spawn::Actors;
+use crate::compactor::Compactor;
 use crate::foundation::Clock;
 use crate::foundation::metrics::{Counter, Metrics};
 use crate::foundation::permit::Gate;
@@ -64,6 +65,7 @@ pub(crate) struct Opened {
     pub(crate) appendable: Arc<dyn Appendable>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) scrape: Arc<ScrapeManager>,
+    pub(crate) compactor: Compactor,
     pub(crate) actors: Actors,
 }
 

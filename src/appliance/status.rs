@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::actors::duty::Duty;
 use crate::api::http::{
     ActiveTarget, Answer, ApiError, BlocksView, BuildInfo, DroppedTarget, ErrorType, NamedCount,
     Readiness, RuntimeInfo, StatusPort, TargetHealth, TargetMetadata, TargetsPort, TargetsView,
@@ -12,6 +13,7 @@ use crate::appliance::features::features;
 use crate::appliance::ports::Ports;
 use crate::appliance::reload::reload;
 use crate::appliance::replay::wal_replay;
+use crate::compactor::{self, DutyProgress};
 use crate::foundation::metrics::Accepted;
 use crate::foundation::process::memory_bytes;
 use crate::model::duration::format_duration;
@@ -113,6 +115,19 @@ impl StatusPort for Status {
 
     fn blocks(&self, is_loaded: bool) -> Answer<Result<BlocksView, ApiError>> {
         self.0.view_blocks(is_loaded)
+    }
+
+    fn duties(&self) -> Vec<(Duty, Option<DutyProgress>)> {
+        let Some(opened) = self.0.opened.get() else {
+            return Vec::new();
+        };
+        let board = opened.actors.duties.load();
+        let of = |duty: &Duty| {
+            let own = compactor::Duty::ALL.into_iter();
+            let mut own = own.filter(|own| own.name() == duty.name);
+            own.next().map(|own| opened.compactor.progress(own))
+        };
+        board.iter().map(|duty| (duty.clone(), of(duty))).collect()
     }
 
     fn wal_replay(&self) -> WalReplay {

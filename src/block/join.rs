@@ -19,19 +19,32 @@ pub fn join_chunks(
     chunks: Vec<ChunkSlice>,
     wanted: Interval,
 ) -> Result<Vec<ChunkSlice>, ChunkError> {
-    let mut out: Vec<ChunkSlice> = Vec::with_capacity(chunks.len());
-    let mut group: Vec<ChunkSlice> = Vec::new();
-    let mut group_max_t = TimestampMs::MIN;
-    for chunk in chunks {
+    let inside = chunks.into_iter().filter(|chunk| {
         let span = Interval {
             min: chunk.min_t,
             max: chunk.max_t,
         };
-        if !wanted.overlaps(&span) {
-            continue;
-        }
-        if !group.is_empty() && group_max_t < chunk.min_t {
-            close(&mut group, wanted, &mut out)?;
+        wanted.overlaps(&span)
+    });
+    let mut close =
+        |group: &mut Vec<ChunkSlice>, out: &mut Vec<ChunkSlice>| close(group, wanted, out);
+    join_groups(inside, &|_| Ok(0), &mut close)
+}
+
+/// Splits chunks, sorted by their start, into groups whose times overlap, and lets `close` empty each into the result. What
+/// begins within `slack` behind a group belongs to it; the same chunk again is left out.
+pub fn join_groups(
+    chunks: impl IntoIterator<Item = ChunkSlice>,
+    slack: &dyn Fn(&[ChunkSlice]) -> Result<i64, ChunkError>,
+    close: &mut dyn FnMut(&mut Vec<ChunkSlice>, &mut Vec<ChunkSlice>) -> Result<(), ChunkError>,
+) -> Result<Vec<ChunkSlice>, ChunkError> {
+    let chunks = chunks.into_iter();
+    let mut out: Vec<ChunkSlice> = Vec::with_capacity(chunks.size_hint().1.unwrap_or(0));
+    let mut group: Vec<ChunkSlice> = Vec::new();
+    let mut group_max_t = TimestampMs::MIN;
+    for chunk in chunks {
+        if !group.is_empty() && group_max_t.saturating_add(slack(&group)?) < chunk.min_t {
+            close(&mut group, &mut out)?;
         }
         let is_twin = group.iter().any(|other| {
             (other.min_t, other.max_t, other.encoding) == (chunk.min_t, chunk.max_t, chunk.encoding)
@@ -46,7 +59,9 @@ pub fn join_chunks(
             group.push(chunk);
         }
     }
-    close(&mut group, wanted, &mut out)?;
+    if !group.is_empty() {
+        close(&mut group, &mut out)?;
+    }
     Ok(out)
 }
 

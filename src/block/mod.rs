@@ -20,7 +20,9 @@ mod write;
 
 pub use analyze::{BlockAnalysis, ChunkAnalysis, Counted};
 pub use error::BlockError;
-pub use join::{AnySample, AnyValue, decode_samples, encode_samples, join_chunks, join_preferred};
+pub use join::{
+    AnySample, AnyValue, decode_samples, encode_samples, join_chunks, join_groups, join_preferred,
+};
 pub use meta::{
     BlockCompaction, BlockMeta, BlockParent, BlockStats, ThanosDownsample, ThanosFile, ThanosHash,
     ThanosMeta,

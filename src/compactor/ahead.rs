@@ -78,6 +78,20 @@ impl ReadAhead {
         Ok(self.joined(&range))
     }
 
+    /// The part that holds the byte at `offset`, where it is here already, and the byte's place in it.
+    pub(crate) fn at_hand(&mut self, offset: u64) -> Option<(&Bytes, usize)> {
+        loop {
+            let (base, part) = self.parts.front()?;
+            let place = usize::try_from(offset.checked_sub(*base)?).ok()?;
+            if place < part.len() {
+                break;
+            }
+            self.parts.pop_front();
+        }
+        let (base, part) = self.parts.front()?;
+        Some((part, usize::try_from(offset.checked_sub(*base)?).ok()?))
+    }
+
     /// At most `N` bytes from `offset` on, and how many there are.
     pub(crate) fn peek<const N: usize>(
         &mut self,

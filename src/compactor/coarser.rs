@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 
 use crate::block::BlockMeta;
+use crate::compactor::duty::Duty;
 use crate::compactor::engine::{Aside, Compactor, count};
 use crate::compactor::marks::mark_no_downsample;
 use crate::compactor::run::{Job, Workshop};
@@ -13,7 +14,6 @@ use crate::compactor::upload::Uploads;
 use crate::compactor::watched::{Progress, Watched};
 use crate::compactor::{CompactorError, GroupKey};
 use crate::downsample::{self, DownsampleError};
-use crate::foundation::durable::create_dirs;
 use crate::foundation::{Cancel, Verdict};
 use crate::model::{BlockId, Resolution};
 
@@ -35,11 +35,12 @@ impl Compactor {
         if !self.0.settings.downsamples {
             return Ok(report);
         }
+        let _running = self.0.ledger.begin(Duty::Downsample);
         for _resolution in [Resolution::FiveMinutes, Resolution::OneHour] {
             let survey = self.survey().await?;
             self.clear_once(&survey).await?;
             let due = self.due(&survey);
-            self.0.status.lock().n_to_downsample = due.len() as u64;
+            self.note_due(&due);
             let done: Vec<_> = stream::iter(due)
                 .map(|block| async move {
                     let made = self.downsample_one(&block, cancel).await;
@@ -65,8 +66,15 @@ impl Compactor {
             }
         }
         let survey = self.survey().await?;
-        self.0.status.lock().n_to_downsample = self.due(&survey).len() as u64;
+        self.note_due(&self.due(&survey));
         Ok(report)
+    }
+
+    fn note_due(&self, due: &[Surveyed]) {
+        let n_bytes = due.iter().map(Surveyed::n_bytes).sum();
+        let n_blocks = due.len() as u64;
+        self.0.status.lock().n_to_downsample = n_blocks;
+        self.0.ledger.leave(Duty::Downsample, n_blocks, n_bytes);
     }
 
     /// Blocks that become coarser now: those that span enough, and those whose time is over before they ever will.
@@ -108,9 +116,15 @@ impl Compactor {
             now_ms: self.0.clock.now_ms(),
         };
         let stop = cancel.clone();
-        let progress = Arc::new(Progress::default());
-        self.run(move |shop| shop.downsample(&job, &stop, &progress))
-            .await?
+        let working = self.0.ledger.work(Duty::Downsample, job.to_string());
+        let progress = Arc::clone(&working.progress);
+        let made = self
+            .run(move |shop| shop.downsample(&job, &stop, &progress))
+            .await?;
+        drop(working);
+        let n_bytes = block.n_bytes();
+        self.0.ledger.done(Duty::Downsample, 1, n_bytes);
+        made
     }
 
     /// Nothing but stale markers is in it: there is nothing to wait for when its time is over.
@@ -170,12 +184,9 @@ impl Workshop {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Option<BlockMeta>, CompactorError> {
-        let scratch = self.scratch.join(job.id.to_string());
-        create_dirs(&scratch)
-            .map_err(|source| CompactorError::local("create", &scratch, source))?;
-        let made = self.downsample_in(&scratch, job, cancel, progress);
-        self.tidy(&scratch, job.id, made.as_ref().is_ok_and(Option::is_some));
-        made
+        self.in_scratch(job, |scratch| {
+            self.downsample_in(scratch, job, cancel, progress)
+        })
     }
 
     fn downsample_in(

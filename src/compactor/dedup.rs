@@ -1,6 +1,6 @@
 //! What becomes of chunks of one series that overlap. Pure.
 
-use crate::block::{AnySample, decode_samples, encode_samples, join_chunks};
+use crate::block::{AnySample, decode_samples, encode_samples, join_chunks, join_groups};
 use crate::chunk::{ChunkError, n_samples};
 use crate::model::{Interval, TimestampMs};
 use crate::storage::ChunkSlice;
@@ -36,28 +36,9 @@ fn join_by_penalty(
     chunks: Vec<ChunkSlice>,
     wanted: Interval,
 ) -> Result<Vec<ChunkSlice>, ChunkError> {
-    let mut out: Vec<ChunkSlice> = Vec::with_capacity(chunks.len());
-    let mut group: Vec<ChunkSlice> = Vec::new();
-    let mut group_max_t = TimestampMs::MIN;
-    for chunk in chunks {
-        if !group.is_empty() && group_max_t.saturating_add(slack(&group)?) < chunk.min_t {
-            close(&mut group, wanted, &mut out)?;
-        }
-        let is_twin = group.iter().any(|other| {
-            (other.min_t, other.max_t, other.encoding) == (chunk.min_t, chunk.max_t, chunk.encoding)
-                && other.data == chunk.data
-        });
-        if !is_twin {
-            group_max_t = if group.is_empty() {
-                chunk.max_t
-            } else {
-                group_max_t.max(chunk.max_t)
-            };
-            group.push(chunk);
-        }
-    }
-    close(&mut group, wanted, &mut out)?;
-    Ok(out)
+    let mut close =
+        |group: &mut Vec<ChunkSlice>, out: &mut Vec<ChunkSlice>| close(group, wanted, out);
+    join_groups(chunks, &slack, &mut close)
 }
 
 /// Where replicas overlap, what begins within two samples behind them belongs to them: it may be the other's copy of what

@@ -12,10 +12,10 @@ use crate::block::BlockMeta;
 use crate::chunk::SEGMENT_BYTES_MAX;
 use crate::compactor::ahead::Waiting;
 use crate::compactor::backlog::Backlog;
+use crate::compactor::duty::{Duty, DutyProgress, Ledger};
 use crate::compactor::plan::INDEX_BYTES_MAX;
 use crate::compactor::run::Workshop;
 use crate::compactor::survey::{Survey, of, survey};
-use crate::compactor::watched::Progress;
 use crate::compactor::{CompactorError, Deduplication, RetentionSettings};
 use crate::foundation::{Clock, Pool};
 use crate::inventory::BucketInventory;
@@ -143,8 +143,7 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
     pub(crate) status: Mutex<CompactorStatus>,
-    /// What runs now: bytes to be read and read so far.
-    pub(crate) progress: Mutex<Option<(Arc<Progress>, TimestampMs)>>,
+    pub(crate) ledger: Ledger,
     /// Blocks that were read whole, so that what they cover may go.
     pub(crate) read_through: Mutex<BTreeSet<BlockId>>,
     /// The last look at the bucket, unless it was changed since.
@@ -169,6 +168,7 @@ impl Compactor {
             deduplication: settings.deduplication,
         };
         Self(Arc::new(Inner {
+            ledger: Ledger::new(Arc::clone(&clock)),
             settings,
             inventory,
             clock,
@@ -176,7 +176,6 @@ impl Compactor {
             pool,
             counters: Counters::default(),
             status: Mutex::default(),
-            progress: Mutex::default(),
             read_through: Mutex::default(),
             last_look: tokio::sync::Mutex::default(),
             is_cleared: tokio::sync::Mutex::default(),
@@ -198,23 +197,9 @@ impl Compactor {
         self.0.status.lock().clone()
     }
 
-    /// How much of the compaction that runs is done, in bytes, and how long the rest and the backlog will take, in
-    /// milliseconds, once that can be told.
-    pub fn progress(&self) -> Option<(u64, u64, Option<u64>)> {
-        let (progress, since_ms) = self.0.progress.lock().clone()?;
-        let all = progress.n_bytes.load(Ordering::Relaxed);
-        let done = progress.n_bytes_done.load(Ordering::Relaxed);
-        let passed = u64::try_from(self.0.clock.now_ms().saturating_sub(since_ms)).unwrap_or(0);
-        let left = self
-            .0
-            .status
-            .lock()
-            .backlog
-            .n_bytes
-            .max(all)
-            .saturating_sub(done);
-        let eta_ms = passed.saturating_mul(left).checked_div(done);
-        Some((done, all, eta_ms))
+    /// How far a duty is.
+    pub fn progress(&self, duty: Duty) -> DutyProgress {
+        self.0.ledger.progress(duty)
     }
 
     /// What the bucket holds, found out lately.

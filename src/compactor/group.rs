@@ -6,6 +6,7 @@ use std::fmt;
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::block::BlockMeta;
+use crate::model::duration::format_duration;
 
 /// Blocks with the same key may become one: the same external labels but for those of replicas, the same resolution.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +38,22 @@ impl GroupKey {
 }
 
 /// As Thanos writes it in logs and metrics: `<resolution>@<hash of the labels>`.
+impl GroupKey {
+    /// The labels, and the resolution where it is not that of the samples, as people read them.
+    pub(crate) fn write_labels(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (n, (name, value)) in self.labels.iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}={value:?}")?;
+        }
+        f.write_str("}")?;
+        if self.resolution_ms != 0 {
+            write!(f, " at {}", format_duration(self.resolution_ms))?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for GroupKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut hash = Xxh64::new(0);

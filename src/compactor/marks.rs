@@ -41,6 +41,7 @@ pub async fn mark_no_downsample(
     put_once(bucket, &key, mark.encode()).await
 }
 
+/// Writes a mark unless there is one; says whether there was none before.
 async fn put_once(bucket: &dyn Bucket, key: &str, text: Vec<u8>) -> Result<bool, BucketError> {
     match bucket.head(key).await {
         Ok(_) => Ok(false),
@@ -52,15 +53,22 @@ async fn put_once(bucket: &dyn Bucket, key: &str, text: Vec<u8>) -> Result<bool,
     }
 }
 
-/// Deletes a block: `meta.json` first, so that nobody takes the rest for a block, and the mark last, so that the rest goes
-/// after a crash too.
-pub async fn delete_block(bucket: &dyn Bucket, block: BlockId) -> Result<(), BucketError> {
-    bucket.delete(&keys::meta(block)).await?;
-    let mark = keys::deletion_mark(block);
-    for info in bucket.list(&block.to_string()).await? {
-        if info.key != mark {
+/// Deletes a block: `meta.json` first, so that nobody takes the rest for a block, and the mark last, so that whoever comes
+/// after an interruption knows what it was. Says how many objects went.
+pub async fn delete_block(bucket: &dyn Bucket, block: BlockId) -> Result<u64, BucketError> {
+    let (meta, mark) = (keys::meta(block), keys::deletion_mark(block));
+    let infos = bucket.list(&block.to_string()).await?;
+    let is_there = |key: &str| infos.iter().any(|info| info.key == key);
+    if is_there(&meta) {
+        bucket.delete(&meta).await?;
+    }
+    for info in &infos {
+        if info.key != meta && info.key != mark {
             bucket.delete(&info.key).await?;
         }
     }
-    bucket.delete(&mark).await
+    if is_there(&mark) {
+        bucket.delete(&mark).await?;
+    }
+    Ok(infos.len() as u64)
 }

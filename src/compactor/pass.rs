@@ -8,6 +8,7 @@ use futures::{StreamExt, stream};
 use crate::block::ThanosMeta;
 use crate::compactor::CompactorError;
 use crate::compactor::backlog::backlog;
+use crate::compactor::duty::Duty;
 use crate::compactor::engine::{Aside, Compactor, Made, count};
 use crate::compactor::garbage::duplicates;
 use crate::compactor::group::GroupKey;
@@ -52,6 +53,7 @@ impl Compactor {
     pub async fn compact(&self, cancel: &Cancel) -> Result<CompactionReport, CompactorError> {
         let mut report = CompactionReport::default();
         let mut skipped: BTreeSet<GroupKey> = BTreeSet::new();
+        let _running = self.0.ledger.begin(Duty::Compact);
         count(&self.0.counters.n_passes, 1);
         loop {
             if cancel.reason().is_some() {
@@ -119,8 +121,8 @@ impl Compactor {
     }
 
     async fn compact_one(&self, job: &Job, cancel: &Cancel) -> Result<Made, CompactorError> {
-        let progress = Arc::new(Progress::default());
-        *self.0.progress.lock() = Some((Arc::clone(&progress), self.0.clock.now_ms()));
+        let working = self.0.ledger.work(Duty::Compact, job.to_string());
+        let progress = Arc::clone(&working.progress);
         let (work, stop, seen) = (job.clone(), cancel.clone(), Arc::clone(&progress));
         let made = self
             .run(move |workshop| workshop.compact(&work, &stop, &seen))
@@ -129,8 +131,11 @@ impl Compactor {
             .n_bytes_done
             .load(std::sync::atomic::Ordering::Relaxed);
         count(&self.0.counters.n_bytes_read, read);
-        *self.0.progress.lock() = None;
+        drop(working);
         let block = made??;
+        let n_bytes = job.blocks.iter().map(Surveyed::n_bytes).sum();
+        let n_blocks = job.blocks.len() as u64;
+        self.0.ledger.done(Duty::Compact, n_blocks, n_bytes);
         let sources: Vec<BlockId> = job.blocks.iter().map(|block| block.meta.ulid).collect();
         let details = if block.is_some() {
             "source of compacted block"
@@ -314,6 +319,10 @@ impl Compactor {
             &sorted.n_bytes,
             self.0.settings.index_bytes_max,
         );
+        self.0
+            .ledger
+            .leave(Duty::Compact, left.n_blocks, left.n_bytes);
+        self.note_retention(&self.retention_of(survey));
         let mut status = self.0.status.lock();
         status.backlog = left;
         status.aside = sorted.aside.clone();

@@ -4,15 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::BlockMeta;
 use crate::compactor::group::GroupKey;
+use crate::downsample::{FIVE_MINUTES_SPAN_MS_MIN, RAW_SPAN_MS_MIN, coarser};
 use crate::model::duration::format_duration;
 use crate::model::{BlockId, Resolution, TimestampMs};
-
-const HOUR_MS: i64 = 3_600_000;
-
-/// So long a raw block is at least before it is downsampled, in Thanos and here.
-const RAW_MS_MIN: i64 = 40 * HOUR_MS;
-/// And so long one of five minutes.
-const FIVE_MINUTES_MS_MIN: i64 = 10 * 24 * HOUR_MS;
 
 /// How long each resolution is kept; `None` keeps it for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,11 +36,11 @@ impl RetentionSettings {
             return flaws;
         }
         for (key, kept_ms, least_ms, next) in [
-            ("raw", self.raw_ms, RAW_MS_MIN, "five minutes"),
+            ("raw", self.raw_ms, RAW_SPAN_MS_MIN, "five minutes"),
             (
                 "five_minutes",
                 self.five_minutes_ms,
-                FIVE_MINUTES_MS_MIN,
+                FIVE_MINUTES_SPAN_MS_MIN,
                 "one hour",
             ),
         ] {
@@ -99,11 +93,7 @@ pub fn plan_retention<'a>(
         if now_ms <= meta.max_time.saturating_add(kept_ms) {
             continue;
         }
-        let next = match resolution {
-            Resolution::Raw => Some(Resolution::FiveMinutes),
-            Resolution::FiveMinutes => Some(Resolution::OneHour),
-            Resolution::OneHour => None,
-        };
+        let next = coarser(resolution);
         let mut key = GroupKey::of(meta, &BTreeSet::new());
         let is_covered = next.is_none_or(|next| {
             key.resolution_ms = next.as_ms();
@@ -133,6 +123,7 @@ mod tests {
     use super::*;
     use crate::compactor::testing::{block, coarse, id, made_of};
 
+    const HOUR_MS: i64 = 3_600_000;
     const DAY_MS: i64 = 24 * HOUR_MS;
 
     fn settings(raw: i64, five_minutes: i64, one_hour: i64) -> RetentionSettings {

@@ -1,9 +1,9 @@
 //! One compaction, from blocks of the bucket to a block of the bucket.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::{fmt, fs};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -55,6 +55,16 @@ pub(crate) struct Job {
     pub(crate) now_ms: TimestampMs,
 }
 
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.blocks.as_slice() {
+            [only] => write!(f, "block {} of ", only.meta.ulid)?,
+            blocks => write!(f, "{} blocks of ", blocks.len())?,
+        }
+        self.key.write_labels(f)
+    }
+}
+
 impl Workshop {
     /// Makes the block and uploads it; visible only when it was read back. `None` when nothing is left of its sources.
     ///
@@ -65,10 +75,21 @@ impl Workshop {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Option<BlockMeta>, CompactorError> {
+        self.in_scratch(job, |scratch| {
+            self.compact_in(scratch, job, cancel, progress)
+        })
+    }
+
+    /// Works in a directory of the job's own. After an error nothing of the result is left, here or there.
+    pub(crate) fn in_scratch(
+        &self,
+        job: &Job,
+        work: impl FnOnce(&Path) -> Result<Option<BlockMeta>, CompactorError>,
+    ) -> Result<Option<BlockMeta>, CompactorError> {
         let scratch = self.scratch.join(job.id.to_string());
         create_dirs(&scratch)
             .map_err(|source| CompactorError::local("create", &scratch, source))?;
-        let made = self.compact_in(&scratch, job, cancel, progress);
+        let made = work(&scratch);
         self.tidy(&scratch, job.id, made.as_ref().is_ok_and(Option::is_some));
         made
     }
@@ -249,12 +270,9 @@ impl Workshop {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Option<BlockMeta>, CompactorError> {
-        let scratch = self.scratch.join(job.id.to_string());
-        create_dirs(&scratch)
-            .map_err(|source| CompactorError::local("create", &scratch, source))?;
-        let made = self.repair_in(&scratch, job, cancel, progress);
-        self.tidy(&scratch, job.id, made.as_ref().is_ok_and(Option::is_some));
-        made
+        self.in_scratch(job, |scratch| {
+            self.repair_in(scratch, job, cancel, progress)
+        })
     }
 
     fn repair_in(

@@ -1,5 +1,5 @@
-//! A block of the bucket, read from its first series to its last: mapped where the bucket is a directory of this machine,
-//! in ranges where it is not.
+//! A block of the bucket, read in ranges from its first series to its last. Where the bucket is a directory of this machine
+//! too: faults of mapped pages take longer than reading does, and what is mapped counts as memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 
 use crate::block::{
-    Block, BlockError, BlockMeta, BlockSource, CHUNKS_DIR, INDEX_FILE, SeriesIds, TOMBSTONES_FILE,
+    BlockError, BlockMeta, BlockSource, CHUNKS_DIR, INDEX_FILE, SeriesIds, TOMBSTONES_FILE,
     Tombstones,
 };
 use crate::bucket::{BucketError, keys};
@@ -48,10 +48,6 @@ pub(crate) fn open_source(
     scratch: &Path,
     part_bytes: u64,
 ) -> Result<Box<dyn BlockSource>, BlockError> {
-    if let Some(path) = from.bucket.local_path(&keys::meta(meta.ulid)) {
-        let dir = path.parent().unwrap_or(&path);
-        return Ok(Box::new(Block::open(dir)?));
-    }
     let source = BucketSource::open(from, meta, files, (scratch, part_bytes))?;
     Ok(Box::new(source))
 }
@@ -186,6 +182,11 @@ impl BlockSource for BucketSource {
     fn series(&self, id: u32, entry: &mut SeriesEntry) -> Result<(), BlockError> {
         let offset = self.header.version().series_offset(id);
         let mut index = self.index.lock();
+        if let Some((part, place)) = index.at_hand(offset)
+            && entry.read_at_hand(part.get(place..).unwrap_or_default())
+        {
+            return Ok(());
+        }
         let bytes = whole_entry(&mut index, offset, 4)
             .map_err(|flaw| flaw.into_error(&self.index_name, offset))?;
         drop(index);
@@ -323,17 +324,27 @@ impl RemoteChunks {
         let path = || format!("{}/{}", self.from.bucket.name(), key());
         let offset = u64::from(at.offset());
         let mut open = self.open.lock();
-        let reader = match open.take() {
-            Some((open, reader)) if open == number => reader,
-            _ => {
+        let is_open = open.as_ref().is_some_and(|(open, _)| *open == number);
+        if !is_open {
+            *open = None;
+        }
+        let (_, reader) = match &mut *open {
+            Some(reader) => reader,
+            none => {
                 let Some(n_bytes) = self.segments.get(&number) else {
                     let problem = "the file is missing".to_owned();
                     return Err(damaged(&path(), offset, problem));
                 };
-                ReadAhead::new(self.from.clone(), &key(), *n_bytes, self.part_bytes)
+                let reader = ReadAhead::new(self.from.clone(), &key(), *n_bytes, self.part_bytes);
+                none.insert((number, reader))
             }
         };
-        let (_, reader) = open.insert((number, reader));
+        // Nearly all chunks lie whole in what is here; what is wrong with the others is found out below.
+        if let Some((part, place)) = reader.at_hand(offset)
+            && let Ok(chunk) = decode_chunk(part, place)
+        {
+            return Ok(chunk);
+        }
         // The encoding and the checksum are not counted.
         let bytes =
             whole_entry(reader, offset, 5).map_err(|flaw| flaw.into_error(&path(), offset))?;

@@ -22,7 +22,7 @@ mod windows;
 pub use error::{DownsampleError, SeriesFlaw};
 pub use plan::{
     Candidate, Coverage, DownsamplePlan, DownsampleTask, FIVE_MINUTES_SPAN_MS_MIN, RAW_SPAN_MS_MIN,
-    check_retention, coarser, plan,
+    coarser, plan,
 };
 pub use run::{DownsampleProgress, run, run_into};
 pub use transfer::{fetch_block, publish_block};

@@ -145,26 +145,6 @@ pub fn plan(blocks: &[Candidate<'_>]) -> DownsamplePlan {
     plan
 }
 
-/// Refuses retentions, in milliseconds and zero for ever, under which blocks would go before they can be downsampled.
-pub fn check_retention(raw_ms: i64, five_minutes_ms: i64) -> Result<(), String> {
-    let is_too_short = |ms: i64, min: i64| 0 < ms && ms < min;
-    if is_too_short(raw_ms, RAW_SPAN_MS_MIN) {
-        return Err(
-            "raw samples must be kept for at least 40h, or for ever (0): only blocks that span as much are downsampled, and \
-             before that the samples would be gone; keep them longer or switch downsampling off"
-                .to_owned(),
-        );
-    }
-    if is_too_short(five_minutes_ms, FIVE_MINUTES_SPAN_MS_MIN) {
-        return Err(
-            "samples of five minutes must be kept for at least 10d, or for ever (0): only blocks that span as much become \
-             samples of an hour, and before that they would be gone; keep them longer or switch downsampling off"
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,16 +246,5 @@ mod tests {
         let plan = due(&blocks, &[]);
         assert_eq!((plan.tasks.len(), plan.odd), (1, vec![id(1)]));
         assert!(!Coverage::default().covers(&blocks[0]));
-    }
-
-    #[test]
-    fn retentions_that_would_lose_data_are_refused_with_the_reason() {
-        let (hour, day) = (HOUR_MS, 24 * HOUR_MS);
-        assert_eq!(check_retention(0, 0), Ok(()));
-        assert_eq!(check_retention(40 * hour, 10 * day), Ok(()));
-        let text = check_retention(40 * hour - 1, 0).unwrap_err();
-        assert!(text.contains("at least 40h"), "{text}");
-        let text = check_retention(0, 10 * day - 1).unwrap_err();
-        assert!(text.contains("at least 10d"), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! One series of an index: its labels as symbols, its chunks as references.
 
 use crate::chunk::ChunkRef;
+use crate::foundation::checksum::crc32c;
 use crate::foundation::cursor::{put_uvarint, put_varint};
 use crate::foundation::{Cursor, ShortRead};
 use crate::index::source::{IndexError, Source};
@@ -111,6 +112,17 @@ impl SeriesEntry {
         self.decode(body)
             .map_err(|short| source.short(offset, &short))?;
         Ok(end)
+    }
+
+    /// Reads the entry at the start of `bytes`, the part of an index that is at hand. False when it is not whole there
+    /// or damaged: [`Self::read`] says what is wrong.
+    pub fn read_at_hand(&mut self, bytes: &[u8]) -> bool {
+        let mut cursor = Cursor::new(bytes);
+        let Ok(body) = cursor.uvarint_bytes("series entry") else {
+            return false;
+        };
+        let stored = cursor.u32_be("series checksum");
+        stored.is_ok_and(|stored| stored == crc32c(body)) && self.decode(body).is_ok()
     }
 
     /// As [`Self::read`], but the labels alone.

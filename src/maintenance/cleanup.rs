@@ -1,9 +1,9 @@
 //! What of a bucket can go now: blocks marked long enough ago, and leftovers of uploads.
 
 use crate::bucket::Bucket;
-use crate::compactor::{is_deletable, is_given_up};
+use crate::compactor::{delete_block, is_deletable, is_given_up};
 use crate::inventory::{Inventory, KnownFile};
-use crate::maintenance::{MaintenanceError, delete_block};
+use crate::maintenance::MaintenanceError;
 use crate::model::{BlockId, TimestampMs};
 
 /// When something can go.
@@ -78,5 +78,5 @@ pub fn plan_cleanup(
 
 /// Takes one away; says how many objects went.
 pub async fn clear(bucket: &dyn Bucket, cleanup: &Cleanup) -> Result<u64, MaintenanceError> {
-    delete_block(bucket, cleanup.block).await
+    Ok(delete_block(bucket, cleanup.block).await?)
 }

@@ -1,9 +1,7 @@
 //! Marks beside blocks.
 
-use bytes::Bytes;
-
 use crate::bucket::{Bucket, keys};
-use crate::inventory::{DeletionMark, NoCompactMark, NoDownsampleMark};
+use crate::compactor::{mark_deleted, mark_no_compact, mark_no_downsample};
 use crate::maintenance::MaintenanceError;
 use crate::model::{BlockId, TimestampMs};
 
@@ -42,15 +40,6 @@ impl Marker {
             Self::NoDownsample => keys::NO_DOWNSAMPLE_MARK,
         }
     }
-
-    fn text(self, block: BlockId, details: &str, now_ms: TimestampMs) -> Vec<u8> {
-        let (details, reason) = (details.to_owned(), MANUAL.to_owned());
-        match self {
-            Self::Deletion => DeletionMark::new(block, now_ms, details).encode(),
-            Self::NoCompact => NoCompactMark::new(block, now_ms, reason, details).encode(),
-            Self::NoDownsample => NoDownsampleMark::new(block, now_ms, reason, details).encode(),
-        }
-    }
 }
 
 /// Marks a block that is there; a mark that is there stays, with its time.
@@ -62,13 +51,17 @@ pub async fn mark(
     now_ms: TimestampMs,
 ) -> Result<Marked, MaintenanceError> {
     check_there(bucket, block).await?;
-    let key = keys::in_block(block, marker.file());
-    if is_there(bucket, &key).await? {
-        return Ok(Marked::Already);
-    }
-    let text = Bytes::from(marker.text(block, details, now_ms));
-    bucket.put(&key, text).await?;
-    Ok(Marked::Done)
+    let why = (MANUAL, details);
+    let is_new = match marker {
+        Marker::Deletion => mark_deleted(bucket, block, now_ms, details).await?,
+        Marker::NoCompact => mark_no_compact(bucket, block, now_ms, why).await?,
+        Marker::NoDownsample => mark_no_downsample(bucket, block, now_ms, why).await?,
+    };
+    Ok(if is_new {
+        Marked::Done
+    } else {
+        Marked::Already
+    })
 }
 
 /// Takes a mark away.
@@ -79,10 +72,11 @@ pub async fn unmark(
 ) -> Result<Marked, MaintenanceError> {
     check_there(bucket, block).await?;
     let key = keys::in_block(block, marker.file());
-    if !is_there(bucket, &key).await? {
-        return Ok(Marked::Already);
+    match bucket.head(&key).await {
+        Ok(_) => bucket.delete(&key).await?,
+        Err(error) if error.is_not_found() => return Ok(Marked::Already),
+        Err(error) => return Err(error.into()),
     }
-    bucket.delete(&key).await?;
     Ok(Marked::Done)
 }
 
@@ -93,12 +87,4 @@ async fn check_there(bucket: &dyn Bucket, block: BlockId) -> Result<(), Maintena
         return Err(MaintenanceError::refused(block, reason));
     }
     Ok(())
-}
-
-async fn is_there(bucket: &dyn Bucket, key: &str) -> Result<bool, MaintenanceError> {
-    match bucket.head(key).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -16,7 +16,7 @@ mod verify;
 pub use cleanup::{Cleanup, CleanupSettings, Clearing, clear, plan_cleanup};
 pub use error::MaintenanceError;
 pub use mark::{Marked, Marker, mark, unmark};
-pub use objects::{delete_block, download_block, upload_block};
+pub use objects::{FileHashes, download_block, upload_block};
 pub use replicate::{Replicated, Replication, plan_replication, replicate_block};
 pub use rewrite::{Change, Deletion, Rewrite, RewriteResult, rewrite};
 pub use verify::{

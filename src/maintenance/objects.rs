@@ -1,17 +1,51 @@
 //! How a block comes, goes and is copied: the order that leaves it whole or not there at every moment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use crate::block::meta::META_FILE;
 use crate::block::{
-    BlockMeta, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, ThanosFile, ThanosMeta, Tombstones,
+    BlockMeta, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, ThanosFile, ThanosHash, ThanosMeta,
+    Tombstones,
 };
 use crate::bucket::{Bucket, ObjectInfo, keys};
 use crate::foundation::durable::create_dirs;
+use crate::foundation::sha256::sha256_file;
 use crate::maintenance::MaintenanceError;
 use crate::model::{BlockId, TimestampMs};
+
+/// How Thanos calls the function.
+const SHA256: &str = "SHA256";
+
+/// Whether `meta.json` says what its files hash to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileHashes {
+    /// It does not.
+    None,
+    /// It does, by SHA-256.
+    Sha256,
+}
+
+impl FileHashes {
+    async fn of(
+        self,
+        block: BlockId,
+        file: PathBuf,
+    ) -> Result<Option<ThanosHash>, MaintenanceError> {
+        if self == Self::None {
+            return Ok(None);
+        }
+        let path = file.clone();
+        let hashed = tokio::task::spawn_blocking(move || sha256_file(&path)).await;
+        let hashed = hashed.map_err(|error| {
+            MaintenanceError::refused(block, format!("hashing its files did not end: {error}"))
+        })?;
+        let (_, value) = hashed.map_err(MaintenanceError::file("read", &file))?;
+        let func = SHA256.to_owned();
+        Ok(Some(ThanosHash { func, value }))
+    }
+}
 
 /// Brings every file of the block into `dir`; `progress` hears of the bytes of each.
 pub async fn download_block(
@@ -43,16 +77,17 @@ pub async fn upload_block(
     bucket: &dyn Bucket,
     dir: &Path,
     now_ms: TimestampMs,
+    hashes: FileHashes,
 ) -> Result<BlockMeta, MaintenanceError> {
     let mut meta = BlockMeta::read(dir)?;
     let mut files = Vec::new();
     for path in local_paths(dir)? {
-        let key = keys::in_block(meta.ulid, &path);
-        let n_bytes = bucket.upload(&key, &dir.join(&path)).await?;
+        let (key, file) = (keys::in_block(meta.ulid, &path), dir.join(&path));
+        let n_bytes = bucket.upload(&key, &file).await?;
         files.push(ThanosFile {
             rel_path: path,
             size_bytes: Some(n_bytes),
-            hash: None,
+            hash: hashes.of(meta.ulid, file).await?,
         });
     }
     for file in &files {
@@ -102,26 +137,6 @@ fn local_paths(dir: &Path) -> Result<Vec<String>, MaintenanceError> {
         paths.push(TOMBSTONES_FILE.to_owned());
     }
     Ok(paths)
-}
-
-/// Takes the block away: `meta.json` first, so that nobody takes the rest for a block, and the deletion mark last, so
-/// that whoever comes after an interruption knows what it was. Says how many objects went.
-pub async fn delete_block(bucket: &dyn Bucket, block: BlockId) -> Result<u64, MaintenanceError> {
-    let (meta, mark) = (keys::meta(block), keys::deletion_mark(block));
-    let infos = bucket.list(&block.to_string()).await?;
-    let is_there = |key: &str| infos.iter().any(|info| info.key == key);
-    if is_there(&meta) {
-        bucket.delete(&meta).await?;
-    }
-    for info in &infos {
-        if info.key != meta && info.key != mark {
-            bucket.delete(&info.key).await?;
-        }
-    }
-    if is_there(&mark) {
-        bucket.delete(&mark).await?;
-    }
-    Ok(infos.len() as u64)
 }
 
 /// `chunks/000001` of `<ULID>/chunks/000001`.

@@ -12,9 +12,9 @@ use crate::chunk::{decode_floats, encode_floats};
 use crate::foundation::durable::rename_durably;
 use crate::inventory::{Inventory, fetch};
 use crate::maintenance::{
-    Change, CleanupSettings, Clearing, Deletion, Issue, Marked, Marker, RepairSettings, Repaired,
-    Replicated, Replication, Rewrite, check_block, check_metas, clear, mark, plan_cleanup,
-    plan_replication, repair_block, replicate_block, rewrite, unmark, upload_block,
+    Change, CleanupSettings, Clearing, Deletion, FileHashes, Issue, Marked, Marker, RepairSettings,
+    Repaired, Replicated, Replication, Rewrite, check_block, check_metas, clear, mark,
+    plan_cleanup, plan_replication, repair_block, replicate_block, rewrite, unmark, upload_block,
 };
 use crate::model::{BlockId, Interval, Labels, Matcher, Resolution, TimeRange};
 use crate::relabel::{RelabelAction, RelabelRule, RelabelSettings};
@@ -71,7 +71,8 @@ fn write(dir: &Path, name: u64, hour: i64) -> BlockMeta {
 
 async fn upload(bucket: &dyn Bucket, dir: &Path, meta: &BlockMeta) {
     let dir = dir.join(meta.ulid.to_string());
-    upload_block(bucket, &dir, HOUR).await.unwrap();
+    let hashes = FileHashes::None;
+    upload_block(bucket, &dir, HOUR, hashes).await.unwrap();
 }
 
 async fn inventory(bucket: &dyn Bucket) -> Inventory {

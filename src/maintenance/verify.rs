@@ -8,11 +8,11 @@ use crate::block::meta::META_FILE;
 use crate::block::{Block, BlockMeta, ThanosMeta, verify};
 use crate::bucket::{Bucket, keys};
 use crate::compact::compact;
-use crate::compactor::GroupKey;
+use crate::compactor::{GroupKey, delete_block};
 use crate::foundation::Cancel;
 use crate::maintenance::replicate::copy;
 use crate::maintenance::{
-    MaintenanceError, Marker, delete_block, download_block, mark, upload_block,
+    FileHashes, MaintenanceError, Marker, download_block, mark, upload_block,
 };
 use crate::model::{BlockId, Resolution, TimestampMs};
 
@@ -225,7 +225,7 @@ pub async fn repair_block(
     if let Some(problem) = report.problems.first() {
         return refuse(&format!("what was made of it is not sound: {problem}"));
     }
-    upload_block(bucket, &to, settings.now_ms).await?;
+    upload_block(bucket, &to, settings.now_ms, FileHashes::None).await?;
     back_up_and_remove(bucket, block, dir, settings).await?;
     Ok(Repaired::Replaced(meta.ulid))
 }

@@ -16,14 +16,17 @@ mod measure;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gauntlet::block::BlockMeta;
-use gauntlet::bucket::keys;
+use gauntlet::bucket::{Bucket, keys};
 use gauntlet::foundation::Cancel;
 use gauntlet::foundation::durable::replace_file;
 use gauntlet::model::{BlockId, TimeRange};
-use measure::{HOUR_MS, Ranged, START_MS, Watcher, compactor, make, processor_seconds, status_kib};
+use measure::{
+    HOUR_MS, Ranged, START_MS, Watcher, compactor, directory, make, processor_seconds, status_kib,
+};
 use tokio::runtime::Runtime;
 
 const N_BLOCKS: i64 = 12;
@@ -39,15 +42,24 @@ fn main() {
     if !prometheus(&root, &day, &metas) {
         println!("prometheus is not installed");
     }
-    ours("12 blocks of 2 h", &root, &day, &metas);
-    let halves = root.join("halves");
-    let metas = fill(&halves, n_series / 10, BLOCK_MS / 2, 0);
     ours(
-        "12 blocks of 2 h, each half over the next",
+        "12 blocks of 2 h in ranges",
         &root,
-        &halves,
+        &Ranged::open(&day),
         &metas,
     );
+    fs::remove_dir_all(&day).unwrap();
+    let metas = fill(&day, n_series, BLOCK_MS, 1);
+    ours(
+        "12 blocks of 2 h in a directory",
+        &root,
+        &directory(&day),
+        &metas,
+    );
+    let halves = root.join("halves");
+    let metas = fill(&halves, n_series / 10, BLOCK_MS / 2, 0);
+    let what = "12 blocks of 2 h in ranges, each half over the next";
+    ours(what, &root, &Ranged::open(&halves), &metas);
 }
 
 /// Twelve blocks, each `step_ms` behind the one before.
@@ -65,10 +77,10 @@ fn fill(dir: &Path, n_series: u32, step_ms: i64, more_ms: i64) -> Vec<BlockMeta>
     made.collect()
 }
 
-fn ours(what: &str, root: &Path, bucket: &Path, metas: &[BlockMeta]) {
+fn ours(what: &str, root: &Path, bucket: &Arc<dyn Bucket>, metas: &[BlockMeta]) {
     let runtime = Runtime::new().unwrap();
     let scratch = root.join("scratch");
-    let compactor = compactor(&runtime, Ranged::open(bucket), &scratch);
+    let compactor = compactor(&runtime, Arc::clone(bucket), &scratch);
     let watcher = Watcher::start(&scratch);
     let report = runtime.block_on(compactor.compact(&Cancel::new())).unwrap();
     let cost = watcher.stop();

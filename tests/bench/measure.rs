@@ -33,13 +33,18 @@ pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) struct Ranged(Arc<dyn Bucket>);
 
 impl Ranged {
-    pub(crate) fn open(directory: &Path) -> Arc<dyn Bucket> {
-        let kind = BucketKind::Filesystem {
-            directory: directory.to_owned(),
-        };
-        let prefix = String::new();
-        Arc::new(Self(open(&BucketSettings { kind, prefix }).unwrap()))
+    pub(crate) fn open(path: &Path) -> Arc<dyn Bucket> {
+        Arc::new(Self(directory(path)))
     }
+}
+
+/// A directory as it is.
+pub(crate) fn directory(path: &Path) -> Arc<dyn Bucket> {
+    let kind = BucketKind::Filesystem {
+        directory: path.to_owned(),
+    };
+    let prefix = String::new();
+    open(&BucketSettings { kind, prefix }).unwrap()
 }
 
 impl Bucket for Ranged {

@@ -126,6 +126,68 @@ fn replicate_copies_what_is_wanted_once() {
 }
 
 #[test]
+fn replicate_goes_on_past_what_it_cannot_copy_and_names_it() {
+    let bucket = Bucket::new();
+    let to = bucket.beside("to");
+    // Where the oldest would go lies a file.
+    std::fs::create_dir_all(&to).unwrap();
+    std::fs::File::create(to.join(id(1).to_string())).unwrap();
+    let to_yaml = yaml(&to);
+    let arguments = ["--objstore-to.config", &to_yaml, "--single-run"];
+    let (error, code) = bucket.refuses("replicate", &arguments);
+    assert_eq!(code, Some(1));
+    assert!(error.contains(&format!("{}: ", id(1))), "{error}");
+    assert!(
+        error.contains("3 blocks copied, 0 were there, 1 failed"),
+        "{error}"
+    );
+    for n in [2, 3, 4] {
+        let there = to.join(id(n).to_string());
+        assert_eq!(verify(&there).problems, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn retention_tells_what_is_over_marks_it_when_asked_and_holds_what_has_nothing_coarser() {
+    let bucket = Bucket::new();
+    let kept = ["--retention.resolution-raw", "40h"];
+    // All of it is years old, and of nothing raw is there anything coarser.
+    let told = bucket.prints("retention", &kept);
+    let lines: Vec<_> = [1, 2, 3, 5]
+        .iter()
+        .map(|n| format!("held {}: nothing coarser is there yet", id(*n)))
+        .collect();
+    assert_eq!(told.lines().collect::<Vec<_>>(), lines);
+    let (error, code) = bucket.refuses("retention", &["--retention.resolution-raw", "39h"]);
+    assert!(
+        error.contains("only blocks of 1d16h are downsampled"),
+        "{error}"
+    );
+    assert_eq!(code, Some(2));
+    let mut all = kept.to_vec();
+    all.extend([
+        "--downsampling.disable",
+        "--selector.relabel-config",
+        "- {action: keep, source_labels: [cluster], regex: us}",
+    ]);
+    let marked = || {
+        bucket
+            .block(2)
+            .join("deletion-mark.json")
+            .try_exists()
+            .unwrap()
+    };
+    let told = bucket.prints("retention", &all);
+    let what = format!("mark {}: block exceeding retention of 1d16h", id(2));
+    assert_eq!((told, marked()), (format!("would {what}\n"), false));
+    all.push("--yes");
+    let done = bucket.prints("retention", &all);
+    let what = what.replacen("mark", "marked", 1);
+    assert_eq!((done, marked()), (format!("{what}\n"), true));
+    assert_eq!(bucket.prints("retention", &all), "", "it is marked already");
+}
+
+#[test]
 fn verify_names_what_is_wrong_and_repairs_it_when_asked() {
     let bucket = Bucket::new();
     let output = bucket.run("verify", &["-i", "index_known_issues"]);
@@ -206,7 +268,7 @@ fn rewrite_tells_what_would_change_and_makes_a_block_that_promtool_reads() {
     assert_eq!(told, expect);
     assert_eq!(Bucket::names(&bucket.path()).len(), 5);
     let mut done = arguments.to_vec();
-    done.extend(["--no-dry-run", "--delete-blocks"]);
+    done.extend(["--no-dry-run", "--delete-blocks", "--hash-func", "SHA256"]);
     let text = bucket.prints("rewrite", &done);
     let new = text
         .lines()
@@ -229,7 +291,19 @@ fn rewrite_tells_what_would_change_and_makes_a_block_that_promtool_reads() {
     );
     let log = std::fs::read_to_string(tmp.join(&new).join("change.log")).unwrap();
     assert_eq!(log, expect.replace(&format!("{one}: "), ""));
-    check_rewritten(&bucket.path().join(new));
+    let made = bucket.path().join(new);
+    check_rewritten(&made);
+    let files = gauntlet::block::BlockMeta::read(&made).unwrap();
+    let files = files.thanos.unwrap().files;
+    let hashed = |name: &str| {
+        let file = files.iter().find(|file| file.rel_path == name).unwrap();
+        file.hash
+            .as_ref()
+            .map(|hash| (hash.func.clone(), hash.value.clone()))
+    };
+    let (_, index) = gauntlet::foundation::sha256::sha256_file(&made.join("index")).unwrap();
+    assert_eq!(hashed("index"), Some(("SHA256".to_owned(), index)));
+    assert_eq!(hashed("meta.json"), None);
     let five = id(5).to_string();
     let mut unlabelled = done.clone();
     unlabelled[1] = &five;

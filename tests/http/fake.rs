@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::pending;
+use gauntlet::actors::duty::Duty;
 use gauntlet::api::http::{
     AdminPort, Answer, ApiError, BlockMark, BlocksView, BuildInfo, ExplainQuery, HttpSettings,
     HttpState, InstantQuery, LabelRequest, QueryPort, RangeQuery, Readiness, RuntimeInfo,
     SeriesAnswer, StatusPort, TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay,
     WriteFailure, WritePort, WriteRequest, serve,
 };
+use gauntlet::compactor::DutyProgress;
 use gauntlet::foundation::pool::Pool;
 use gauntlet::foundation::{Cancel, SystemClock};
 use gauntlet::model::{
@@ -256,6 +258,10 @@ impl StatusPort for Empty {
 
     fn blocks(&self, _is_loaded: bool) -> Answer<Result<BlocksView, ApiError>> {
         async { Ok(BlocksView::default()) }.boxed()
+    }
+
+    fn duties(&self) -> Vec<(Duty, Option<DutyProgress>)> {
+        Vec::new()
     }
 
     fn wal_replay(&self) -> WalReplay {

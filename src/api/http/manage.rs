@@ -119,6 +119,7 @@ const LANDING: &str = "Gauntlet answers the Prometheus HTTP API.
 /api/v1/scrape_pools          names of scrape pools
 /api/v1/rules  /api/v1/alerts  /api/v1/alertmanagers
 /api/v1/status/config  /flags  /runtimeinfo  /buildinfo  /tsdb  /walreplay
+/api/v1/status/duties         background jobs: how they stand, how far they are, when they will be done
 /api/v1/features              what is switched on
 /api/v1/blocks                blocks of the bucket, as Thanos' viewer asks   ?view=loaded
 /api/v1/blocks/mark           POST: mark one, where http.admin_api is set    ?id=…&action=DELETION&detail=…

@@ -8,6 +8,7 @@ mod blocks;
 mod call;
 mod columns;
 mod cost;
+mod duties;
 mod error;
 mod exemplars;
 mod json;

@@ -9,7 +9,9 @@ use std::net::TcpListener;
 use crate::api::http::call::{Call, Outcome, answer, cors_headers, plain, plain_builder};
 use crate::api::http::error::ApiError;
 use crate::api::http::state::HttpState;
-use crate::api::http::{admin, blocks, exemplars, labels, manage, query, status, targets, write};
+use crate::api::http::{
+    admin, blocks, duties, exemplars, labels, manage, query, status, targets, write,
+};
 
 /// Serves on `listener` with `workers` threads until the server is stopped. Signals are the caller's business.
 ///
@@ -61,6 +63,7 @@ fn api() -> actix_web::Scope {
         .service(get("/status/runtimeinfo", status::runtime))
         .service(get("/status/buildinfo", status::build))
         .service(get("/status/tsdb", status::tsdb))
+        .service(get("/status/duties", duties::duties))
         .service(
             bounded("/status/walreplay", "GET, OPTIONS").route(web::get().to(manage::wal_replay)),
         )

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use crate::actors::duty::Duty;
 use crate::api::http::error::ApiError;
+use crate::compactor::DutyProgress;
 use crate::foundation::pool::Pool;
 use crate::foundation::{Cancel, Clock};
 use crate::model::{BlockId, Interval, Labels, Matcher, Metadata, TimestampMs};
@@ -420,6 +422,9 @@ pub trait StatusPort: Send + Sync {
 
     /// Blocks of the bucket, all or those that are served.
     fn blocks(&self, is_loaded: bool) -> Answer<Result<BlocksView, ApiError>>;
+
+    /// How every background job stands; those of the bucket's blocks say how far they are.
+    fn duties(&self) -> Vec<(Duty, Option<DutyProgress>)>;
 
     /// How far the replay is.
     fn wal_replay(&self) -> WalReplay;

@@ -1,6 +1,6 @@
 //! Which blocks of a bucket a command is about: by time and by external labels.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::block::BlockMeta;
 use crate::cli::bucket::open::{OpenBucket, bucket_failed, content};
 use crate::cli::exit::Failure;
+use crate::config::prometheus::Complaint;
 use crate::config::relabel::parse_relabel;
 use crate::foundation::{Clock, SystemClock};
 use crate::inventory::Inventory;
@@ -107,12 +108,9 @@ impl ChosenLabels {
     pub(super) fn rules(&self) -> Result<Vec<RelabelRule>, Failure> {
         let file = self.selector_relabel_file.as_deref();
         let text = self.selector_relabel.as_deref();
-        let Some((name, text)) = content(file, text, "--selector.relabel-config")? else {
+        let Some((name, rules)) = relabel_rules(file, text, "--selector.relabel-config")? else {
             return Ok(Vec::new());
         };
-        let rules = parse_relabel(&name, &text).map_err(|complaints| {
-            Failure::Wrong(complaints.iter().map(ToString::to_string).collect())
-        })?;
         for rule in &rules {
             let action = rule.settings().action.unwrap_or_default();
             if !matches!(
@@ -164,6 +162,24 @@ pub(super) fn inventory_within(open: &OpenBucket, timeout: Duration) -> Result<I
             timeout.as_secs()
         ))),
     }
+}
+
+/// Relabelling rules from a file or as text, and what complaints call them.
+pub(super) fn relabel_rules(
+    file: Option<&Path>,
+    text: Option<&str>,
+    flag: &str,
+) -> Result<Option<(String, Vec<RelabelRule>)>, Failure> {
+    let Some((name, text)) = content(file, text, flag)? else {
+        return Ok(None);
+    };
+    let rules = parse_relabel(&name, &text).map_err(|complaints| wrong(&complaints))?;
+    Ok(Some((name, rules)))
+}
+
+/// All that is wrong with a file.
+pub(super) fn wrong(complaints: &[Complaint]) -> Failure {
+    Failure::Wrong(complaints.iter().map(ToString::to_string).collect())
 }
 
 /// Do the rules keep the block?

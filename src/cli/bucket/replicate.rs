@@ -83,9 +83,15 @@ impl Replicate {
             note("warning: both buckets have the same name; only their prefixes may differ");
         }
         loop {
-            self.copy_all(&open, &*to, &wanted)?;
+            let copied = self.copy_all(&open, &*to, &wanted);
             if self.single_run || !self.blocks.is_empty() {
-                return Ok(());
+                return copied;
+            }
+            // What failed is tried again with what is new.
+            if let Err(Failure::Failed(problems)) = copied {
+                problems.iter().for_each(|problem| note(problem));
+            } else {
+                copied?;
             }
             open.wait(tokio::time::sleep(EVERY));
         }
@@ -150,11 +156,19 @@ impl Replicate {
         let scratch = scratch.join(format!("gauntlet-replicate-{}", std::process::id()));
         let mut progress = Progress::new("blocks", metas.len() as u64);
         let (mut n_copied, mut n_already) = (0_u64, 0_u64);
+        let mut failed = Vec::new();
         for meta in metas {
             let copied = replicate_block(&*open.bucket, to, meta.ulid, &scratch);
-            match open.wait(copied).map_err(|error| Failure::of(&error))? {
-                Replicated::Already => n_already += 1,
-                Replicated::Copied { n_objects, n_bytes } => {
+            match open.wait(copied) {
+                Err(error) => {
+                    progress.clear();
+                    let Failure::Failed(text) = Failure::of(&error) else {
+                        continue;
+                    };
+                    failed.push(format!("{}: {}", meta.ulid, text.join(": ")));
+                }
+                Ok(Replicated::Already) => n_already += 1,
+                Ok(Replicated::Copied { n_objects, n_bytes }) => {
                     progress.clear();
                     let block = meta.ulid;
                     print(&format!(
@@ -163,11 +177,17 @@ impl Replicate {
                     n_copied += 1;
                 }
             }
-            progress.set(n_copied + n_already);
+            progress.set(n_copied + n_already + failed.len() as u64);
         }
         progress.clear();
         std::fs::remove_dir(&scratch).ok();
-        note(&format!("{n_copied} blocks copied, {n_already} were there"));
-        Ok(())
+        let n_failed = failed.len();
+        note(&format!(
+            "{n_copied} blocks copied, {n_already} were there, {n_failed} failed"
+        ));
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Failed(failed))
     }
 }

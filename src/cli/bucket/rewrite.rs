@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::block::Block;
+use crate::cli::bucket::chosen::{relabel_rules, wrong};
 use crate::cli::bucket::open::{BucketOptions, DryRun, OpenBucket, content, new_id};
 use crate::cli::exit::{Failure, note, print};
 use crate::cli::progress::Progress;
 use crate::config::deletions::parse_deletions;
-use crate::config::relabel::parse_relabel;
 use crate::foundation::durable::replace_file;
 use crate::foundation::{Clock, SystemClock};
-use crate::maintenance::{Marker, Rewrite as Changes, download_block, mark, rewrite, upload_block};
+use crate::maintenance::{
+    FileHashes, Marker, Rewrite as Changes, download_block, mark, rewrite, upload_block,
+};
 use crate::model::BlockId;
 
 /// What the mark of a rewritten block says.
@@ -74,6 +76,17 @@ pub(in crate::cli) struct Rewrite {
     /// Write what was changed beside the new block in the working directory.
     #[arg(long = "rewrite.add-change-log", default_value_t = true, action = clap::ArgAction::Set)]
     add_change_log: bool,
+    /// What the files of new blocks are hashed with, so that meta.json says it: SHA256, or nothing.
+    #[arg(long, value_name = "FUNCTION", default_value = "", value_parser = file_hashes)]
+    hash_func: FileHashes,
+}
+
+fn file_hashes(text: &str) -> Result<FileHashes, String> {
+    match text {
+        "" => Ok(FileHashes::None),
+        "SHA256" => Ok(FileHashes::Sha256),
+        _ => Err("expected SHA256, or nothing for no hashes".to_owned()),
+    }
 }
 
 impl Rewrite {
@@ -102,17 +115,14 @@ impl Rewrite {
     }
 
     fn changes(&self) -> Result<Changes, Failure> {
-        let wrong = |complaints: Vec<crate::config::prometheus::Complaint>| {
-            Failure::Wrong(complaints.iter().map(ToString::to_string).collect())
-        };
         let mut changes = Changes::default();
         let (file, text) = (self.to_delete_file.as_deref(), self.to_delete.as_deref());
         if let Some((name, text)) = content(file, text, "--rewrite.to-delete-config")? {
-            changes.deletions = parse_deletions(&name, &text).map_err(wrong)?;
+            changes.deletions = parse_deletions(&name, &text).map_err(|c| wrong(&c))?;
         }
         let (file, text) = (self.to_relabel_file.as_deref(), self.to_relabel.as_deref());
-        if let Some((name, text)) = content(file, text, "--rewrite.to-relabel-config")? {
-            changes.rules = parse_relabel(&name, &text).map_err(wrong)?;
+        if let Some((_, rules)) = relabel_rules(file, text, "--rewrite.to-relabel-config")? {
+            changes.rules = rules;
         }
         if changes.deletions.is_empty() && changes.rules.is_empty() {
             return Err(Failure::wrong(
@@ -190,7 +200,7 @@ impl Rewrite {
                     Failure::failed(format!("write {}: {error}", path.display()))
                 })?;
             }
-            let uploaded = open.wait(upload_block(&*open.bucket, &dir, now_ms));
+            let uploaded = open.wait(upload_block(&*open.bucket, &dir, now_ms, self.hash_func));
             uploaded.map_err(|error| Failure::of(&error))?;
             print(&format!("{block}: rewritten as {new}"))?;
         } else {

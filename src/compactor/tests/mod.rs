@@ -1,6 +1,7 @@
 //! Buckets are kept in order whatever happens: over a directory and over S3.
 mod damage;
 mod passes;
+mod two;
 
 use std::collections::BTreeMap;
 use std::path::Path;

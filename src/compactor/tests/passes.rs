@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::block::verify;
 use crate::bucket::faulty::{Fault, FaultyBucket};
-use crate::compactor::{Deduplication, RetentionSettings, mark_deleted};
+use crate::compactor::{Deduplication, Duty, RetentionSettings, mark_deleted};
 use crate::foundation::Cancel;
 use crate::foundation::cancel::CancelReason;
 
@@ -316,6 +316,13 @@ async fn retention_marks_what_is_over_and_holds_what_has_no_next_resolution() {
     assert_eq!(world.alive().await, [id(1)]);
     settings.downsamples = false;
     let compactor = world.compactor_with(settings, Arc::clone(&world.bucket));
+    // Whoever looks at the bucket counts what will be marked.
+    compactor.compact(&Cancel::new()).await.unwrap();
+    assert_eq!(compactor.status().n_to_retire, 1);
     assert_eq!(compactor.retire().await.unwrap().retire.len(), 1);
     assert_eq!(world.alive().await, []);
+    assert_eq!(compactor.status().n_to_retire, 0);
+    let at = compactor.progress(Duty::Retire);
+    assert_eq!((at.n_blocks_done, at.n_blocks_left), (1, 0));
+    assert!(0 < at.n_bytes_done && at.last.is_some(), "{at:?}");
 }

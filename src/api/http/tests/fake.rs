@@ -6,6 +6,7 @@ use futures::FutureExt;
 use futures::future::pending;
 use parking_lot::Mutex;
 
+use crate::actors::duty::{Duty, DutyState};
 use crate::api::http::{
     ActiveTarget, AdminPort, Answer, ApiError, BlockMark, BlocksView, BuildInfo, DroppedTarget,
     ErrorType, ExplainQuery, HttpSettings, HttpState, InstantQuery, LabelRequest, NamedCount,
@@ -13,6 +14,7 @@ use crate::api::http::{
     TargetHealth, TargetMetadata, TargetsPort, TargetsView, TsdbStatus, WalReplay, WriteFailure,
     WritePort, WriteRequest,
 };
+use crate::compactor::{self, DutyProgress, Work};
 use crate::foundation::ManualClock;
 use crate::model::{Exemplar, Interval, Labels, Matcher, Metadata, MetricType, Sample};
 use crate::promql::explain::Operator;
@@ -353,6 +355,38 @@ impl StatusPort for Fake {
             error: (!is_loaded).then(|| "away".to_owned()),
         };
         async { Ok(view) }.boxed()
+    }
+
+    fn duties(&self) -> Vec<(Duty, Option<DutyProgress>)> {
+        let duty = |name, state| Duty {
+            name,
+            state,
+            since_ms: 1_000,
+            due_ms: 2_000,
+        };
+        let progress = DutyProgress {
+            duty: compactor::Duty::Compact,
+            since_ms: Some(60_000),
+            works: vec![Work {
+                what: "2 blocks of {a=\"b\"}".to_owned(),
+                n_bytes_done: 5,
+                n_bytes: 9,
+            }],
+            n_blocks_done: 1,
+            n_blocks_left: 2,
+            n_bytes_done: 3,
+            n_bytes_left: 4,
+            eta_ms: Some(90_500),
+            last: Some((50_000, 1_500)),
+        };
+        let blocked = DutyState::Blocked {
+            reason: "no bucket".to_owned(),
+            what_to_do: "wait".to_owned(),
+        };
+        vec![
+            (duty("compact bucket blocks", DutyState::Ok), Some(progress)),
+            (duty("ship blocks", blocked), None),
+        ]
     }
 
     fn wal_replay(&self) -> WalReplay {

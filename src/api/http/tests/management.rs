@@ -121,6 +121,7 @@ async fn status_pages_have_prometheus_fields() {
             "{\"min\":1,\"max\":3,\"current\":2,\"state\":\"in progress\"}",
         ),
         ("features", "{\"api\":{\"admin\":false}}"),
+        ("status/duties", DUTIES),
         ("rules?type=alert", "{\"groups\":[]}"),
         ("alerts", "{\"alerts\":[]}"),
         (
@@ -281,3 +282,5 @@ async fn probes_metrics_and_the_landing_page_are_plain_text() {
         .uri("/-/healthy");
     assert_eq!(send(&fake, head).await.status, 200);
 }
+
+const DUTIES: &str = r#"{"duties":[{"name":"compact bucket blocks","state":"ok","since":"1970-01-01T00:00:01Z","nextReportBefore":"1970-01-01T00:00:02Z","progress":{"isRunning":true,"runningSince":"1970-01-01T00:01:00Z","worksOn":[{"what":"2 blocks of {a=\"b\"}","bytesDone":5,"bytes":9}],"blocksDone":1,"blocksLeft":2,"bytesDone":3,"bytesLeft":4,"secondsLeft":90,"estimatedEnd":"1970-01-01T00:01:32Z","lastEnd":"1970-01-01T00:00:50Z","lastMilliseconds":1500}},{"name":"ship blocks","state":"blocked","reason":"no bucket","whatToDo":"wait","since":"1970-01-01T00:00:01Z","nextReportBefore":"1970-01-01T00:00:02Z"}]}"#;
