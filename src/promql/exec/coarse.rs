@@ -76,13 +76,22 @@ impl Series {
     }
 }
 
-/// How coarse a chunk is.
+/// How coarse a chunk is. It may begin before the times that were asked for, and before the first slice: then the first
+/// one that it reaches tells.
 pub(super) fn resolution_of(chunk: &ChunkSlice, slices: &[ResolutionSlice]) -> Resolution {
     if chunk.encoding != Encoding::Aggregate {
         return Resolution::Raw;
     }
+    let span = Interval {
+        min: chunk.min_t,
+        max: chunk.max_t,
+    };
+    let reached = slices
+        .iter()
+        .filter_map(|slice| slice.interval.common(span));
+    let first = reached.map(|part| part.min).min();
     // Nobody makes windows of less than five minutes.
-    ResolutionSlice::coarsest_at(slices, chunk.min_t).max(Resolution::FiveMinutes)
+    ResolutionSlice::coarsest_at(slices, first.unwrap_or(chunk.min_t)).max(Resolution::FiveMinutes)
 }
 
 impl Samples {

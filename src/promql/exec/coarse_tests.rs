@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::chunk::{AggregateChunk, encode_floats, encode_histograms};
-use crate::model::{Aggregate, Counts, Encoding, Histogram, Labels, ResetHint, Resolution};
-use crate::promql::exec::coarse::Counter;
+use crate::model::{
+    Aggregate, Counts, Encoding, Histogram, Interval, Labels, ResetHint, Resolution,
+};
+use crate::promql::exec::coarse::{Counter, resolution_of};
 use crate::promql::exec::source::Samples;
 use crate::promql::testing::MemoryStore;
 use crate::promql::{Engine, EngineSettings, QueryOptions, QueryOutput, QueryValue};
-use crate::storage::{ChunkSeries, ChunkSlice};
+use crate::storage::{ChunkSeries, ChunkSlice, ResolutionSlice};
 
 const WINDOW_MS: i64 = 300_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -346,4 +348,27 @@ fn an_aggregate_that_is_missing_is_named_with_its_series() {
         text.contains("x_total") && text.contains("aggregate max does not exist"),
         "{text}"
     );
+}
+
+#[test]
+fn a_chunk_that_begins_before_the_question_is_as_coarse_as_the_first_slice_it_reaches() {
+    let slice = |min, max, resolution| ResolutionSlice {
+        interval: Interval { min, max },
+        resolution,
+    };
+    let slices = [
+        slice(100, 199, Resolution::OneHour),
+        slice(200, 299, Resolution::FiveMinutes),
+    ];
+    let mut chunk = windows(&samples()[..240]);
+    for (min_t, max_t, expect) in [
+        (100, 150, Resolution::OneHour),
+        (20, 150, Resolution::OneHour),
+        (20, 250, Resolution::OneHour),
+        (200, 250, Resolution::FiveMinutes),
+        (20, 50, Resolution::FiveMinutes),
+    ] {
+        (chunk.min_t, chunk.max_t) = (min_t, max_t);
+        assert_eq!(resolution_of(&chunk, &slices), expect, "{min_t} to {max_t}");
+    }
 }
