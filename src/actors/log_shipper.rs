@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::actors::Observe;
 use crate::actors::duty::{DutyReport, DutyState};
@@ -69,14 +70,18 @@ impl LogShipperActor {
             return;
         }
         self.state.is_shipping = true;
+        let began = Instant::now();
         // On the socket runtime: the actor that asked may be restarted, the pass goes on and the next one waits for it.
         let pass = tokio::spawn(pass(self.ports.clone()));
-        ctx.spawn(pass.into_actor(self).map(|pass, actor, _| {
+        ctx.spawn(pass.into_actor(self).map(move |pass, actor, ctx| {
             actor.state.is_shipping = false;
             actor.state.n_passes += 1;
             match pass {
                 Ok(report) => actor.note(report),
                 Err(panic) => actor.fail(&panic.to_string(), 0),
+            }
+            if let Some(every) = actor.every {
+                ctx.run_later(pause(every, began.elapsed()), Self::ship);
             }
         }));
     }
@@ -135,6 +140,12 @@ impl LogShipperActor {
     }
 }
 
+/// How long to wait after a pass that took so long. Until the next one has ended a lost host loses what came since the last
+/// one began: that is not to be more than `every`, as long as passes take less than half of it.
+fn pause(every: Duration, took: Duration) -> Duration {
+    every.saturating_sub(took.saturating_mul(2)).max(every / 4)
+}
+
 async fn pass(ports: LogShipperPorts) -> LogReport {
     let mut shipper = ports.shipper.lock().await;
     let tsdb = ports.tsdb;
@@ -169,8 +180,7 @@ impl Actor for LogShipperActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        if let Some(every) = self.every {
-            ctx.run_interval(every, Self::ship);
+        if self.every.is_some() {
             self.ship(ctx);
         }
     }
@@ -209,3 +219,16 @@ impl Handler<Observe<LogShipperState>> for LogShipperActor {
 }
 
 panics_on_demand!(LogShipperActor);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pass_takes_is_taken_off_the_pause() {
+        let ms = Duration::from_millis;
+        for (took, expect) in [(0, 10_000), (300, 9_400), (4_000, 2_500), (60_000, 2_500)] {
+            assert_eq!(pause(ms(10_000), ms(took)), ms(expect), "{took} ms");
+        }
+    }
+}

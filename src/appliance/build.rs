@@ -346,6 +346,7 @@ fn open_shippers(
         directory: settings.data_dir.clone(),
         external: external.0.clone(),
         new_instance: BlockId::from_parts(now_ms, rand::random()),
+        abandoned_after_ms: settings.log_abandoned_after.map(millis),
         counters: Arc::clone(&log_counters),
     };
     let log = LogShipper::new(log, Arc::clone(bucket), Arc::clone(clock));

@@ -61,6 +61,8 @@ pub struct Settings {
     pub ship_every: Option<Duration>,
     /// How often the log is shipped; `None` where it is not.
     pub ship_log_every: Option<Duration>,
+    /// Logs of other hosts go when nothing was added to them for so long; `None` lets them stay.
+    pub log_abandoned_after: Option<Duration>,
     /// Blocks that were compacted here are shipped too.
     pub ships_compacted: bool,
     /// The data directory of another Prometheus whose blocks are shipped, and the labels that name it.
@@ -193,6 +195,7 @@ impl Settings {
             prices: bucket_keys.prices,
             ship_every: bucket_keys.is_shipping.then_some(SHIP_EVERY),
             ship_log_every,
+            log_abandoned_after: bucket_keys.log_abandoned_after,
             ships_compacted: bucket_keys.ships_compacted,
             attached: bucket_keys.attached,
             bucket_sync_every: bucket_keys.sync_interval,

@@ -122,6 +122,8 @@ pub struct BucketKeys {
     pub ships_compacted: bool,
     /// How often what is new of the log is uploaded; `None` does not.
     pub log_interval: Option<Duration>,
+    /// Logs of others go when nothing was added to them for so long; `None` lets them stay.
+    pub log_abandoned_after: Option<Duration>,
     /// The data directory of another Prometheus whose blocks are uploaded, and the labels that name it.
     pub attached: Option<(PathBuf, ExternalLabels)>,
     /// How often the gateway looks at the bucket.
@@ -214,6 +216,7 @@ fn read(keys: &mut Keys) -> Settings {
             is_shipping: keys.flag("bucket.ship"),
             ships_compacted: keys.flag("bucket.upload_compacted"),
             log_interval: keys.duration_or_none("bucket.wal_interval"),
+            log_abandoned_after: keys.duration_or_none("bucket.wal_abandoned_after"),
             attached: read_attached(keys),
             sync_interval: keys.duration("bucket.sync_interval"),
             prices: Prices {

@@ -274,6 +274,7 @@ fn another_prometheus_is_shipped_for_under_labels_of_its_own() {
     assert_eq!(settings.attached, None);
     let ten = std::time::Duration::from_secs(10);
     assert_eq!(settings.log_interval, Some(ten));
+    assert_eq!(settings.log_abandoned_after, Some(ten * 259_200));
     let off = load(&given(&[("bucket.wal_interval", "0")])).unwrap();
     assert_eq!(off.bucket.log_interval, None);
     let named = load(&given(&[dir, ("bucket.prometheus_labels", "a=b, c=d")])).unwrap();

@@ -9,6 +9,7 @@ mod send;
 mod state;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 pub use counters::{LogCounters, LogCounts};
 pub use disk::LogView;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::bucket::{Bucket, BucketError};
 use crate::foundation::Clock;
 use crate::foundation::checksum::crc32c;
-use crate::model::{BlockId, Labels};
+use crate::model::{BlockId, Labels, TimestampMs};
 use crate::shipper::error::ShipError;
 use crate::shipper::local::failed;
 use crate::shipper::log::counters::LogCounters;
@@ -19,6 +19,9 @@ use crate::shipper::log::disk::{
 };
 use crate::shipper::log::names::{self, Part};
 use crate::shipper::log::state::{CheckpointState, Instance, LogState, STATE_BYTES_MAX};
+use crate::shipper::log::upkeep::{
+    JOINED_FOR_MS, LOOK_EVERY_MS, covered, joinable, joined, remove_abandoned,
+};
 
 /// Largest part: bounds the memory of a pass.
 const PART_BYTES_MAX: u64 = 8 << 20;
@@ -32,6 +35,8 @@ pub struct LogShipperSettings {
     pub external: Labels,
     /// Name of the log in the bucket, where the data directory has none yet.
     pub new_instance: BlockId,
+    /// Logs of other hosts go when nothing was added to them for so long; `None` lets them stay.
+    pub abandoned_after_ms: Option<i64>,
     /// Where what happens is counted.
     pub counters: Arc<LogCounters>,
 }
@@ -82,6 +87,10 @@ pub struct LogShipper {
     state: Option<LogState>,
     held: Held,
     was_replaying: bool,
+    /// Keys of parts whose bytes are in another part too, by file, and since when.
+    joined: Vec<(String, String, TimestampMs)>,
+    /// When logs of others were looked at.
+    looked_ms: Option<TimestampMs>,
 }
 
 impl LogShipper {
@@ -100,6 +109,8 @@ impl LogShipper {
             state: None,
             held: Held::new(),
             was_replaying: false,
+            joined: Vec::new(),
+            looked_ms: None,
         }
     }
 
@@ -115,6 +126,9 @@ impl LogShipper {
     pub async fn pass(&mut self, view: &LogView) -> LogReport {
         let mut report = LogReport::default();
         report.failed = self.try_pass(view, &mut report).await.err();
+        if report.failed.is_none() {
+            report.failed = self.look_at_others().await.err();
+        }
         let now_ms = self.clock.now_ms();
         let n_parts = self.files.iter().flat_map(BTreeMap::values);
         let n_parts = n_parts.map(|file| file.keys.len() as u64).sum();
@@ -144,6 +158,7 @@ impl LogShipper {
             self.send(file, report).await?;
             report.backlog_bytes = self.backlog(&disk);
         }
+        self.join(&disk).await?;
         report.waits_for_blocks = !disk.has_all_blocks;
         if disk.has_all_blocks {
             self.adopt(&disk, view, report).await?;
@@ -184,6 +199,7 @@ impl LogShipper {
             Err(error) if error.is_not_found() => None,
             Err(cause) => return Err(in_bucket(cause)),
         };
+        let now_ms = self.clock.now_ms();
         let files = names::files(instance, &listed).into_iter();
         let files = files.map(|(name, file)| {
             let mut sent = Sent {
@@ -193,6 +209,9 @@ impl LogShipper {
             };
             // Closed segments do not change; a young head begins anew with the same names.
             sent.is_checked = sent.is_whole() && !name.starts_with(YOUNG);
+            let covered = covered(&sent.keys, &sent.parts).cloned();
+            self.joined
+                .extend(covered.map(|key| (name.clone(), key, now_ms)));
             (name, sent)
         });
         self.files = Some(files.collect());
@@ -314,7 +333,9 @@ impl LogShipper {
         let mut state = self.wanted(disk, view);
         if let Some(now) = &self.state {
             state.at_ms = now.at_ms;
-            if *now == state {
+            // Written again now and then, so that nobody takes the log for one that nobody has any more.
+            let is_fresh = self.clock.now_ms() < now.at_ms.saturating_add(LOOK_EVERY_MS);
+            if *now == state && is_fresh {
                 return Ok(());
             }
         }
@@ -385,6 +406,60 @@ impl LogShipper {
         Ok(())
     }
 
+    /// Makes one part of many small ones, at most one a pass, and removes those that have been replaced long enough.
+    async fn join(&mut self, disk: &Disk) -> Result<(), ShipError> {
+        let now_ms = self.clock.now_ms();
+        let is_over = |(.., since): &(String, String, TimestampMs)| since + JOINED_FOR_MS <= now_ms;
+        while let Some(at) = self.joined.iter().position(is_over) {
+            let (name, key, _) = self.joined.swap_remove(at);
+            let file = self.files.as_mut().and_then(|files| files.get_mut(&name));
+            // With the file all of its keys went.
+            if let Some(file) = file.filter(|file| file.keys.contains(&key)) {
+                self.bucket.delete(&key).await.map_err(in_bucket)?;
+                file.keys.retain(|known| *known != key);
+            }
+        }
+        for file in &disk.segments {
+            let parts = self.sent(&file.name).parts.clone();
+            if let Some(run) = joinable(&parts)
+                && let Some(run_parts) = parts.get(run.clone())
+                && let Some((part, bytes)) = read_joined(file, run_parts).await?
+            {
+                let dir = names::instance_dir(self.instance()?);
+                let key = format!("{dir}/{}/{}", file.name, part.name());
+                let sent = self.sent(&file.name);
+                if !sent.keys.contains(&key) {
+                    sent.keys.push(key.clone());
+                }
+                let put = self.bucket.put(&key, Bytes::from(bytes)).await;
+                put.map_err(in_bucket)?;
+                let sent = self.sent(&file.name);
+                sent.parts.splice(run, [part]);
+                let replaced: Vec<String> = covered(&sent.keys, &[part]).cloned().collect();
+                let replaced = replaced.into_iter();
+                self.joined
+                    .extend(replaced.map(|key| (file.name.clone(), key, now_ms)));
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Once a day: what nobody has written for long goes.
+    async fn look_at_others(&mut self) -> Result<(), ShipError> {
+        let now_ms = self.clock.now_ms();
+        let is_due = |at_ms: TimestampMs| at_ms.saturating_add(LOOK_EVERY_MS) <= now_ms;
+        let Some(kept_ms) = self.settings.abandoned_after_ms else {
+            return Ok(());
+        };
+        if self.looked_ms.is_none_or(is_due) {
+            let own = self.instance()?;
+            remove_abandoned(&*self.bucket, own, (now_ms, kept_ms)).await?;
+            self.looked_ms = Some(now_ms);
+        }
+        Ok(())
+    }
+
     /// Removes a file from the bucket; the last part first, so that a beginning is left at any moment.
     async fn remove(&mut self, name: &str) -> Result<(), ShipError> {
         let mut keys = self.sent(name).keys.clone();
@@ -411,6 +486,25 @@ impl LogShipper {
         instance.write(&self.settings.directory)?;
         self.instance = Some(instance);
         Ok(())
+    }
+}
+
+/// The part that takes the place of `parts`, and its bytes; `None` where the file is gone or is another one.
+async fn read_joined(
+    file: &DiskFile,
+    parts: &[Part],
+) -> Result<Option<(Part, Vec<u8>)>, ShipError> {
+    let Some((first, last)) = parts.first().zip(parts.last()) else {
+        return Ok(None);
+    };
+    let (from, offset, n_bytes) = (file.clone(), first.offset, last.end() - first.offset);
+    let piece = off_the_runtime(move || read_piece(&from, offset, n_bytes)).await;
+    match piece {
+        Err(ShipError::Local { .. }) => Ok(None),
+        piece => {
+            let piece = piece?;
+            Ok(joined(parts, &piece).map(|part| (part, piece)))
+        }
     }
 }
 

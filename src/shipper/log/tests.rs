@@ -9,10 +9,11 @@ use crate::bucket::contract::in_directory;
 use crate::bucket::faulty::{Fault, FaultyBucket};
 use crate::bucket::s3_server::S3Server;
 use crate::bucket::{Bucket, StoreBucket, keys};
-use crate::foundation::ManualClock;
 use crate::foundation::durable::{create_dirs, replace_file};
+use crate::foundation::{Clock, ManualClock, SystemClock};
 use crate::model::{BlockId, Labels};
-use crate::shipper::log::state::Instance;
+use crate::shipper::log::state::{Instance, LogState};
+use crate::shipper::log::upkeep::{JOINED_FOR_MS, remove_abandoned};
 use crate::shipper::{
     INSTANCE_FILE, LogReport, LogShipper, LogShipperSettings, LogView, RestoreReport, ShipError,
     check_target, list_logs, plan_restore, restore, state,
@@ -22,10 +23,15 @@ use crate::wal::{
     last_checkpoint, list_segments, remove_before, write_checkpoint,
 };
 
+/// By the clock of a host.
+const NOW_MS: i64 = 1_700_000_000_000;
+const DAY_MS: i64 = 86_400_000;
+
 /// A data directory with one series, whose samples are at 0, 1, 2 …, and whoever ships its log.
 struct Host {
     dir: tempfile::TempDir,
     bucket: Arc<dyn Bucket>,
+    clock: ManualClock,
     wal: Wal,
     wbl: Option<Wal>,
     shipper: LogShipper,
@@ -48,28 +54,30 @@ fn instance(n: u128) -> BlockId {
     BlockId::from_parts(1_700_000_000_000, n)
 }
 
-fn log_shipper(dir: &Path, bucket: &Arc<dyn Bucket>) -> LogShipper {
+fn log_shipper(dir: &Path, bucket: &Arc<dyn Bucket>, clock: &ManualClock) -> LogShipper {
     let settings = LogShipperSettings {
         directory: dir.to_owned(),
         external: Labels::new(&[("cluster", "c1")]).unwrap(),
         new_instance: instance(1),
+        abandoned_after_ms: Some(30 * DAY_MS),
         counters: Arc::default(),
     };
-    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-    LogShipper::new(settings, Arc::clone(bucket), clock)
+    LogShipper::new(settings, Arc::clone(bucket), Arc::new(clock.clone()))
 }
 
 impl Host {
     fn new(bucket: Arc<dyn Bucket>) -> Self {
+        let clock = ManualClock::new(NOW_MS);
         let dir = scratch();
         let mut wal = Wal::open(&dir.path().join("wal"), WalSettings::default()).unwrap();
         let mut series = SeriesEncoder::default();
         series.push(1, &Labels::new(&[("__name__", "up")]).unwrap());
         wal.append(&[series.record().unwrap()]).unwrap();
-        let shipper = log_shipper(dir.path(), &bucket);
+        let shipper = log_shipper(dir.path(), &bucket, &clock);
         Self {
             dir,
             bucket,
+            clock,
             wal,
             wbl: None,
             shipper,
@@ -149,7 +157,7 @@ impl Host {
     fn restart(&mut self) {
         let wal = self.dir.path().join("wal");
         self.wal = Wal::open(&wal, WalSettings::default()).unwrap();
-        self.shipper = log_shipper(self.dir.path(), &self.bucket);
+        self.shipper = log_shipper(self.dir.path(), &self.bucket, &self.clock);
     }
 }
 
@@ -510,4 +518,70 @@ fn only_an_empty_directory_or_an_unfinished_restore_is_a_target() {
     fs::create_dir(dir.join("wal")).unwrap();
     let error = check_target(dir).unwrap_err().to_string();
     assert!(error.contains("nothing is overwritten"), "{error}");
+}
+
+#[tokio::test]
+async fn many_small_parts_become_one_and_go_when_nobody_can_be_reading_them_any_more() {
+    for fault in [Fault::Refused, Fault::Unheard, Fault::Torn] {
+        for number in 64..72 {
+            let inner: Arc<dyn Bucket> = Arc::new(StoreBucket::in_memory());
+            let faulty = Arc::new(FaultyBucket::new(Arc::clone(&inner)));
+            faulty.fail(number..number + 1, fault);
+            let mut host = Host::new(Arc::clone(&faulty) as _);
+            let dir = format!("gauntlet/wal/{}/wal", instance(1));
+            for n in 0..80 {
+                host.append(1);
+                let is_done = host.pass().await.failed.is_none();
+                if n % 8 == 0 || (60..75).contains(&n) {
+                    let there = check_beginning(&*inner, &host).await;
+                    let is_all = there == Some(n);
+                    assert!(is_all || !is_done, "{fault:?} {number} {n}");
+                }
+            }
+            assert!(70 < inner.list(&dir).await.unwrap().len());
+            host.clock.advance(JOINED_FOR_MS - 1);
+            host.pass().await;
+            assert!(70 < inner.list(&dir).await.unwrap().len());
+            // Whoever goes on does not know which were replaced when, and waits as long.
+            host.restart();
+            host.append(1);
+            host.pass().await;
+            host.clock.advance(JOINED_FOR_MS);
+            assert!(host.pass().await.failed.is_none());
+            assert_eq!(check_beginning(&*inner, &host).await, Some(80));
+            let n_left = inner.list(&dir).await.unwrap().len();
+            assert!(n_left < 24, "{n_left}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_writes_goes_after_a_month_and_one_that_is_idle_stays() {
+    let bucket: Arc<dyn Bucket> = Arc::new(StoreBucket::in_memory());
+    let mut host = Host::new(Arc::clone(&bucket));
+    host.append(1);
+    host.pass().await;
+    let n_objects = bucket.list("gauntlet").await.unwrap().len();
+    let written_ms = SystemClock.now_ms();
+    for (own, days, expect) in [
+        (instance(2), 29, vec![]),
+        (instance(1), 31, vec![]),
+        (instance(2), 31, vec![instance(1)]),
+    ] {
+        let times = (written_ms + days * DAY_MS, 30 * DAY_MS);
+        let removed = remove_abandoned(&*bucket, own, times).await.unwrap();
+        assert_eq!(removed, expect, "{days} days");
+        let n_left = bucket.list("gauntlet").await.unwrap().len();
+        assert_eq!(n_left, if expect.is_empty() { n_objects } else { 0 });
+    }
+    // Whoever has a log says so once a day.
+    let mut host = Host::new(Arc::clone(&bucket));
+    for (passed_ms, expect) in [(0, 0), (DAY_MS - 1, 0), (1, DAY_MS), (DAY_MS, 2 * DAY_MS)] {
+        host.clock.advance(passed_ms);
+        assert!(host.pass().await.failed.is_none());
+        let key = format!("gauntlet/wal/{}/state.json", instance(1));
+        let text = bucket.get(&key, 1 << 20).await.unwrap();
+        let state = LogState::decode(&text).unwrap();
+        assert_eq!(state.at_ms - NOW_MS, expect);
+    }
 }
