@@ -44,6 +44,12 @@ impl Progress {
         write!(stderr(), "\r{}", bar(self.what, done, self.total)).ok();
     }
 
+    /// So much is done, of so much as is known by now.
+    pub(super) fn set_of(&mut self, done: u64, total: u64) {
+        self.total = total;
+        self.set(done);
+    }
+
     /// Takes the line away, so that others can be printed.
     pub(super) fn clear(&mut self) {
         if self.is_shown {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt, stream};
+
 use crate::block::BlockMeta;
 use crate::bucket::{Bucket, keys};
 use crate::catalog::{Catalog, UploadRecord};
@@ -91,7 +93,17 @@ impl ShipReport {
     }
 }
 
-/// Uploads blocks, one at a time, oldest first.
+/// A block of the data directory.
+type Local = (PathBuf, BlockMeta);
+
+fn is_plain((_, meta): &Local) -> bool {
+    meta.compaction.level <= 1
+}
+
+/// How many at once, and who is told how many of how many are done.
+type How<'a> = (usize, &'a mut (dyn FnMut(u64, u64) + Send));
+
+/// Uploads blocks, oldest first.
 #[derive(Debug)]
 pub struct Shipper {
     settings: ShipperSettings,
@@ -132,10 +144,21 @@ impl Shipper {
         &self.uploaded
     }
 
-    /// Ships every local block that is not in the bucket.
+    /// Ships every local block that is not in the bucket, one at a time.
     pub async fn sync(&mut self) -> ShipReport {
+        self.sync_many(1, &mut |_, _| ()).await
+    }
+
+    /// The same, several at once; `progress` is told how many of how many are done. After a failure blocks of newer data may
+    /// be there already.
+    pub async fn sync_many(
+        &mut self,
+        at_once: usize,
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> ShipReport {
         let mut report = ShipReport::default();
-        let failed = self.try_sync(&mut report).await.err();
+        let how = (at_once, progress);
+        let failed = self.try_sync(&mut report, how).await.err();
         let n_damaged = report.damaged.len() as u64;
         let counters = &self.settings.counters;
         counters.note_sync(failed.is_none(), n_damaged, self.settings.upload_compacted);
@@ -150,7 +173,7 @@ impl Shipper {
         report
     }
 
-    async fn try_sync(&mut self, report: &mut ShipReport) -> Result<(), ShipError> {
+    async fn try_sync(&mut self, report: &mut ShipReport, how: How<'_>) -> Result<(), ShipError> {
         if self.settings.external.0.is_empty() {
             return Err(ShipError::NoExternalLabels);
         }
@@ -163,47 +186,79 @@ impl Shipper {
         report.skipped = plan.skipped;
         // Only what is still here need be known: nobody asks for the others again.
         let mut uploaded = plan.shipped;
-        let mut overlaps = Overlaps::default();
-        let mut result = Ok(());
-        for id in plan.ship {
-            let Some((dir, meta)) = local.iter().find(|(_, meta)| meta.ulid == id) else {
-                continue;
-            };
-            match self.ship(dir, meta, &mut overlaps).await {
-                Ok(Ok(shipped)) => {
-                    self.note(id, shipped, report);
-                    uploaded.insert(id);
-                }
-                Ok(Err(reason)) => report.skipped.push((id, reason)),
-                Err(error) if error.verdict() == Verdict::Quarantine => {
-                    report.damaged.push((dir.clone(), error.to_string()));
-                }
-                Err(error) => {
-                    self.settings.counters.note_failure();
-                    result = Err(error);
-                    break;
-                }
-            }
+        let find = |id: &BlockId| local.iter().find(|(_, meta)| meta.ulid == *id);
+        let ship: Vec<&Local> = plan.ship.iter().filter_map(find).collect();
+        let result = self.upload(&ship, how, report, &mut uploaded).await;
+        if result.is_err() {
+            self.settings.counters.note_failure();
         }
         self.remember(uploaded);
         result?;
         self.write_state(&local)
     }
 
-    /// Uploads a block, or says why not.
-    async fn ship(
+    /// Uploads blocks in their order, runs of plain ones several at once.
+    async fn upload(
         &self,
-        dir: &Path,
-        meta: &BlockMeta,
-        overlaps: &mut Overlaps,
-    ) -> Result<Result<Shipped, SkipReason>, ShipError> {
-        let external = &self.settings.external.0;
-        if 1 < meta.compaction.level {
-            let here = (&*self.bucket, &self.catalog, external);
-            if let Some(other) = overlaps.of(meta, here).await? {
-                return Ok(Err(SkipReason::Overlaps(other)));
+        ship: &[&Local],
+        (at_once, progress): How<'_>,
+        report: &mut ShipReport,
+        uploaded: &mut BTreeSet<BlockId>,
+    ) -> Result<(), ShipError> {
+        let mut overlaps = Overlaps::default();
+        let mut n_done = 0;
+        // What was compacted is compared with what the bucket has by then.
+        let runs: Vec<&[&Local]> = ship.chunk_by(|a, b| is_plain(a) && is_plain(b)).collect();
+        for run in runs {
+            if let Some((_, meta)) = run.first().filter(|first| !is_plain(first))
+                && let Some(reason) = self.overlap(meta, &mut overlaps).await?
+            {
+                report.skipped.push((meta.ulid, reason));
+                n_done += 1;
+                continue;
+            }
+            let mut shipping = Vec::with_capacity(run.len());
+            for local in run {
+                shipping.push(self.ship(local).boxed());
+            }
+            let mut shipping = stream::iter(shipping).buffered(at_once.max(1));
+            while let Some(((dir, meta), shipped)) = shipping.next().await {
+                let id = meta.ulid;
+                match shipped {
+                    Ok(shipped) => {
+                        self.note(id, shipped, report);
+                        uploaded.insert(id);
+                    }
+                    Err(error) if error.verdict() == Verdict::Quarantine => {
+                        report.damaged.push((dir.clone(), error.to_string()));
+                    }
+                    Err(error) => return Err(error),
+                }
+                n_done += 1;
+                progress(n_done, ship.len() as u64);
             }
         }
+        Ok(())
+    }
+
+    /// Why a compacted block stays here.
+    async fn overlap(
+        &self,
+        meta: &BlockMeta,
+        overlaps: &mut Overlaps,
+    ) -> Result<Option<SkipReason>, ShipError> {
+        let here = (&*self.bucket, &self.catalog, &self.settings.external.0);
+        let other = overlaps.of(meta, here).await?;
+        Ok(other.map(SkipReason::Overlaps))
+    }
+
+    async fn ship<'a>(&self, local: &'a Local) -> (&'a Local, Result<Shipped, ShipError>) {
+        let (dir, meta) = local;
+        (local, self.ship_from(dir, meta).await)
+    }
+
+    async fn ship_from(&self, dir: &Path, meta: &BlockMeta) -> Result<Shipped, ShipError> {
+        let external = &self.settings.external.0;
         let stamp = Stamp {
             external,
             source: &self.settings.source,
@@ -214,7 +269,7 @@ impl Shipper {
             false => None,
         };
         let dir = staged.as_ref().map_or(dir, Staged::dir);
-        ship_block(&*self.bucket, dir, meta, stamp).await.map(Ok)
+        ship_block(&*self.bucket, dir, meta, stamp).await
     }
 
     fn note(&self, block: BlockId, shipped: Shipped, report: &mut ShipReport) {

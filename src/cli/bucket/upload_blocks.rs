@@ -11,6 +11,7 @@ use crate::cli::Output;
 use crate::cli::bucket::open::BucketOptions;
 use crate::cli::bucket::text::grouped;
 use crate::cli::exit::{Failure, note, print};
+use crate::cli::progress::Progress;
 use crate::foundation::SystemClock;
 use crate::model::{ExternalLabels, Labels};
 use crate::shipper::{ShipReport, Shipper, ShipperSettings, SkipReason};
@@ -30,6 +31,9 @@ pub(in crate::cli) struct UploadBlocks {
     /// Also upload blocks that were compacted, where the bucket has none of the same labels and times.
     #[arg(long = "shipper.upload-compacted")]
     upload_compacted: bool,
+    /// Blocks uploaded at once.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    concurrency: u8,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -65,7 +69,12 @@ impl UploadBlocks {
         let catalog = Catalog::absent("a command asks once".to_owned());
         let clock = Arc::new(SystemClock);
         let mut shipper = Shipper::new(settings, Arc::clone(&open.bucket), catalog, clock);
-        let report = open.wait(shipper.sync());
+        let mut progress = Progress::new("blocks", 0);
+        let at_once = usize::from(self.concurrency);
+        let report = open.wait(shipper.sync_many(at_once, &mut |done, total| {
+            progress.set_of(done, total);
+        }));
+        progress.clear();
         match self.output {
             Output::Json => print(&as_json(&report).to_string())?,
             Output::Text => print_report(&report)?,
