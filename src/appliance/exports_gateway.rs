@@ -1,12 +1,19 @@
 //! Numbers of the store gateway, under the names that dashboards of Thanos know where they mean the same.
 
 use crate::foundation::metrics::Readings;
-use crate::gateway::{Gateway, GatewayStats, GatewayStatus, Kind, KindStats};
+use crate::gateway::{ExcludeReason, Gateway, GatewayStats, GatewayStatus, Kind, KindStats};
+use crate::inventory::{Partial, PartialReason};
 
 pub(crate) fn read_gateway(r: &mut Readings<'_, '_>, gateway: &Gateway) {
     let status = gateway.status();
     let stats = gateway.stats();
     read_blocks(r, &status, &stats);
+    r.gauges(
+        "thanos_blocks_meta_synced",
+        "Blocks of the bucket by what became of them when it was looked at last.",
+        "state",
+        &synced(&status),
+    );
     read_headers(r, &status, &stats);
     read_cache(r, &status, &stats);
     let refused: Vec<_> = status.refused.clone();
@@ -16,6 +23,43 @@ pub(crate) fn read_gateway(r: &mut Readings<'_, '_>, gateway: &Gateway) {
         "reason",
         &refused,
     );
+}
+
+/// Thanos' names of what may become of a block.
+fn synced(status: &GatewayStatus) -> Vec<(&'static str, f64)> {
+    let state_of = |reason: &ExcludeReason| match reason {
+        ExcludeReason::MarkedForDeletion => "marked-for-deletion",
+        ExcludeReason::Duplicate(_) => "duplicate",
+        ExcludeReason::UnknownResolution => "failed",
+        ExcludeReason::OutsideOfTime => "time-excluded",
+        ExcludeReason::OtherShard => "label-excluded",
+        ExcludeReason::TooFresh => "too-fresh",
+    };
+    let of_partial = |partial: &Partial| match partial.reason {
+        PartialReason::NoMeta => "no-meta-json",
+        PartialReason::CorruptedMeta(_) => "corrupted-meta-json",
+    };
+    let mut states: Vec<&str> = status.served.iter().map(|_| "loaded").collect();
+    states.extend(status.excluded.values().map(state_of));
+    states.extend(status.partial.iter().map(of_partial));
+    let counted = |state: &&'static str| {
+        let n = states.iter().filter(|one| *one == state).count();
+        (*state, f64::from(u32::try_from(n).unwrap_or(u32::MAX)))
+    };
+    [
+        "loaded",
+        "no-meta-json",
+        "corrupted-meta-json",
+        "time-excluded",
+        "label-excluded",
+        "too-fresh",
+        "duplicate",
+        "marked-for-deletion",
+        "failed",
+    ]
+    .iter()
+    .map(counted)
+    .collect()
 }
 
 fn read_blocks(r: &mut Readings<'_, '_>, status: &GatewayStatus, stats: &GatewayStats) {

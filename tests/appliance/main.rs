@@ -22,6 +22,8 @@ mod panics;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod resolutions;
+#[cfg(test)]
 mod s3;
 #[cfg(test)]
 mod seams;

@@ -39,9 +39,10 @@ enum Kind {
     Oss,
     Obs,
     Bos,
+    Oci,
 }
 
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 9] = [
     ("FILESYSTEM", Kind::Filesystem),
     ("S3", Kind::S3),
     ("GCS", Kind::Gcs),
@@ -50,6 +51,7 @@ const KINDS: [(&str, Kind); 8] = [
     ("ALIYUNOSS", Kind::Oss),
     ("OBS", Kind::Obs),
     ("BOS", Kind::Bos),
+    ("OCI", Kind::Oci),
 ];
 
 /// Reads a bucket file: the settings and what was ignored, or everything that is wrong with it.
@@ -147,6 +149,7 @@ fn store(kind: Kind, config: MapReader<'_>) -> Option<BucketKind> {
         Kind::Oss => similar::oss(config),
         Kind::Obs => similar::obs(config),
         Kind::Bos => similar::bos(config),
+        Kind::Oci => similar::oci(config),
     }
 }
 
@@ -162,8 +165,10 @@ fn kind(map: &mut MapReader<'_>) -> Option<Kind> {
         .find_map(|(name, kind)| (*name == upper).then_some(*kind));
     if kind.is_none() {
         let problem = match upper.as_str() {
-            "OCI" => "the keys of an OCI user sign a protocol of their own; make a customer secret key and use type S3 with endpoint <namespace>.compat.objectstorage.<region>.oraclecloud.com and bucket_lookup_type path".to_owned(),
-            "SWIFT" => "Swift's own protocol is not spoken; use type S3 with the endpoint of its S3 API".to_owned(),
+            "SWIFT" => {
+                "Swift's own protocol is not spoken; use type S3 with the endpoint of its S3 API"
+                    .to_owned()
+            }
             _ => expected,
         };
         map.complain("type", Some(text), &problem);

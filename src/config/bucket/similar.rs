@@ -1,4 +1,4 @@
-//! Stores with names of their own for what is S3: `COS`, `ALIYUNOSS`, `OBS`, `BOS`.
+//! Stores with names of their own for what is S3: `COS`, `ALIYUNOSS`, `OBS`, `BOS`, `OCI`.
 
 use crate::bucket::{BucketKind, HttpSettings, S3Credentials, S3Settings};
 use crate::config::bucket::http::http;
@@ -82,6 +82,67 @@ pub(super) fn bos(mut map: MapReader<'_>) -> Option<BucketKind> {
         format!("s3.{endpoint}")
     };
     kind(bucket, host, region, credentials, HttpSettings::default())
+}
+
+/// What Thanos signs requests to Oracle with; S3 has keys of its own.
+const ORACLES_OWN: [&str; 11] = [
+    "provider",
+    "compartment_ocid",
+    "tenancy_ocid",
+    "user_ocid",
+    "fingerprint",
+    "privatekey",
+    "passphrase",
+    "encryption_key",
+    "max_request_retries",
+    "request_retry_interval",
+    "part_size",
+];
+
+/// Oracle: `<namespace>.compat.objectstorage.<region>.oraclecloud.com` speaks S3, for who has a customer secret key.
+pub(super) fn oci(mut map: MapReader<'_>) -> Option<BucketKind> {
+    let bucket = required(&mut map, "bucket").unwrap_or_default().to_owned();
+    let region = optional(&mut map, "region");
+    let namespace = optional(&mut map, "namespace");
+    let access_key = optional(&mut map, "access_key");
+    let secret_key = optional(&mut map, "secret_key");
+    for key in ORACLES_OWN {
+        optional(&mut map, key);
+    }
+    let host = format!(
+        "{}.compat.objectstorage.{}.oraclecloud.com",
+        namespace.as_deref().unwrap_or("<namespace>"),
+        region.as_deref().unwrap_or("<region>"),
+    );
+    let http = http(&mut map, &host);
+    let is_told = region.is_some() && namespace.is_some();
+    let credentials = match (access_key, secret_key) {
+        (Some(access_key), Some(secret_key)) if is_told => Some(S3Credentials {
+            access_key,
+            secret_key,
+            session_token: None,
+        }),
+        _ => {
+            let problem = format!(
+                "Oracle is asked for S3, whose keys are not those of its own protocol: make a customer secret key \
+                 (oci iam customer-secret-key create) and add region, namespace (oci os ns get), access_key and secret_key; \
+                 or write {{type: S3, config: {{bucket: {bucket}, endpoint: {host}, region: {}, access_key: …, secret_key: …, \
+                 bucket_lookup_type: path}}}}",
+                region.as_deref().unwrap_or("<region>"),
+            );
+            map.complain_here(&problem);
+            None
+        }
+    };
+    map.finish();
+    Some(BucketKind::S3(Box::new(S3Settings {
+        bucket,
+        endpoint: Some(host),
+        region,
+        credentials: Some(credentials?),
+        http,
+        ..S3Settings::default()
+    })))
 }
 
 fn kind(

@@ -244,7 +244,7 @@ fn everything_that_is_wrong_is_said_at_once_with_its_key() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let kinds = "expected one of FILESYSTEM, S3, GCS, AZURE, COS, ALIYUNOSS, OBS, BOS";
+    let kinds = "expected one of FILESYSTEM, S3, GCS, AZURE, COS, ALIYUNOSS, OBS, BOS, OCI";
     check_refused("", &[&format!("bucket.yml:1: type is missing, {kinds}")]);
     check_refused(
         "type: FTP\nconfig: {}",
@@ -259,11 +259,9 @@ fn what_is_missing_is_named() {
         "type: [",
         &["bucket.yml:1: unclosed bracket '[' at line 1, column 7"],
     );
-    for (kind, way_out) in [("OCI", "compat.objectstorage"), ("SWIFT", "its S3 API")] {
-        let complaints = read(&format!("{{type: {kind}, config: {{a: b}}}}")).unwrap_err();
-        let text = complaints[0].to_string();
-        assert!(text.contains(way_out), "{text}");
-    }
+    let complaints = read("{type: SWIFT, config: {a: b}}").unwrap_err();
+    let text = complaints[0].to_string();
+    assert!(text.contains("its S3 API"), "{text}");
 }
 
 #[test]
@@ -379,6 +377,33 @@ fn stores_that_speak_s3_under_names_of_their_own_are_asked_for_s3() {
             "bucket.yml:2: config: endpoint is missing, or bucket, app_id and region",
         ],
     );
+}
+
+#[test]
+fn oracle_is_asked_for_s3_or_the_refusal_says_what_to_write() {
+    let told = "{type: OCI, config: {provider: raw, bucket: b, region: eu-1, namespace: ns, tenancy_ocid: t, access_key: i, secret_key: k}}";
+    let s3 = s3(told);
+    let host = "ns.compat.objectstorage.eu-1.oraclecloud.com";
+    assert_eq!(
+        (s3.bucket.as_str(), s3.endpoint.as_deref()),
+        ("b", Some(host))
+    );
+    assert_eq!(
+        (s3.region.as_deref(), s3.virtual_hosted),
+        (Some("eu-1"), false)
+    );
+    assert_eq!(s3.credentials.unwrap().access_key, "i");
+    let thanos = "{type: OCI, config: {provider: raw, bucket: b, region: eu-1, tenancy_ocid: t, user_ocid: u, fingerprint: f, privatekey: p}}";
+    let complaints = read(thanos).unwrap_err();
+    assert_eq!(complaints.len(), 1);
+    let text = complaints[0].to_string();
+    for part in [
+        "customer secret key",
+        "{type: S3, config: {bucket: b, endpoint: <namespace>.compat.objectstorage.eu-1.oraclecloud.com, region: eu-1,",
+        "bucket_lookup_type: path}}",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
 }
 
 #[test]
