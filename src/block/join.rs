@@ -26,18 +26,20 @@ pub fn join_chunks(
         };
         wanted.overlaps(&span)
     });
-    let mut close =
-        |group: &mut Vec<ChunkSlice>, out: &mut Vec<ChunkSlice>| close(group, wanted, out);
-    join_groups(inside, &|_| Ok(0), &mut close)
+    join_groups(inside, |_| Ok(0), |group, out| close(group, wanted, out))
 }
 
 /// Splits chunks, sorted by their start, into groups whose times overlap, and lets `close` empty each into the result. What
 /// begins within `slack` behind a group belongs to it; the same chunk again is left out.
-pub fn join_groups(
+pub fn join_groups<S, C>(
     chunks: impl IntoIterator<Item = ChunkSlice>,
-    slack: &dyn Fn(&[ChunkSlice]) -> Result<i64, ChunkError>,
-    close: &mut dyn FnMut(&mut Vec<ChunkSlice>, &mut Vec<ChunkSlice>) -> Result<(), ChunkError>,
-) -> Result<Vec<ChunkSlice>, ChunkError> {
+    slack: S,
+    mut close: C,
+) -> Result<Vec<ChunkSlice>, ChunkError>
+where
+    S: Fn(&[ChunkSlice]) -> Result<i64, ChunkError>,
+    C: FnMut(&mut Vec<ChunkSlice>, &mut Vec<ChunkSlice>) -> Result<(), ChunkError>,
+{
     let chunks = chunks.into_iter();
     let mut out: Vec<ChunkSlice> = Vec::with_capacity(chunks.size_hint().1.unwrap_or(0));
     let mut group: Vec<ChunkSlice> = Vec::new();

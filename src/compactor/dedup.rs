@@ -36,9 +36,7 @@ fn join_by_penalty(
     chunks: Vec<ChunkSlice>,
     wanted: Interval,
 ) -> Result<Vec<ChunkSlice>, ChunkError> {
-    let mut close =
-        |group: &mut Vec<ChunkSlice>, out: &mut Vec<ChunkSlice>| close(group, wanted, out);
-    join_groups(chunks, &slack, &mut close)
+    join_groups(chunks, slack, |group, out| close(group, wanted, out))
 }
 
 /// Where replicas overlap, what begins within two samples behind them belongs to them: it may be the other's copy of what

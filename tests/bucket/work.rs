@@ -293,7 +293,19 @@ fn rewrite_tells_what_would_change_and_makes_a_block_that_promtool_reads() {
     assert_eq!(log, expect.replace(&format!("{one}: "), ""));
     let made = bucket.path().join(new);
     check_rewritten(&made);
-    let files = gauntlet::block::BlockMeta::read(&made).unwrap();
+    check_hashes(&made);
+    let five = id(5).to_string();
+    let mut unlabelled = done.clone();
+    unlabelled[1] = &five;
+    let (error, code) = bucket.refuses("rewrite", &unlabelled);
+    assert!(error.contains("--prom-blocks"), "{error}");
+    assert_eq!(code, Some(2));
+    let (error, _) = bucket.refuses("rewrite", &["--id", &one]);
+    assert!(error.contains("what to change"), "{error}");
+}
+
+fn check_hashes(made: &Path) {
+    let files = gauntlet::block::BlockMeta::read(made).unwrap();
     let files = files.thanos.unwrap().files;
     let hashed = |name: &str| {
         let file = files.iter().find(|file| file.rel_path == name).unwrap();
@@ -304,14 +316,6 @@ fn rewrite_tells_what_would_change_and_makes_a_block_that_promtool_reads() {
     let (_, index) = gauntlet::foundation::sha256::sha256_file(&made.join("index")).unwrap();
     assert_eq!(hashed("index"), Some(("SHA256".to_owned(), index)));
     assert_eq!(hashed("meta.json"), None);
-    let five = id(5).to_string();
-    let mut unlabelled = done.clone();
-    unlabelled[1] = &five;
-    let (error, code) = bucket.refuses("rewrite", &unlabelled);
-    assert!(error.contains("--prom-blocks"), "{error}");
-    assert_eq!(code, Some(2));
-    let (error, _) = bucket.refuses("rewrite", &["--id", &one]);
-    assert!(error.contains("what to change"), "{error}");
 }
 
 /// The rest of two series, read by promtool too.
