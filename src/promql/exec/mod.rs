@@ -33,6 +33,7 @@ mod range_rate;
 mod rank;
 mod select;
 mod set;
+mod slide;
 pub(crate) mod source;
 pub(crate) mod tally;
 #[cfg(test)]

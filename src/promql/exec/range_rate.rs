@@ -5,7 +5,7 @@
 )]
 
 use crate::promql::exec::frame::{RowMut, WORD_BITS};
-use crate::promql::exec::range::{SAMPLES_BETWEEN_CHECKS, Slide};
+use crate::promql::exec::slide::{SAMPLES_BETWEEN_CHECKS, Slide};
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::rate::{Falls, extrapolated};
 use crate::promql::functions::window::Window;

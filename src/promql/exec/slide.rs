@@ -1,0 +1,171 @@
+//! Where the windows of a range lie, step by step, and how they slide over samples.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "window positions are searched within the samples"
+)]
+
+use crate::model::Interval;
+use crate::promql::exec::source::Samples;
+use crate::promql::exec::tally;
+use crate::promql::functions::window::Window;
+use crate::promql::limits::{Budget, QueryError};
+use crate::promql::parse::ast::Extend;
+use crate::promql::plan::Grid;
+use crate::storage::Windows;
+
+/// Where windows of a range lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slide {
+    pub(crate) grid: Grid,
+    pub(super) range_ms: i64,
+    pub(super) offset_ms: i64,
+    pub(crate) at: Option<i64>,
+    pub(crate) extend: Option<Extend>,
+    /// How much further back a window reaches for one sample; all of it when extended.
+    pub(super) before_ms: i64,
+    /// How much further forward.
+    pub(super) after_ms: i64,
+    /// Of the samples before the range only the last counts.
+    pub(super) is_last_before: bool,
+}
+
+/// The range of one step, and what its window reaches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// When it is evaluated.
+    pub(crate) eval_t: i64,
+    /// Where the range begins (exclusive).
+    pub(crate) start: i64,
+    /// Where the range ends (inclusive).
+    pub(crate) end: i64,
+    /// Samples after this are in the window.
+    from: i64,
+    /// Up to this.
+    to: i64,
+}
+
+impl Slide {
+    /// What the windows see.
+    pub(super) fn windows(&self) -> Windows {
+        let end = self.at.unwrap_or(self.grid.start);
+        let end = end.saturating_sub(self.offset_ms);
+        let first = Interval {
+            min: end
+                .saturating_sub(self.range_ms)
+                .saturating_sub(self.before_ms),
+            max: end.saturating_add(self.after_ms),
+        };
+        match self.at {
+            Some(_) => Windows::of(first),
+            None => Windows {
+                first,
+                step_ms: self.grid.step_ms,
+                n: self.grid.n,
+            },
+        }
+    }
+
+    /// After when and until when the window of a step has samples.
+    pub(super) fn edges(&self, step: usize) -> (i64, i64) {
+        let place = self.place(step);
+        (place.from, place.to)
+    }
+
+    /// How many samples of the windows, which have `n` in all, no earlier window had.
+    pub(super) fn n_read(&self, samples: &Samples, n: u64) -> u64 {
+        let (first, last) = (self.place(0), self.place(self.grid.n.saturating_sub(1)));
+        if self.grid.n == 1 || first.to - first.from < self.grid.step_ms {
+            return n;
+        }
+        tally::n_within(samples, (first.from, last.to))
+    }
+
+    /// Where the window of step `i` lies.
+    #[inline]
+    pub(crate) fn place(&self, i: usize) -> Place {
+        let eval_t = self.grid.time(i);
+        let end = self.at.unwrap_or(eval_t).saturating_sub(self.offset_ms);
+        let start = end.saturating_sub(self.range_ms);
+        Place {
+            eval_t,
+            start,
+            end,
+            from: start.saturating_sub(self.before_ms),
+            to: end.saturating_add(self.after_ms),
+        }
+    }
+
+    /// From when to when each step reads: windows that overlap read on where the one before ended.
+    pub(super) fn seeks(&self) -> impl Iterator<Item = (i64, i64)> {
+        let reach_ms = self.range_ms + self.before_ms + self.after_ms;
+        let step_ms = reach_ms.min(self.grid.step_ms);
+        (0..self.grid.n).map(move |i| {
+            let place = self.place(i);
+            let back_ms = if i == 0 { reach_ms } else { step_ms };
+            let from = place.to.saturating_sub(back_ms);
+            (from, place.to)
+        })
+    }
+
+    /// Moves `lo` and `hi`, which were those of the step before, to the window among `times`; gives its first position.
+    #[inline]
+    pub(crate) fn move_to(
+        &self,
+        place: &Place,
+        times: &[i64],
+        (lo, hi): (&mut usize, &mut usize),
+    ) -> usize {
+        while *hi < times.len() && times[*hi] <= place.to {
+            *hi += 1;
+        }
+        while *lo < *hi && times[*lo] <= place.from {
+            *lo += 1;
+        }
+        if !self.is_last_before {
+            return *lo;
+        }
+        let inside = *lo + times[*lo..*hi].partition_point(|t| *t <= place.start);
+        inside.saturating_sub(1).max(*lo)
+    }
+
+    /// Hands every step's window to `f`, in order; returns the samples in all windows together.
+    #[inline]
+    pub(super) fn each(
+        &self,
+        samples: &Samples,
+        budget: &Budget,
+        mut f: impl FnMut(usize, &Window<'_>),
+    ) -> Result<u64, QueryError> {
+        let (t, v) = (&samples.t, &samples.v);
+        let (mut lo, mut hi) = (0, 0);
+        let mut n = 0;
+        let mut next_check = SAMPLES_BETWEEN_CHECKS;
+        for i in 0..self.grid.n {
+            let place = self.place(i);
+            let first = self.move_to(&place, t, (&mut lo, &mut hi));
+            if first == hi {
+                continue;
+            }
+            n += (hi - first) as u64;
+            if n > next_check {
+                next_check = n + SAMPLES_BETWEEN_CHECKS;
+                budget.check()?;
+            }
+            f(
+                i,
+                &Window {
+                    t: &t[first..hi],
+                    v: &v[first..hi],
+                    start: place.start,
+                    end: place.end,
+                    eval_t: place.eval_t,
+                    offset: first,
+                },
+            );
+        }
+        Ok(n)
+    }
+}
+
+/// Samples in windows before somebody asks whether to go on.
+pub(crate) const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 13;
