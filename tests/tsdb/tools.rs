@@ -255,7 +255,8 @@ fn rules_are_evaluated_by_a_server_and_become_blocks() {
     };
     let theirs = made(theirs, "theirs", "output-dir");
     let ours = made(ours, "ours", "output-dir");
-    // The releases differ in where within its interval a group begins, so not in more than one sample a series.
+    // The releases differ in where within its interval a group begins, so not in more than one sample a series; and
+    // promtool loses the last one of a block where it falls into the block's last second.
     let count = |lines: &[String]| {
         let mut series = std::collections::BTreeMap::new();
         for line in lines.iter().filter(|line| !line.contains("Never")) {
@@ -271,7 +272,11 @@ fn rules_are_evaluated_by_a_server_and_become_blocks() {
         "{ours_by:?} {theirs_by:?}"
     );
     for (series, n) in &ours_by {
-        assert!(n.abs_diff(theirs_by[series]) <= 1, "{series}");
+        let theirs = theirs_by[series];
+        assert!(
+            (theirs.max(1) - 1..=theirs + 1 + 3).contains(n),
+            "{series}: {n} and {theirs}"
+        );
     }
     for line in ours.iter().step_by(17) {
         let mut fields = line.rsplitn(3, ' ');

@@ -47,8 +47,7 @@ pub(super) struct FromRules {
 struct Step<'a> {
     group: &'a str,
     rule: &'a RecordingRule,
-    /// Nanoseconds, because groups do not begin on a millisecond.
-    start_ns: i128,
+    start_ms: TimestampMs,
     end_ms: TimestampMs,
     interval_ms: i64,
 }
@@ -114,19 +113,19 @@ impl FromRules {
         for rule in &group.rules {
             let mut block = self.start.div_euclid(range_ms).saturating_mul(range_ms);
             while block <= end {
-                let start = whole_second(block.max(self.start));
-                let end_ms = whole_second(end.min(block.saturating_add(range_ms - 1)));
-                let start_ns = first_evaluation_ns(group, interval_ms, start);
-                if i128::from(end_ms) * 1_000_000 < start_ns {
-                    break;
+                // To the last millisecond, and on where a block has no evaluation: promtool ends a block with its last
+                // second, and everything where the interval is longer than a block.
+                let end_ms = end.min(block.saturating_add(range_ms - 1));
+                let start_ms = first_evaluation_ms(group, interval_ms, block.max(self.start));
+                if start_ms <= end_ms {
+                    steps.push(Step {
+                        group: &group.name,
+                        rule,
+                        start_ms,
+                        end_ms,
+                        interval_ms,
+                    });
                 }
-                steps.push(Step {
-                    group: &group.name,
-                    rule,
-                    start_ns,
-                    end_ms,
-                    interval_ms,
-                });
                 block = block.saturating_add(range_ms);
             }
         }
@@ -135,7 +134,7 @@ impl FromRules {
     fn evaluate(&self, step: &Step<'_>) -> Result<BackfillBatch, Failure> {
         let rule = step.rule;
         let what = format!("group {}, rule {}", step.group, rule.record);
-        let start = seconds(step.start_ns);
+        let start = seconds(i128::from(step.start_ms) * 1_000_000);
         let end = seconds(i128::from(step.end_ms) * 1_000_000);
         let interval = seconds(i128::from(step.interval_ms) * 1_000_000);
         let parameters = [
@@ -175,17 +174,14 @@ impl FromRules {
     }
 }
 
-/// The first evaluation of a group at or after `start`: groups are spread over their interval by their name and file.
-fn first_evaluation_ns(group: &RuleGroup, interval_ms: i64, start: TimestampMs) -> i128 {
+/// The first evaluation of a group at or after `start`, in the millisecond its samples have: groups are spread over their
+/// interval by their name and file.
+fn first_evaluation_ms(group: &RuleGroup, interval_ms: i64, start: TimestampMs) -> TimestampMs {
     let interval = i128::from(interval_ms) * 1_000_000;
     let offset = i128::from(group_hash(&group.file, &group.name)) % interval;
-    let start = i128::from(start) * 1_000_000;
-    let before = (start - offset).div_euclid(interval) * interval + offset;
-    if before < start {
-        before + interval
-    } else {
-        before
-    }
+    let start_ns = i128::from(start) * 1_000_000;
+    let behind = (offset - start_ns).rem_euclid(interval) / 1_000_000;
+    start.saturating_add(i64::try_from(behind).unwrap_or(i64::MAX))
 }
 
 /// What the evaluations of a group are moved by.
@@ -238,10 +234,6 @@ fn seconds(ns: i128) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn whole_second(t: TimestampMs) -> TimestampMs {
-    t.div_euclid(1000) * 1000
-}
-
 fn time(text: &str) -> Result<TimestampMs, String> {
     let wrong = || "expected Unix seconds or a time as RFC 3339 writes it".to_owned();
     if let Some(seconds) = text
@@ -280,19 +272,22 @@ mod tests {
         assert!(time("soon").is_err());
     }
 
-    #[test]
-    fn evaluations_are_those_of_the_group_and_stay_within_a_block() {
-        let group = RuleGroup {
-            name: "g".to_owned(),
+    fn group(name: &str, interval_ms: i64) -> RuleGroup {
+        RuleGroup {
+            name: name.to_owned(),
             file: "f.yml".to_owned(),
-            interval_ms: Some(60_000),
+            interval_ms: Some(interval_ms),
             rules: vec![RecordingRule {
                 record: "r".to_owned(),
                 expr: "up".to_owned(),
                 labels: Vec::new(),
             }],
             n_alerts: 0,
-        };
+        }
+    }
+
+    /// The evaluations of a group from 3,600.5 s to 30,000.7 s, in blocks of two hours.
+    fn evaluations(group: &RuleGroup) -> Vec<i64> {
         let from = FromRules {
             rule_files: Vec::new(),
             url: String::new(),
@@ -302,15 +297,33 @@ mod tests {
             eval_interval: 1,
         };
         let mut steps = Vec::new();
-        from.plan(&group, 10_000_700, 7_200_000, &mut steps);
-        let offset = i128::from(group_hash("f.yml", "g")) % 60_000_000_000;
-        let starts: Vec<i128> = steps.iter().map(|step| step.start_ns - offset).collect();
-        assert!(starts.iter().all(|start| start % 60_000_000_000 == 0));
-        let ends: Vec<i64> = steps.iter().map(|step| step.end_ms).collect();
-        assert_eq!(ends, [7_199_000, 10_000_000]);
-        for (step, start) in steps.iter().zip([3_600_000i128, 7_200_000]) {
-            let behind = step.start_ns - start * 1_000_000;
-            assert!((0..60_000_000_000).contains(&behind), "{behind}");
+        from.plan(group, 30_000_700, 7_200_000, &mut steps);
+        let mut all = Vec::new();
+        for step in &steps {
+            assert_eq!(step.start_ms / 7_200_000, step.end_ms / 7_200_000);
+            let times = step.start_ms..=step.end_ms;
+            all.extend(times.step_by(usize::try_from(step.interval_ms).unwrap()));
+        }
+        all
+    }
+
+    #[test]
+    fn evaluations_are_those_of_the_group_and_none_is_lost_between_blocks() {
+        for n in 0..200 {
+            let group = group(&n.to_string(), 60_000);
+            let offset = i64::try_from(group_hash("f.yml", &group.name) % 60_000_000_000).unwrap();
+            let offset = offset / 1_000_000;
+            let first = 3_600_500 + (offset - 3_600_500_i64).rem_euclid(60_000);
+            let expect: Vec<i64> = (first..=30_000_700).step_by(60_000).collect();
+            assert_eq!(evaluations(&group), expect, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_group_with_an_interval_longer_than_a_block_is_evaluated_in_some_blocks() {
+        for n in 0..20 {
+            let times = evaluations(&group(&n.to_string(), 10_000_000));
+            assert!((2..=3).contains(&times.len()), "{times:?}");
         }
     }
 }
