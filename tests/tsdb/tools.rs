@@ -1,6 +1,6 @@
 //! The tools of `gauntlet tsdb` say what promtool says of the same directory, and make the same blocks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -232,6 +232,19 @@ groups:
         expr: count({__name__=~"requests_total|temperature"})
 "#;
 
+/// When the series of printed samples, but those named `Never`, have one: in order, by their labels.
+fn times_by_series(lines: &[String]) -> BTreeMap<String, Vec<i64>> {
+    let mut series = BTreeMap::<String, Vec<i64>>::new();
+    for line in lines.iter().filter(|line| !line.contains("Never")) {
+        let mut fields = line.rsplitn(3, ' ');
+        let t = fields.next().unwrap().parse().unwrap();
+        let labels = fields.nth(1).unwrap();
+        series.entry(labels.to_owned()).or_default().push(t);
+    }
+    series.values_mut().for_each(|times| times.sort_unstable());
+    series
+}
+
 #[test]
 fn rules_are_evaluated_by_a_server_and_become_blocks() {
     let scratch = tempfile::tempdir().unwrap();
@@ -255,28 +268,26 @@ fn rules_are_evaluated_by_a_server_and_become_blocks() {
     };
     let theirs = made(theirs, "theirs", "output-dir");
     let ours = made(ours, "ours", "output-dir");
-    // The releases differ in where within its interval a group begins, so not in more than one sample a series; and
-    // promtool loses the last one of a block where it falls into the block's last second.
-    let count = |lines: &[String]| {
-        let mut series = std::collections::BTreeMap::new();
-        for line in lines.iter().filter(|line| !line.contains("Never")) {
-            let labels = line.rsplitn(3, ' ').nth(2).unwrap();
-            *series.entry(labels.to_owned()).or_insert(0usize) += 1;
-        }
-        series
-    };
-    let (ours_by, theirs_by) = (count(&ours), count(&theirs));
+    let (ours_by, theirs_by) = (times_by_series(&ours), times_by_series(&theirs));
     assert_eq!(ours_by.len(), 8);
     assert!(
         ours_by.keys().eq(theirs_by.keys()),
         "{ours_by:?} {theirs_by:?}"
     );
-    for (series, n) in &ours_by {
-        let theirs = theirs_by[series];
-        assert!(
-            (theirs.max(1) - 1..=theirs + 1 + 3).contains(n),
-            "{series}: {n} and {theirs}"
-        );
+    for (series, ours) in &ours_by {
+        let interval = if series.contains("all:count") {
+            60_000
+        } else {
+            300_000
+        };
+        let is_whole = |pair: &[i64]| pair[1] - pair[0] == interval;
+        assert!(ours.windows(2).all(is_whole), "{series}: {ours:?}");
+        // The releases differ in where within its interval a group begins, so not in more than one sample a series. What
+        // promtool loses in the last second of a block lies between its first and its last.
+        let theirs = &theirs_by[series];
+        let n = (theirs[theirs.len() - 1] - theirs[0]) / interval + 1;
+        let n_ours = i64::try_from(ours.len()).unwrap();
+        assert!(n.abs_diff(n_ours) <= 1, "{series}: {ours:?} {theirs:?}");
     }
     for line in ours.iter().step_by(17) {
         let mut fields = line.rsplitn(3, ' ');
