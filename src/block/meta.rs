@@ -19,7 +19,7 @@ pub const META_FILE: &str = "meta.json";
 const VERSION: u64 = 1;
 
 /// Longest text that is read: a block of many thousand files needs a fraction of it.
-const META_BYTES_MAX: u64 = 16 << 20;
+pub const META_BYTES_MAX: u64 = 16 << 20;
 
 /// The block was made of out-of-order samples.
 pub const HINT_OUT_OF_ORDER: &str = "from-out-of-order";

@@ -31,5 +31,5 @@ pub use read::{Block, CHUNKS_DIR, INDEX_FILE};
 pub use sorted::{SegmentSink, SortedBlockWriter};
 pub use source::{BlockSource, SeriesIds, chunk_that_counts};
 pub use tombstones::{TOMBSTONES_FILE, Tombstones};
-pub use verify::{BlockReport, verify};
+pub use verify::{BlockReport, verify, verify_with};
 pub use write::{NewBlock, TMP_FOR_CREATION, TMP_FOR_DELETION, merge_blocks, write_block};

@@ -6,7 +6,9 @@ use crate::block::error::BlockError;
 use crate::block::meta::{BlockMeta, BlockStats};
 use crate::block::read::{Block, CHUNKS_DIR, INDEX_FILE};
 use crate::block::tombstones::Tombstones;
-use crate::chunk::{AggregateChunk, ChunkError, SegmentReader, decode_times, n_samples};
+use crate::chunk::{
+    AggregateChunk, ChunkError, ChunkRef, SegmentReader, StoredChunk, decode_times, n_samples,
+};
 use crate::index::{ChunkMeta, IndexReader, SeriesEntry};
 use crate::model::{Encoding, Labels, Resolution, TimeRange};
 
@@ -46,15 +48,35 @@ impl BlockReport {
 
 /// Reads meta, tombstones, the whole index and every chunk of the block in `dir`.
 pub fn verify(dir: &Path) -> BlockReport {
+    let segments = SegmentReader::open(&dir.join(CHUNKS_DIR)).map_err(BlockError::from);
+    verify_opened(
+        dir,
+        segments.map(|segments| move |at| Ok(segments.chunk(at)?)),
+    )
+}
+
+/// [`verify`] of a block of which meta, tombstones and index lie in `dir` and chunks elsewhere: `chunk` reads them, one
+/// after the other in the order of the index.
+pub fn verify_with(
+    dir: &Path,
+    chunk: impl FnMut(ChunkRef) -> Result<StoredChunk, BlockError>,
+) -> BlockReport {
+    verify_opened(dir, Ok(chunk))
+}
+
+fn verify_opened(
+    dir: &Path,
+    chunk: Result<impl FnMut(ChunkRef) -> Result<StoredChunk, BlockError>, BlockError>,
+) -> BlockReport {
     let mut report = BlockReport::default();
     report.meta = report.take(BlockMeta::read(dir));
     let tombstones = report.take(Tombstones::read(dir));
     report.stats.num_tombstones =
         tombstones.map_or(0, |tombstones| tombstones.n_intervals() as u64);
     let index = report.take(IndexReader::open(&dir.join(INDEX_FILE)).map_err(Into::into));
-    let segments = report.take(SegmentReader::open(&dir.join(CHUNKS_DIR)).map_err(Into::into));
-    if let (Some(index), Some(segments)) = (index, segments) {
-        verify_series(&index, &segments, &mut report);
+    let chunk = report.take(chunk);
+    if let (Some(index), Some(chunk)) = (index, chunk) {
+        verify_series(&index, chunk, &mut report);
     }
     verify_stats(dir, &mut report);
     report
@@ -67,13 +89,20 @@ impl Block {
     }
 }
 
-fn verify_series(index: &IndexReader, segments: &SegmentReader, report: &mut BlockReport) {
+fn verify_series(
+    index: &IndexReader,
+    mut chunk: impl FnMut(ChunkRef) -> Result<StoredChunk, BlockError>,
+    report: &mut BlockReport,
+) {
     let range = report.meta.as_ref().map(BlockMeta::range);
     let walked = index.verify(&mut |_, labels: &Labels, entry: &SeriesEntry| {
         report.stats.num_series += 1;
         for meta in &entry.chunks {
             report.stats.num_chunks += 1;
-            if let Err(problem) = verify_chunk(segments, meta, range, &mut report.stats) {
+            let stored = chunk(meta.at).map_err(|error| error.to_string());
+            let sound =
+                stored.and_then(|stored| verify_chunk(&stored, meta, range, &mut report.stats));
+            if let Err(problem) = sound {
                 report.problem(format!("{labels}: {problem}"));
             }
         }
@@ -82,13 +111,12 @@ fn verify_series(index: &IndexReader, segments: &SegmentReader, report: &mut Blo
 }
 
 fn verify_chunk(
-    segments: &SegmentReader,
+    chunk: &StoredChunk,
     meta: &ChunkMeta,
     range: Option<TimeRange>,
     stats: &mut BlockStats,
 ) -> Result<(), String> {
     let text = |error: ChunkError| error.to_string();
-    let chunk = segments.chunk(meta.at).map_err(text)?;
     let n = n_samples(chunk.encoding, &chunk.data).map_err(text)? as u64;
     stats.num_samples += n;
     let place = format!("chunk {:#x} of {} to {}", meta.at.0, meta.min_t, meta.max_t);

@@ -24,8 +24,8 @@ const SEGMENT_VERSION: u8 = 1;
 /// Where a segment ends and the next begins: Prometheus' number.
 pub const SEGMENT_BYTES_MAX: u64 = 512 << 20;
 
-/// Magic, version, padding.
-const SEGMENT_HEADER_BYTES: usize = 8;
+/// What a segment begins with: magic, version, padding.
+pub const SEGMENT_HEADER_BYTES: usize = 8;
 
 /// What a chunk takes beside its data, at most: length, encoding, checksum.
 pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 5 + 1 + 4;
@@ -97,8 +97,8 @@ fn encode_header() -> [u8; SEGMENT_HEADER_BYTES] {
     [m0, m1, m2, m3, SEGMENT_VERSION, 0, 0, 0]
 }
 
-/// What is wrong with a segment's header, if anything.
-fn header_flaw(bytes: &[u8]) -> Option<String> {
+/// What is wrong with the header of a segment that begins with these bytes, if anything.
+pub fn header_flaw(bytes: &[u8]) -> Option<String> {
     let mut cursor = Cursor::new(bytes);
     let read = |cursor: &mut Cursor<'_>| {
         Ok::<_, ChunkError>((

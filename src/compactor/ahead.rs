@@ -12,10 +12,11 @@ use crate::bucket::{Bucket, BucketError};
 
 /// A bucket for threads that may wait.
 #[derive(Debug, Clone)]
-pub(crate) struct Waiting {
-    pub(crate) bucket: Arc<dyn Bucket>,
+pub struct Waiting {
+    /// Which bucket.
+    pub bucket: Arc<dyn Bucket>,
     /// Where sockets are waited for; not the caller's own.
-    pub(crate) runtime: Handle,
+    pub runtime: Handle,
 }
 
 impl Waiting {
@@ -23,7 +24,8 @@ impl Waiting {
         self.runtime.block_on(answer)
     }
 
-    pub(crate) fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
+    /// These bytes of an object.
+    pub fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
         self.wait(self.bucket.get_range(key, range))
     }
 }

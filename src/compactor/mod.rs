@@ -30,6 +30,7 @@ mod upkeep;
 mod upload;
 mod watched;
 
+pub use ahead::Waiting;
 pub use backlog::{Backlog, backlog};
 pub use coarser::DownsampleReport;
 pub use dedup::Deduplication;
@@ -42,6 +43,7 @@ pub use marks::{delete_block, mark_deleted, mark_no_compact, mark_no_downsample}
 pub use pass::{CompactionReport, DAMAGED};
 pub use plan::{Candidate, Exclusion, INDEX_BYTES_MAX, Plan, RANGES_MS, Reason, plan};
 pub use retention::{RetentionPlan, RetentionSettings, plan_retention};
+pub use source::{RemoteChunks, open_source};
 pub use survey::{Leftover, Survey, Surveyed};
 pub use upkeep::CleanupReport;
 pub use watched::Progress;

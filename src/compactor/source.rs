@@ -41,7 +41,7 @@ const COPY_BYTES: u64 = 4 << 20;
 
 /// Opens a block of the bucket whose objects, without the block's name, have these sizes. `scratch` is a directory for the
 /// symbols and the table of postings; `part_bytes` are read at once.
-pub(crate) fn open_source(
+pub fn open_source(
     from: &Waiting,
     meta: &BlockMeta,
     files: &BTreeMap<String, u64>,
@@ -286,9 +286,9 @@ impl Iterator for RemoteIds {
     }
 }
 
-/// The chunk segments of one block, read from front to back.
+/// The chunk segments of one block of the bucket, read from front to back.
 #[derive(Debug)]
-pub(crate) struct RemoteChunks {
+pub struct RemoteChunks {
     from: Waiting,
     block: BlockId,
     /// Sizes by number, from 1.
@@ -298,7 +298,8 @@ pub(crate) struct RemoteChunks {
 }
 
 impl RemoteChunks {
-    pub(crate) fn new(
+    /// Those of a block whose objects, without the block's name, have these sizes; `part_bytes` are read at once.
+    pub fn new(
         from: &Waiting,
         block: BlockId,
         files: &BTreeMap<String, u64>,
@@ -318,7 +319,7 @@ impl RemoteChunks {
     }
 
     /// One chunk, its checksum verified.
-    pub(crate) fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
+    pub fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
         let number = at.segment().saturating_add(1);
         let key = || keys::in_block(self.block, &format!("{CHUNKS_DIR}/{number:06}"));
         let path = || format!("{}/{}", self.from.bucket.name(), key());

@@ -47,12 +47,52 @@ impl FileHashes {
     }
 }
 
+/// What a file of a block is part of. Marks are none: they say something of the block where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Meta,
+    Index,
+    Tombstones,
+    Chunks,
+}
+
+impl Part {
+    /// Of a path within the block.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        match path {
+            META_FILE => Some(Self::Meta),
+            INDEX_FILE => Some(Self::Index),
+            TOMBSTONES_FILE => Some(Self::Tombstones),
+            path => {
+                let number = path.strip_prefix(CHUNKS_DIR)?.strip_prefix('/')?;
+                let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+                is_number.then_some(Self::Chunks)
+            }
+        }
+    }
+
+    /// Everything but chunks.
+    pub(crate) fn is_small(self) -> bool {
+        self != Self::Chunks
+    }
+}
+
 /// Brings every file of the block into `dir`; `progress` hears of the bytes of each.
 pub async fn download_block(
     bucket: &dyn Bucket,
     block: BlockId,
     dir: &Path,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
+) -> Result<(), MaintenanceError> {
+    download_parts(bucket, block, dir, (|_| true, progress)).await
+}
+
+/// Brings the files of the block that are wanted into `dir`.
+pub(crate) async fn download_parts(
+    bucket: &dyn Bucket,
+    block: BlockId,
+    dir: &Path,
+    (wanted, mut progress): (impl Fn(Part) -> bool, impl FnMut(u64)),
 ) -> Result<(), MaintenanceError> {
     let chunks = dir.join(CHUNKS_DIR);
     create_dirs(&chunks).map_err(MaintenanceError::file("create", &chunks))?;
@@ -60,12 +100,7 @@ pub async fn download_block(
         let Some(path) = path_in_block(&info, block) else {
             continue;
         };
-        let is_part = [META_FILE, INDEX_FILE, TOMBSTONES_FILE].contains(&path)
-            || path
-                .strip_prefix(CHUNKS_DIR)
-                .is_some_and(|name| name.bytes().skip(1).all(|byte| byte.is_ascii_digit()));
-        // Marks stay where they are: they say something of the block there.
-        if is_part {
+        if Part::of(path).is_some_and(&wanted) {
             progress(bucket.download(&info.key, &dir.join(path)).await?);
         }
     }

@@ -1,11 +1,12 @@
 //! Sound, damaged, doubled and overlapping blocks in directories and in memory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::block::meta::META_FILE;
-use crate::block::{Block, BlockMeta, INDEX_FILE, NewBlock, ThanosMeta, verify, write_block};
+use crate::block::{Block, BlockMeta, NewBlock, ThanosMeta, verify, write_block};
 use crate::bucket::{Bucket, StoreBucket, keys};
 use crate::catalog::Catalog;
 use crate::chunk::{decode_floats, encode_floats};
@@ -13,8 +14,9 @@ use crate::foundation::durable::rename_durably;
 use crate::inventory::{Inventory, fetch};
 use crate::maintenance::{
     Change, CleanupSettings, Clearing, Deletion, FileHashes, Issue, Marked, Marker, RepairSettings,
-    Repaired, Replicated, Replication, Rewrite, check_block, check_metas, clear, mark,
-    plan_cleanup, plan_replication, repair_block, replicate_block, rewrite, unmark, upload_block,
+    Repaired, Replicated, Replication, Rewrite, check_block, check_metas, clear, download_block,
+    mark, plan_cleanup, plan_replication, repair_block, replicate_block, rewrite, unmark,
+    upload_block,
 };
 use crate::model::{BlockId, Interval, Labels, Matcher, Resolution, TimeRange};
 use crate::relabel::{RelabelAction, RelabelRule, RelabelSettings};
@@ -22,11 +24,15 @@ use crate::storage::{ChunkSeries, ChunkSlice, Queryable, SelectHints, VecSeriesS
 
 const HOUR: i64 = 3_600_000;
 
-fn id(n: u64) -> BlockId {
+pub(super) fn id(n: u64) -> BlockId {
     BlockId::from_parts(n, u128::from(n))
 }
 
-fn labels(n: usize) -> Labels {
+pub(super) fn memory() -> Arc<dyn Bucket> {
+    Arc::new(StoreBucket::in_memory())
+}
+
+pub(super) fn labels(n: usize) -> Labels {
     Labels::new(&[("__name__", "up"), ("n", &n.to_string())]).unwrap()
 }
 
@@ -48,7 +54,7 @@ fn chunk(from: i64, n_samples: i64) -> ChunkSlice {
 }
 
 /// Three series of two chunks each over two hours, written below `dir`.
-fn write(dir: &Path, name: u64, hour: i64) -> BlockMeta {
+pub(super) fn write(dir: &Path, name: u64, hour: i64) -> BlockMeta {
     let start = hour * HOUR;
     let range = TimeRange {
         min: start,
@@ -69,7 +75,7 @@ fn write(dir: &Path, name: u64, hour: i64) -> BlockMeta {
     write_block(dir, new, &mut series).unwrap().unwrap()
 }
 
-async fn upload(bucket: &dyn Bucket, dir: &Path, meta: &BlockMeta) {
+pub(super) async fn upload(bucket: &dyn Bucket, dir: &Path, meta: &BlockMeta) {
     let dir = dir.join(meta.ulid.to_string());
     let hashes = FileHashes::None;
     upload_block(bucket, &dir, HOUR, hashes).await.unwrap();
@@ -101,47 +107,6 @@ fn samples(dir: &Path) -> Vec<(String, Vec<(i64, u64)>)> {
 }
 
 #[tokio::test]
-async fn a_sound_block_has_no_findings_and_each_damage_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let bucket = StoreBucket::in_memory();
-    let meta = write(dir.path(), 1, 0);
-    upload(&bucket, dir.path(), &meta).await;
-    let scratch = dir.path().join("scratch");
-    let mut n_bytes = 0;
-    let found = check_block(&bucket, meta.ulid, &scratch, |n| n_bytes += n).await;
-    assert_eq!(found.unwrap(), None);
-    assert!(0 < n_bytes);
-    let index = bucket
-        .get(&keys::in_block(meta.ulid, INDEX_FILE), 1 << 20)
-        .await
-        .unwrap();
-    for (n, damaged) in [index.slice(..index.len() - 9), index.slice(..0), {
-        let mut flipped = index.to_vec();
-        flipped[index.len() / 2] ^= 4;
-        Bytes::from(flipped)
-    }]
-    .into_iter()
-    .enumerate()
-    {
-        let key = keys::in_block(meta.ulid, INDEX_FILE);
-        bucket.put(&key, damaged).await.unwrap();
-        let scratch = dir.path().join(format!("scratch{n}"));
-        let found = check_block(&bucket, meta.ulid, &scratch, |_| ()).await;
-        let finding = found.unwrap().unwrap();
-        assert_eq!((finding.issue, finding.block), (Issue::Index, meta.ulid));
-        assert!(!finding.problems.is_empty(), "damage {n}");
-    }
-    bucket
-        .delete(&keys::in_block(meta.ulid, "chunks/000001"))
-        .await
-        .unwrap();
-    let scratch = dir.path().join("scratch9");
-    let found = check_block(&bucket, meta.ulid, &scratch, |_| ()).await;
-    let text = found.unwrap().unwrap().problems.join("\n");
-    assert!(text.contains("chunks/000001 is not there"), "{text}");
-}
-
-#[tokio::test]
 async fn overlaps_and_duplicates_are_told_from_metas_and_a_duplicate_goes_to_the_backup() {
     let dir = tempfile::tempdir().unwrap();
     let first = write(dir.path(), 1, 0);
@@ -161,11 +126,11 @@ async fn overlaps_and_duplicates_are_told_from_metas_and_a_duplicate_goes_to_the
     ];
     assert_eq!(found, expect);
     assert_eq!(check_metas([&first, &next]), []);
-    let (bucket, backup) = (StoreBucket::in_memory(), StoreBucket::in_memory());
+    let (bucket, backup) = (memory(), StoreBucket::in_memory());
     let copy = dir.path().join(double.ulid.to_string());
     rename_durably(&dir.path().join(first.ulid.to_string()), &copy).unwrap();
     double.write(&copy).unwrap();
-    upload(&bucket, dir.path(), &double).await;
+    upload(&*bucket, dir.path(), &double).await;
     let settings = RepairSettings {
         backup: &backup,
         delete_delay_ms: 0,
@@ -183,13 +148,13 @@ async fn overlaps_and_duplicates_are_told_from_metas_and_a_duplicate_goes_to_the
 #[tokio::test]
 async fn a_block_with_samples_outside_of_its_times_is_replaced_and_the_old_one_is_safe() {
     let dir = tempfile::tempdir().unwrap();
-    let (bucket, backup) = (StoreBucket::in_memory(), StoreBucket::in_memory());
+    let (bucket, backup) = (memory(), StoreBucket::in_memory());
     let mut meta = write(dir.path(), 1, 0);
     let expect = samples(&dir.path().join(meta.ulid.to_string()));
     // It says that it ends after the first hour, so the second chunk of each series lies outside.
     meta.max_time = HOUR;
     meta.write(&dir.path().join(meta.ulid.to_string())).unwrap();
-    upload(&bucket, dir.path(), &meta).await;
+    upload(&*bucket, dir.path(), &meta).await;
     let scratch = dir.path().join("scratch");
     let block_dir = scratch.join(meta.ulid.to_string());
     let found = check_block(&bucket, meta.ulid, &block_dir, |_| ()).await;
@@ -201,7 +166,7 @@ async fn a_block_with_samples_outside_of_its_times_is_replaced_and_the_old_one_i
     };
     let repaired = repair_block(&bucket, &finding, &scratch, id(9), settings).await;
     assert_eq!(repaired.unwrap(), Repaired::Replaced(id(9)));
-    let there = inventory(&bucket).await;
+    let there = inventory(&*bucket).await;
     assert_eq!(there.block(meta.ulid).unwrap().marked_ms, Some(7_000));
     let new = &there.block(id(9)).unwrap().meta;
     let thanos = new.thanos.as_ref().unwrap();
@@ -216,6 +181,9 @@ async fn a_block_with_samples_outside_of_its_times_is_replaced_and_the_old_one_i
         check_block(&bucket, id(9), &back, |_| ()).await.unwrap(),
         None
     );
+    download_block(&*bucket, id(9), &back, |_| ())
+        .await
+        .unwrap();
     let kept: Vec<_> = expect
         .into_iter()
         .map(|(labels, samples)| {

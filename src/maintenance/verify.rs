@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::block::NewBlock;
-use crate::block::meta::META_FILE;
-use crate::block::{Block, BlockMeta, ThanosMeta, verify};
+use tokio::runtime::Handle;
+
+use crate::block::meta::META_BYTES_MAX;
+use crate::block::{BlockMeta, NewBlock, ThanosMeta, verify};
 use crate::bucket::{Bucket, keys};
 use crate::compact::compact;
-use crate::compactor::{GroupKey, delete_block};
+use crate::compactor::{GroupKey, Waiting, delete_block, open_source};
 use crate::foundation::Cancel;
+use crate::foundation::durable::create_dirs;
+use crate::maintenance::check::{PART_BYTES, files_of};
 use crate::maintenance::replicate::copy;
-use crate::maintenance::{
-    FileHashes, MaintenanceError, Marker, download_block, mark, upload_block,
-};
+use crate::maintenance::{FileHashes, MaintenanceError, Marker, mark, upload_block};
 use crate::model::{BlockId, Resolution, TimestampMs};
 
 /// Who made the block that takes the place of a damaged one, as Thanos says it.
@@ -119,50 +121,6 @@ fn duplicates(group: &[&BlockMeta], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Brings the block into `dir` and reads all of it.
-pub async fn check_block(
-    bucket: &dyn Bucket,
-    block: BlockId,
-    dir: &Path,
-    progress: impl FnMut(u64),
-) -> Result<Option<Finding>, MaintenanceError> {
-    download_block(bucket, block, dir, progress).await?;
-    let path = dir.to_owned();
-    let report = tokio::task::spawn_blocking(move || verify(&path)).await;
-    let report = report.map_err(|error| {
-        MaintenanceError::refused(block, format!("reading it did not end: {error}"))
-    })?;
-    let mut problems = report.problems;
-    problems.extend(missing_files(dir));
-    Ok((!problems.is_empty()).then_some(Finding {
-        issue: Issue::Index,
-        block,
-        problems,
-    }))
-}
-
-/// Files that `meta.json` names with a length and that are not there with it.
-fn missing_files(dir: &Path) -> Vec<String> {
-    let Ok(meta) = BlockMeta::read(dir) else {
-        return Vec::new();
-    };
-    let files = meta.thanos.map(|thanos| thanos.files).unwrap_or_default();
-    let wrong = files.iter().filter(|file| file.rel_path != META_FILE);
-    let wrong = wrong.filter_map(|file| {
-        let expect = file.size_bytes?;
-        let found = std::fs::metadata(dir.join(&file.rel_path)).ok();
-        match found.map(|found| found.len()) {
-            Some(n_bytes) if n_bytes == expect => None,
-            Some(n_bytes) => Some(format!(
-                "{} has {n_bytes} bytes, meta.json says {expect}",
-                file.rel_path
-            )),
-            None => Some(format!("{} is not there", file.rel_path)),
-        }
-    });
-    wrong.collect()
-}
-
 /// How a damaged block goes.
 #[derive(Debug, Clone, Copy)]
 pub struct RepairSettings<'a> {
@@ -183,10 +141,10 @@ pub enum Repaired {
     Removed,
 }
 
-/// Mends the block that [`check_block`] brought into `<dir>/<block>`: samples that are twice there or outside go, chunks
-/// are put in order. The new block is read back before the old one is copied to the backup and goes.
+/// Mends a block: samples that are twice there or outside go, chunks are put in order. The block is read in ranges; what is
+/// made of it lies in `dir`. It is read back before the old one is copied to the backup and goes.
 pub async fn repair_block(
-    bucket: &dyn Bucket,
+    bucket: &Arc<dyn Bucket>,
     finding: &Finding,
     dir: &Path,
     new_id: BlockId,
@@ -199,25 +157,33 @@ pub async fn repair_block(
             return refuse("an overlap is not damage; compaction with deduplication joins them");
         }
         Issue::Duplicate => {
-            back_up_and_remove(bucket, block, dir, settings).await?;
+            back_up_and_remove(&**bucket, block, dir, settings).await?;
             return Ok(Repaired::Removed);
         }
         Issue::Index => (),
     }
-    let from = dir.join(block.to_string());
-    let opened = Block::open(&from)?;
-    if opened.meta().resolution() != Some(Resolution::Raw) {
+    let meta = meta_of(&**bucket, block).await?;
+    if meta.resolution() != Some(Resolution::Raw) {
         return refuse("a downsampled block is not repaired; delete it, it is made again");
     }
-    let new = replacement(opened.meta(), new_id);
+    create_dirs(dir).map_err(MaintenanceError::file("create", dir))?;
+    let files = files_of(&**bucket, block).await?;
+    let from = Waiting {
+        bucket: Arc::clone(bucket),
+        runtime: Handle::current(),
+    };
     let into = dir.to_owned();
-    let written =
-        tokio::task::spawn_blocking(move || compact(&into, new, &[&opened], &Cancel::new())).await;
+    let written = tokio::task::spawn_blocking(move || {
+        let source = open_source(&from, &meta, &files, &into, PART_BYTES)?;
+        let new = replacement(&meta, new_id);
+        Ok::<_, MaintenanceError>(compact(&into, new, &[&*source], &Cancel::new())?)
+    })
+    .await;
     let written = written.map_err(|error| {
         MaintenanceError::refused(block, format!("rewriting it did not end: {error}"))
     })??;
     let Some(meta) = written else {
-        back_up_and_remove(bucket, block, dir, settings).await?;
+        back_up_and_remove(&**bucket, block, dir, settings).await?;
         return Ok(Repaired::Removed);
     };
     let to = dir.join(meta.ulid.to_string());
@@ -225,9 +191,15 @@ pub async fn repair_block(
     if let Some(problem) = report.problems.first() {
         return refuse(&format!("what was made of it is not sound: {problem}"));
     }
-    upload_block(bucket, &to, settings.now_ms, FileHashes::None).await?;
-    back_up_and_remove(bucket, block, dir, settings).await?;
+    upload_block(&**bucket, &to, settings.now_ms, FileHashes::None).await?;
+    back_up_and_remove(&**bucket, block, dir, settings).await?;
     Ok(Repaired::Replaced(meta.ulid))
+}
+
+async fn meta_of(bucket: &dyn Bucket, block: BlockId) -> Result<BlockMeta, MaintenanceError> {
+    let key = keys::meta(block);
+    let text = bucket.get(&key, META_BYTES_MAX).await?;
+    BlockMeta::decode(&text).map_err(|problem| MaintenanceError::refused(block, problem))
 }
 
 /// The same times, sources and labels under another name.

@@ -60,7 +60,7 @@ pub(in crate::cli) struct Verify {
         group = "backup"
     )]
     backup_text: Option<String>,
-    /// Where blocks are looked at; a directory of the system's without.
+    /// Where indexes and repaired blocks lie meanwhile; a directory of the system's without.
     #[arg(long, value_name = "DIR")]
     scratch_dir: Option<PathBuf>,
     /// How to print findings.
@@ -114,7 +114,7 @@ impl Verify {
             note(&format!("{} blocks to read, {n_bytes} bytes", blocks.len()));
             for (block, _) in blocks {
                 let dir = scratch.0.join(block.to_string());
-                let checked = open.wait(check_block(&*open.bucket, block, &dir, |n_bytes| {
+                let checked = open.wait(check_block(&open.bucket, block, &dir, |n_bytes| {
                     done += n_bytes;
                     progress.set(done);
                 }));
@@ -205,7 +205,7 @@ impl Verify {
             delete_delay_ms: i64::try_from(self.delete_delay.as_millis()).unwrap_or(i64::MAX),
             now_ms: SystemClock.now_ms(),
         };
-        let repaired = repair_block(&*open.bucket, finding, scratch, new_id(), settings);
+        let repaired = repair_block(&open.bucket, finding, scratch, new_id(), settings);
         match open.wait(repaired) {
             Ok(Repaired::Replaced(new)) => {
                 print(&format!("{block}: repaired, {new} takes its place"))?;
