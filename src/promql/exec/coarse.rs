@@ -1,5 +1,6 @@
 //! Series of which some chunks hold aggregates: windows as samples, beside raw samples.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::chunk::{AggregateChunk, AggregatePart, decode_floats, decode_histograms, decode_times};
@@ -105,6 +106,33 @@ impl Samples {
             }
             _ => lookback_ms,
         }
+    }
+
+    /// Of the `window` around a range from `start` to `end`: what lies in the range, the last sample before and the first
+    /// one behind it. Raw ones lie within `reach_ms`, windows may be one window further away.
+    pub(crate) fn reached(
+        &self,
+        times: &[i64],
+        (start, end, reach_ms): (i64, i64, i64),
+        window: Range<usize>,
+    ) -> Range<usize> {
+        let inside = times.get(window.clone()).unwrap_or_default();
+        let mut from = window.start + inside.partition_point(|t| *t <= start);
+        let mut to = window.start + inside.partition_point(|t| *t <= end);
+        let at = |position: usize| times.get(position).copied();
+        if let Some(before) = from.checked_sub(1).filter(|before| window.start <= *before)
+            && let Some(t) = at(before)
+            && start.saturating_sub(self.lookback_ms(t, reach_ms)) < t
+        {
+            from = before;
+        }
+        if to < window.end
+            && let Some(t) = at(to)
+            && t <= end.saturating_add(self.lookback_ms(t, reach_ms))
+        {
+            to += 1;
+        }
+        from..to
     }
 
     fn add_raw(&mut self, chunk: &ChunkSlice, reading: Reading) -> Result<(), String> {

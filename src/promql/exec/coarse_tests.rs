@@ -113,11 +113,20 @@ fn both() -> [ChunkSeries; 2] {
 }
 
 fn ask(series: &ChunkSeries, query: &str, times: (i64, i64, i64)) -> QueryOutput {
+    ask_with(series, query, times, &QueryOptions::default())
+}
+
+fn ask_with(
+    series: &ChunkSeries,
+    query: &str,
+    times: (i64, i64, i64),
+    options: &QueryOptions,
+) -> QueryOutput {
     let engine = Engine::new(EngineSettings::default(), None);
     let store = Arc::new(MemoryStore::from_series(vec![series.clone()]));
     let (start, end, step) = times;
     engine
-        .range(store, query, start, end, step, &QueryOptions::default())
+        .range(store, query, start, end, step, options)
         .unwrap()
 }
 
@@ -255,6 +264,70 @@ fn a_window_is_seen_until_the_next_one_ends_and_its_value_is_its_average() {
             points(&ask(&coarse, query, at)),
             points(&ask(&raw, reference, at))
         );
+    }
+}
+
+/// Samples beside a range are looked for a minute away, where they come every 15 s; windows of five minutes further.
+#[test]
+fn extended_ranges_reach_the_windows_beside_them_and_no_older_samples() {
+    let [raw, coarse] = both();
+    let options = QueryOptions {
+        lookback_ms: Some(60_000),
+        ..QueryOptions::default()
+    };
+    let ask = |series: &ChunkSeries, query: &str, times| {
+        let output = ask_with(series, query, times, &options);
+        points(&output)
+    };
+    // At two minutes into a window what counts is what was there when the window before it ended.
+    for func in ["increase", "xincrease"] {
+        let query = match func {
+            "increase" => "increase(x_total[30m] anchored)",
+            _ => "xincrease(x_total[30m])",
+        };
+        let end = EDGE_MS - WINDOW_MS - 1;
+        let from = end - 2 * WINDOW_MS;
+        let expect = ask(
+            &raw,
+            "increase(x_total[30m] anchored)",
+            (from, end, WINDOW_MS),
+        );
+        let later = |t: i64| t + 120_000;
+        let found = ask(&coarse, query, (later(from), later(end), WINDOW_MS));
+        assert_eq!(found.len(), 3);
+        for (found, expect) in found.iter().zip(&expect) {
+            assert_eq!(found.0, later(expect.0));
+            let difference = (found.1 - expect.1).abs();
+            assert!(difference < 1e-9, "{query}: {found:?}, {expect:?}");
+        }
+    }
+    let at = |query, t| ask(&coarse, query, (t, t, 1)).first().map(|point| point.1);
+    let (left, right) = (3 * HOUR_MS + WINDOW_MS - 1, 3 * HOUR_MS + 2 * WINDOW_MS - 1);
+    let value = |t| at("x_total", t).unwrap();
+    let middle = at("x_total smoothed", left + 2 * WINDOW_MS / 5).unwrap();
+    let expect = value(left) + (value(right) - value(left)) * 0.4;
+    assert!((middle - expect).abs() < 1e-9, "{middle} and {expect}");
+    let grown = at("delta(x_total[5m] smoothed)", left + WINDOW_MS).unwrap();
+    assert!(
+        (grown - (value(right) - value(left))).abs() < 1e-9,
+        "{grown}"
+    );
+    // Raw samples reach a minute, as ever: where the series ends, its windows of before do not make it longer.
+    let times = (EDGE_MS - 1, END_MS + HOUR_MS, 20_000);
+    for query in [
+        "x_total smoothed",
+        "delta(x_total[1m] anchored)",
+        "delta(x_total[1m] smoothed)",
+        "xdelta(x_total[1m])",
+    ] {
+        let steps = |series| {
+            let points = ask(series, query, times).into_iter();
+            let among_raw = points.filter(|point| EDGE_MS + WINDOW_MS < point.0);
+            among_raw.collect::<Vec<_>>()
+        };
+        let expect = steps(&raw);
+        assert!(100 < expect.len(), "{query}");
+        assert_eq!(steps(&coarse), expect, "{query}");
     }
 }
 

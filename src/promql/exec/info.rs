@@ -168,6 +168,7 @@ impl Evaluator {
         )?;
         let look = Look {
             grid,
+            window_ms: 0,
             leaf: Leaf {
                 selector: 0,
                 offset_ms,

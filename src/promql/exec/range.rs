@@ -23,7 +23,7 @@ use crate::promql::functions::xrate::Extended;
 use crate::promql::functions::{Func, RangeFn, extended, over_time, quantile, regression, xrate};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::{Extend, Span};
-use crate::promql::plan::{Call, Grid, Node, Range, RangeSource, Reading};
+use crate::promql::plan::{Call, Grid, Leaf, Node, Range, RangeSource, Reading};
 use crate::storage::Windows;
 
 /// Windows of fewer samples are not booked: what they lie in is decoded anyway, and threads that book wait for each other.
@@ -148,11 +148,12 @@ impl Evaluator {
 
     pub(crate) fn slide(&self, range: &Range, grid: Grid, func: RangeFn) -> Slide {
         let (offset_ms, at) = range.shift();
-        let extend = match &range.source {
-            RangeSource::Samples(leaf) => leaf.extend,
-            RangeSource::Subquery(_) => None,
+        let (extend, window_ms) = match &range.source {
+            RangeSource::Samples(leaf) => (leaf.extend, self.window_ms(leaf)),
+            RangeSource::Subquery(_) => (None, 0),
         };
-        let lookback = self.context.lookback_ms;
+        let reach_ms = self.context.lookback_ms;
+        let lookback = reach_ms + window_ms;
         Slide {
             grid,
             range_ms: range.range_ms,
@@ -170,7 +171,16 @@ impl Evaluator {
                 0
             },
             is_last_before: func.reaches_back(),
+            raw_reach_ms: (0 < window_ms && (extend.is_some() || func.reaches_back()))
+                .then_some(reach_ms),
         }
+    }
+
+    /// How long the longest windows are that the storage has for a selector; zero where it has samples.
+    pub(crate) fn window_ms(&self, leaf: &Leaf) -> i64 {
+        let selected = self.selected.get(leaf.selector);
+        let coarsest = selected.and_then(|selected| selected.resolutions.last());
+        coarsest.map_or(0, |resolution| resolution.as_ms())
     }
 
     /// Evaluates `job` at every step over every series.

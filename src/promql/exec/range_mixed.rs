@@ -52,8 +52,9 @@ impl Slide {
             let first = self.move_to(&place, &samples.t, (&mut lo, &mut hi));
             let limits = (&mut histogram_lo, &mut histogram_hi);
             let first_histogram = self.move_to(&place, &samples.ht, limits);
-            let floats = first..hi;
+            let floats = self.reached(samples, &samples.t, &place, first..hi);
             let histograms = first_histogram..histogram_hi;
+            let histograms = self.reached(samples, &samples.ht, &place, histograms);
             if floats.is_empty() && histograms.is_empty() {
                 continue;
             }
@@ -64,7 +65,7 @@ impl Slide {
                     start: place.start,
                     end: place.end,
                     eval_t: place.eval_t,
-                    offset: first,
+                    offset: floats.start,
                 },
                 st: part(&samples.st, floats),
                 ht: &samples.ht[histograms.clone()],

@@ -39,6 +39,8 @@ pub(crate) struct Look {
     pub(crate) grid: Grid,
     pub(crate) leaf: Leaf,
     pub(crate) lookback_ms: i64,
+    /// How long the longest windows are that the storage has; zero where it has samples.
+    pub(crate) window_ms: i64,
     pub(crate) show: Show,
 }
 
@@ -51,13 +53,21 @@ impl Look {
             .saturating_sub(self.leaf.offset_ms)
     }
 
+    /// How far behind a step it looks.
+    fn after_ms(&self) -> i64 {
+        match self.leaf.extend {
+            Some(Extend::Smoothed) => self.lookback_ms + self.window_ms,
+            Some(Extend::Anchored) | None => 0,
+        }
+    }
+
     /// From when to when step `i` reads.
     fn seek(&self, i: usize) -> (i64, i64) {
         let at = self.time(i);
         if self.leaf.extend != Some(Extend::Smoothed) {
             return (at.saturating_sub(self.lookback_ms), at);
         }
-        let to = at.saturating_add(self.lookback_ms);
+        let to = at.saturating_add(self.after_ms());
         (to.saturating_sub(self.windows().length_ms()), to)
     }
 }
@@ -85,6 +95,7 @@ impl Evaluator {
             grid,
             leaf,
             lookback_ms: self.context.lookback_ms,
+            window_ms: self.window_ms(&leaf),
             show,
         };
         match self.selected.get(leaf.selector) {
@@ -102,14 +113,10 @@ impl SeriesWork for Look {
     }
 
     fn windows(&self) -> Windows {
-        let after = match self.leaf.extend {
-            Some(Extend::Smoothed) => self.lookback_ms,
-            Some(Extend::Anchored) | None => 0,
-        };
         let at = self.time(0);
         let first = Interval {
             min: at.saturating_sub(self.lookback_ms),
-            max: at.saturating_add(after),
+            max: at.saturating_add(self.after_ms()),
         };
         match self.leaf.at {
             Some(_) => Windows::of(first),
@@ -270,8 +277,13 @@ fn smooth(samples: &Samples, look: &Look, remarks: &Remarks<'_>, row: &mut RowMu
     let mut living = Samples::default();
     samples.copy_without_stale(&mut living);
     let around = |times: &[i64], at: i64| {
-        let from = times.partition_point(|t| *t <= at.saturating_sub(look.lookback_ms));
-        from..times.partition_point(|t| *t <= at.saturating_add(look.lookback_ms))
+        let reach_ms = look.lookback_ms + look.window_ms;
+        let from = times.partition_point(|t| *t <= at.saturating_sub(reach_ms));
+        let window = from..times.partition_point(|t| *t <= at.saturating_add(reach_ms));
+        if look.window_ms == 0 {
+            return window;
+        }
+        living.reached(times, (at, at, look.lookback_ms), window)
     };
     for i in 0..look.grid.n {
         let at = look.time(i);

@@ -4,6 +4,8 @@
     reason = "window positions are searched within the samples"
 )]
 
+use std::ops::Range;
+
 use crate::model::Interval;
 use crate::promql::exec::source::Samples;
 use crate::promql::exec::tally;
@@ -27,6 +29,8 @@ pub(crate) struct Slide {
     pub(super) after_ms: i64,
     /// Of the samples before the range only the last counts.
     pub(super) is_last_before: bool,
+    /// How far beside the range a raw sample may lie, where windows lie further away than that.
+    pub(super) raw_reach_ms: Option<i64>,
 }
 
 /// The range of one step, and what its window reaches.
@@ -128,6 +132,22 @@ impl Slide {
         inside.saturating_sub(1).max(*lo)
     }
 
+    /// Of a window among `times`, which are those of `samples`, what counts: a sample beside the range that is no further
+    /// from it than one of its resolution may be.
+    #[inline]
+    pub(crate) fn reached(
+        &self,
+        samples: &Samples,
+        times: &[i64],
+        place: &Place,
+        window: Range<usize>,
+    ) -> Range<usize> {
+        match self.raw_reach_ms {
+            None => window,
+            Some(reach_ms) => samples.reached(times, (place.start, place.end, reach_ms), window),
+        }
+    }
+
     /// Hands every step's window to `f`, in order; returns the samples in all windows together.
     #[inline]
     pub(super) fn each(
@@ -143,10 +163,11 @@ impl Slide {
         for i in 0..self.grid.n {
             let place = self.place(i);
             let first = self.move_to(&place, t, (&mut lo, &mut hi));
-            if first == hi {
+            let reached = self.reached(samples, t, &place, first..hi);
+            if reached.is_empty() {
                 continue;
             }
-            n += (hi - first) as u64;
+            n += reached.len() as u64;
             if n > next_check {
                 next_check = n + SAMPLES_BETWEEN_CHECKS;
                 budget.check()?;
@@ -154,12 +175,12 @@ impl Slide {
             f(
                 i,
                 &Window {
-                    t: &t[first..hi],
-                    v: &v[first..hi],
+                    t: &t[reached.clone()],
+                    v: &v[reached.clone()],
                     start: place.start,
                     end: place.end,
                     eval_t: place.eval_t,
-                    offset: first,
+                    offset: reached.start,
                 },
             );
         }

@@ -112,6 +112,11 @@ impl Walk<'_> {
             Some(at) => (at, at),
             None => (grid.start, grid.end()),
         };
+        let after = match (after, self.selectors.get(leaf.selector)) {
+            // The next window ends later than the next sample would come.
+            (1.., Some(selector)) => after.saturating_add(selector.resolutions.max.as_ms()),
+            _ => after,
+        };
         let around = |first: TimestampMs, last: TimestampMs| Interval {
             min: first.saturating_sub(leaf.offset_ms).saturating_sub(before),
             max: last.saturating_sub(leaf.offset_ms).saturating_add(after),

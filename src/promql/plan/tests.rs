@@ -119,7 +119,8 @@ fn selectors_reach_as_far_as_their_leaves_look() {
         bounds,
         [
             (100_000 - 60_000 - 299_999, 40_000),
-            (1_000_000 - 299_999, 1_900_000),
+            // The next sample comes within the lookback, the next window up to an hour later.
+            (1_000_000 - 299_999, 1_900_000 + 3_600_000),
             (1_000_000 - 60_000 - 299_999, 1_600_000),
         ]
     );
