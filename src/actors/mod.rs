@@ -3,6 +3,7 @@
 //! Owns: one actor a file, its messages at the top: when something is done, how many at once, and who is told.
 //! Never: computes for more than a millisecond, or formats an answer.
 //! Tested by: full gates, silence and the way of a block in `tests` and beside the actors; panics in `tests/appliance`.
+mod brief;
 pub mod compactor;
 pub mod duty;
 pub mod head_keeper;

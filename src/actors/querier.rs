@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
 
 use crate::actors::Observe;
+use crate::actors::brief::Begun;
 use crate::actors::panics_on_demand;
 use crate::foundation::Cancel;
 use crate::foundation::cancel::CancelReason;
@@ -189,85 +192,138 @@ impl QueryDesk {
         }
     }
 
-    /// The value of a query.
+    /// The value of a query. What is brief is computed on the thread that asks: handing it over and back would take longer.
     pub fn evaluate(&self, query: Evaluate) -> BoxFuture<'static, Result<QueryOutput, AskError>> {
         let Evaluate {
             text,
             when,
             mut options,
         } = query;
-        let (cancel, timeout_ms) = (options.cancel.clone(), options.timeout_ms);
-        self.ask(cancel, timeout_ms, move |timeline, engine, queued_ms| {
-            options.queued_ms = queued_ms;
-            let output = match when {
-                When::Instant(t_ms) => engine.instant(timeline, &text, t_ms, &options)?,
-                When::Range {
-                    start_ms,
-                    end_ms,
-                    step_ms,
-                } => engine.range(timeline, &text, start_ms, end_ms, step_ms, &options)?,
-            };
-            Ok(output)
+        let asking = self.asking(options.cancel.clone(), options.timeout_ms);
+        Box::pin(async move {
+            let admission = asking.admission().await?;
+            options.queued_ms = admission.queued_ms();
+            let timeline = timeline(&asking.ports);
+            let mut begun = Begun::Text(text, when, options);
+            if begun.may_be_brief() {
+                let (pool, engine) = (&asking.ports.pool, &asking.ports.engine);
+                begun = pool.run_here(|| begun.while_brief(&timeline, engine))??;
+            }
+            if let Begun::Done(output) = begun {
+                return Ok(*output);
+            }
+            let work = move |ports: &QuerierPorts| begun.finish(&timeline, &ports.engine);
+            asking.in_pool(admission, work).await
         })
     }
 
-    /// Admits, then computes `work` over a timeline taken at that moment. `work` is told how many milliseconds it waited,
-    /// which count for its timeout. Who is gone leaves the queue.
+    /// Admits, then computes `work` in the pool over a timeline taken at that moment. `work` is told how many milliseconds
+    /// it waited, which count for its timeout. Who is gone leaves the queue.
     fn ask<T: Send + 'static>(
         &self,
         cancel: Cancel,
         timeout_ms: Option<i64>,
         work: impl FnOnce(Arc<dyn Queryable>, &Engine, i64) -> Result<T, AskError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, AskError>> {
+        let asking = self.asking(cancel, timeout_ms);
+        Box::pin(async move {
+            let admission = asking.admission().await?;
+            let queued_ms = admission.queued_ms();
+            let work = move |ports: &QuerierPorts| work(timeline(ports), &ports.engine, queued_ms);
+            asking.in_pool(admission, work).await
+        })
+    }
+
+    fn asking(&self, cancel: Cancel, timeout_ms: Option<i64>) -> Asking {
         self.n_asked.fetch_add(1, Ordering::Relaxed);
         let ports = Arc::clone(&self.ports);
         let asked_for = timeout_ms.and_then(|ms| u64::try_from(ms).ok());
         let timeout = asked_for.map_or(ports.timeout, |ms| {
             ports.timeout.min(Duration::from_millis(ms))
         });
-        Box::pin(async move {
-            let asked = tokio::time::Instant::now();
-            let deadline = asked + timeout;
-            let admission = tokio::time::timeout_at(deadline, ports.gate.admit());
-            let permit = tokio::select! {
-                admitted = admission => match admitted {
-                    Ok(admitted) => admitted?,
-                    Err(_elapsed) => return Err(AskError::NoTurn),
-                },
-                () = cancel.raised() => return Err(AskError::Canceled),
-            };
-            let pool = ports.pool.clone();
-            let answer = pool.run(move || {
-                let queued = asked.elapsed().as_millis();
-                let queued_ms = i64::try_from(queued).unwrap_or(i64::MAX);
-                admitted(permit, &ports, |timeline, engine| {
-                    work(timeline, engine, queued_ms)
-                })
-            })?;
-            match tokio::time::timeout_at(deadline, answer).await {
-                Ok(answer) => answer?,
-                Err(_elapsed) => {
-                    cancel.cancel(CancelReason::TimedOut);
-                    Err(AskError::Query(QueryError::Timeout(
-                        "expression evaluation",
-                    )))
-                }
-            }
-        })
+        let asked = Instant::now();
+        Asking {
+            ports,
+            cancel,
+            asked,
+            deadline: asked + timeout,
+        }
     }
 }
 
-/// Runs in the pool; the permit goes back when the work is done, not when the asker is gone.
-fn admitted<T>(
-    permit: Permit,
-    ports: &QuerierPorts,
-    work: impl FnOnce(Arc<dyn Queryable>, &Engine) -> Result<T, AskError>,
-) -> Result<T, AskError> {
+/// Everything there is, as of now.
+fn timeline(ports: &QuerierPorts) -> Arc<dyn Queryable> {
     let mut sources: Vec<Arc<dyn Queryable>> = vec![ports.tsdb.timeline()];
     sources.extend(ports.gateway.snapshot().others());
-    let answer = work(Arc::new(Fanout::new(sources)), &ports.engine);
-    drop(permit);
-    answer
+    Arc::new(Fanout::new(sources))
+}
+
+/// Somebody with a question.
+struct Asking {
+    ports: Arc<QuerierPorts>,
+    cancel: Cancel,
+    asked: Instant,
+    deadline: Instant,
+}
+
+/// Whose turn it is.
+struct Admission {
+    permit: Permit,
+    queued: Duration,
+}
+
+impl Admission {
+    fn queued_ms(&self) -> i64 {
+        i64::try_from(self.queued.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Asking {
+    async fn admission(&self) -> Result<Admission, AskError> {
+        // Without a timer, where there is room at once.
+        let permit = match self.ports.gate.admit().now_or_never() {
+            Some(admitted) => admitted?,
+            None => self.turn().await?,
+        };
+        Ok(Admission {
+            permit,
+            queued: self.asked.elapsed(),
+        })
+    }
+
+    async fn turn(&self) -> Result<Permit, AskError> {
+        let admission = timeout_at(self.deadline, self.ports.gate.admit());
+        tokio::select! {
+            admitted = admission => match admitted {
+                Ok(admitted) => Ok(admitted?),
+                Err(_elapsed) => Err(AskError::NoTurn),
+            },
+            () = self.cancel.raised() => Err(AskError::Canceled),
+        }
+    }
+
+    /// `work` in the pool; the permit goes back when the work is done, not when the asker is gone.
+    async fn in_pool<T: Send + 'static>(
+        self,
+        admission: Admission,
+        work: impl FnOnce(&QuerierPorts) -> Result<T, AskError> + Send + 'static,
+    ) -> Result<T, AskError> {
+        let (ports, pool) = (Arc::clone(&self.ports), self.ports.pool.clone());
+        let answer = pool.run(move || {
+            let answer = work(&ports);
+            drop(admission.permit);
+            answer
+        })?;
+        match timeout_at(self.deadline, answer).await {
+            Ok(answer) => answer?,
+            Err(_elapsed) => {
+                self.cancel.cancel(CancelReason::TimedOut);
+                Err(AskError::Query(QueryError::Timeout(
+                    "expression evaluation",
+                )))
+            }
+        }
+    }
 }
 
 /// Asks what takes no hurry, and tells how the desk is doing.

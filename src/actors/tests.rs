@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures::FutureExt;
 use tokio::sync::Mutex;
 
 use crate::actors::Observe;
@@ -263,12 +264,14 @@ struct Asking {
     gate: Gate,
     querier: Addr<Querier>,
     desk: QueryDesk,
+    pool: Pool,
 }
 
 fn asking(timeout: Duration) -> Asking {
     let (dir, tsdb, clock) = database();
     append(&tsdb, 0, 5);
     let gate = Gate::new("queries", 1, 1);
+    let pool = Pool::new("query", 1, 8).unwrap();
     let ports = QuerierPorts {
         gateway: gateway(
             Arc::new(StoreBucket::in_memory()),
@@ -277,7 +280,7 @@ fn asking(timeout: Duration) -> Asking {
         ),
         tsdb,
         engine: Engine::new(EngineSettings::default(), None),
-        pool: Pool::new("query", 1, 8).unwrap(),
+        pool: pool.clone(),
         gate: gate.clone(),
         timeout,
     };
@@ -288,6 +291,7 @@ fn asking(timeout: Duration) -> Asking {
         gate,
         querier,
         desk,
+        pool,
     }
 }
 
@@ -306,6 +310,7 @@ async fn a_query_reads_what_was_committed_and_gives_its_place_back() {
         gate,
         querier,
         desk,
+        ..
     } = asking(Duration::from_secs(60));
     let output = desk.evaluate(count()).await.unwrap();
     let QueryValue::Vector(vector) = output.value else {
@@ -337,4 +342,40 @@ async fn a_turn_that_does_not_come_is_a_timeout_and_a_full_queue_a_refusal() {
         (gate.n_used(), gate.n_waiting(), gate.n_refused()),
         (0, 0, 1)
     );
+}
+
+/// Whether `text` is answered while the only thread of the pool is busy; it is answered afterwards at the latest.
+async fn is_brief(text: &str) -> bool {
+    let Asking {
+        _dir, desk, pool, ..
+    } = asking(Duration::from_secs(60));
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+    pool.try_spawn(move || {
+        released.recv().ok();
+    })
+    .unwrap();
+    let mut answer = desk.evaluate(Evaluate {
+        text: text.to_owned(),
+        ..count()
+    });
+    let (is_brief, output) = match (&mut answer).now_or_never() {
+        Some(output) => (true, output),
+        None => {
+            release.send(()).unwrap();
+            (false, answer.await)
+        }
+    };
+    assert_eq!(output.unwrap().stats.series, 1, "{text}");
+    is_brief
+}
+
+#[actix::test]
+async fn a_brief_query_is_computed_where_it_is_asked_and_any_other_in_the_pool() {
+    assert!(is_brief("count_over_time(x[10s])").await);
+    // How many series match is not known at once.
+    assert!(!is_brief("count_over_time({__name__=~\"x.*\"}[10s])").await);
+    // Every point of the subquery is looked at, and there are many.
+    assert!(!is_brief("quantile_over_time(0.5, x[1h:100ms])").await);
+    // What is planned from it may be nested deeply.
+    assert!(!is_brief(&format!("x{}", " ".repeat(512))).await);
 }

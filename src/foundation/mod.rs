@@ -20,10 +20,12 @@ pub mod proto;
 pub mod sha256;
 mod share;
 pub mod shutdown;
+mod touch;
 pub mod verdict;
 
 pub use cancel::Cancel;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cursor::{Cursor, ShortRead};
 pub use pool::Pool;
+pub use touch::touch;
 pub use verdict::Verdict;

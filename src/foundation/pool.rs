@@ -155,6 +155,14 @@ impl Pool {
         })
     }
 
+    /// Runs `work` on the thread that asks, and counts it as the pool's: for work that takes less than handing it over.
+    /// A panic inside is an error, as in [`Self::run`].
+    pub fn run_here<T>(&self, work: impl FnOnce() -> T) -> Result<T, PoolPanic> {
+        let (running, panics) = (&self.inner.running, &self.inner.panics);
+        let pool = self.inner.name;
+        counted(running, panics, work).map_err(|_panic| PoolPanic { pool })
+    }
+
     /// Takes no more work, finishes what is queued and waits for the threads.
     pub fn stop(&self) {
         self.inner.jobs.lock().take();
@@ -177,12 +185,23 @@ fn lower_priority(niceness: i32) {
 
 fn work(queue: &Receiver<Job>, running: &AtomicUsize, panics: &AtomicU64) {
     while let Ok(job) = queue.recv() {
-        running.fetch_add(1, Ordering::Relaxed);
-        if catch_unwind(AssertUnwindSafe(job)).is_err() {
-            panics.fetch_add(1, Ordering::Relaxed);
-        }
-        running.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waits for the job learns that its end of the channel is gone.
+        counted(running, panics, job).ok();
     }
+}
+
+fn counted<T>(
+    running: &AtomicUsize,
+    panics: &AtomicU64,
+    work: impl FnOnce() -> T,
+) -> thread::Result<T> {
+    running.fetch_add(1, Ordering::Relaxed);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    if result.is_err() {
+        panics.fetch_add(1, Ordering::Relaxed);
+    }
+    running.fetch_sub(1, Ordering::Relaxed);
+    result
 }
 
 #[cfg(test)]
@@ -198,6 +217,15 @@ mod tests {
         assert_eq!(pool.n_panics(), 1);
         pool.stop();
         assert!(pool.try_spawn(|| ()).is_err());
+    }
+
+    #[test]
+    fn a_panic_on_the_thread_that_asks_is_counted_and_goes_no_further() {
+        let pool = Pool::new("query", 1, 1).unwrap();
+        assert_eq!(pool.run_here(|| pool.n_running()), Ok(1));
+        let result = pool.run_here(|| -> usize { panic!("on purpose") });
+        assert_eq!(result, Err(PoolPanic { pool: "query" }));
+        assert_eq!((pool.n_panics(), pool.n_running()), (1, 0));
     }
 
     #[tokio::test]

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
+use smallvec::SmallVec;
 
 use crate::head::series::MemSeries;
 use crate::head::spellings::Spellings;
 use crate::head::uneven::UnevenShards;
 use crate::model::SeriesKey;
 
+/// As many as a word has bits.
 const N_SHARDS: usize = 64;
 
 /// A series has its key in itself, and whoever finds it looks at it next.
@@ -24,6 +26,12 @@ fn hash_of(series: &Arc<MemSeries>) -> u64 {
 
 /// Numbers next to each other share a page.
 const SERIES_PER_PAGE: usize = 256;
+
+/// So many are looked up under one lock of each shard.
+const NUMBERS_PER_LOOKUP: usize = 128;
+
+/// Series whose memory is asked for at once: a core waits for some twenty places at a time.
+pub(crate) const SERIES_PER_GROUP: usize = 16;
 
 /// Series by their number's place in the page.
 struct Page {
@@ -111,13 +119,17 @@ fn words(key: SeriesKey) -> (u64, u64) {
     ((key.0 >> 64) as u64, key.0 as u64)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a remainder of N_SHARDS")]
+fn shard_of_page(page: u64) -> usize {
+    (page % N_SHARDS as u64) as usize
+}
+
 #[expect(
     clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
     reason = "there are N_SHARDS shards and the index is a remainder of N_SHARDS"
 )]
 fn shard<T>(shards: &[T], page: u64) -> &T {
-    &shards[(page % N_SHARDS as u64) as usize]
+    &shards[shard_of_page(page)]
 }
 
 impl SeriesMap {
@@ -149,36 +161,64 @@ impl SeriesMap {
         shard(&self.by_ref, page).read().get(series).cloned()
     }
 
-    /// Hands those of `numbers`, which ascend, that are here to `each`. Nobody can add series to the page meanwhile.
-    pub(crate) fn by_refs(&self, numbers: &[u64], each: impl FnMut(&Arc<MemSeries>)) {
-        self.by_refs_touched(numbers, MemSeries::touch, each);
+    /// Hands those of `numbers` that are here to `each`, in their order. Nobody can add series next to them meanwhile.
+    pub(crate) fn by_refs(&self, numbers: &[u64], mut each: impl FnMut(&Arc<MemSeries>)) {
+        self.groups_by_refs(numbers, MemSeries::touch, |group| {
+            group.iter().for_each(|series| each(series));
+        });
     }
 
-    /// The same for `numbers` in any order; `touch` reads what will be read of each.
+    /// The same; `touch` reads what will be read of each.
     pub(crate) fn by_refs_touched(
         &self,
         numbers: &[u64],
         touch: fn(&MemSeries) -> u64,
         mut each: impl FnMut(&Arc<MemSeries>),
     ) {
-        for same_page in numbers.chunk_by(|a, b| page_and_place(*a).0 == page_and_place(*b).0) {
-            let Some(first) = same_page.first() else {
-                continue;
-            };
-            let number = page_and_place(*first).0;
-            let shard = shard(&self.by_ref, number).read();
-            let Some(page) = shard.pages.get(&number) else {
-                continue;
-            };
-            let found = same_page
+        self.groups_by_refs(numbers, touch, |group| {
+            group.iter().for_each(|series| each(series));
+        });
+    }
+
+    /// The same, a few series at a time.
+    ///
+    /// Series lie far apart, and what follows locks each of them, so it would wait for the memory of one after the other.
+    /// Looked up and touched without a lock in between, they come all at once. Those of one metric have numbers far
+    /// apart, so pages are looked up together too.
+    pub(crate) fn groups_by_refs(
+        &self,
+        numbers: &[u64],
+        touch: fn(&MemSeries) -> u64,
+        mut each: impl FnMut(&[&Arc<MemSeries>]),
+    ) {
+        for some in numbers.chunks(NUMBERS_PER_LOOKUP) {
+            let shards = self.lock_shards_of(some);
+            let found: SmallVec<[&Arc<MemSeries>; NUMBERS_PER_LOOKUP]> = some
                 .iter()
-                .filter_map(|series| page.series.get(page_and_place(*series).1)?.as_ref());
-            // Series lie far apart, and what follows locks each of them, so it would wait for the memory of one after
-            // the other. Looked at like this, they come all at once.
-            let touched = found.clone().fold(0, |sum, series| sum ^ touch(series));
-            std::hint::black_box(touched);
-            found.for_each(&mut each);
+                .filter_map(|number| {
+                    let shard = shards.get(shard_of_page(page_and_place(*number).0))?;
+                    shard.as_ref()?.get(*number)
+                })
+                .collect();
+            for group in found.chunks(SERIES_PER_GROUP) {
+                let touched = group.iter().fold(0, |sum, series| sum ^ touch(series));
+                std::hint::black_box(touched);
+                each(group);
+            }
         }
+    }
+
+    /// The shards that `numbers` are in, at their places. Whoever locks several takes them in ascending order, so that two
+    /// never wait for each other.
+    fn lock_shards_of(&self, numbers: &[u64]) -> [Option<RwLockReadGuard<'_, ByRef>>; N_SHARDS] {
+        let wanted = numbers.iter().fold(0_u64, |wanted, number| {
+            wanted | 1 << shard_of_page(page_and_place(*number).0)
+        });
+        let mut shards = self.by_ref.iter().enumerate();
+        std::array::from_fn(|_| {
+            let (at, shard) = shards.next()?;
+            (wanted >> at & 1 == 1).then(|| shard.read())
+        })
     }
 
     /// The living series of `key`; made by `make` when there is none. True when it was made.
@@ -274,6 +314,16 @@ mod tests {
             found(&[0, 1, 3, 255, 256, 512, 70_000]),
             [1, 255, 256, 70_000]
         );
+        let apart: Vec<u64> = (0..1000).map(|n| 100_000 + n * 300).collect();
+        for number in &apart {
+            let labels = Labels::new(&[("n", number.to_string())]).unwrap();
+            let key = labels.key();
+            map.get_or_insert(key, || Arc::new(MemSeries::new(*number, key, labels)));
+        }
+        assert_eq!(found(&apart), apart);
+        for number in apart {
+            map.remove(&map.by_ref(number).unwrap());
+        }
         let gone = map.by_ref(255).unwrap();
         map.remove(&gone);
         assert!(map.by_ref(255).is_none());

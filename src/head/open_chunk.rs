@@ -8,6 +8,7 @@ use crate::chunk::{
     ChunkError, HISTOGRAM_CHUNK_BYTES, HISTOGRAM_SAMPLES_MIN, HistogramAppender, SAMPLES_PER_CHUNK,
     XOR_SAMPLE_BYTES_MAX, Xor2Appender, XorAppender,
 };
+use crate::foundation::touch;
 use crate::head::closed::ClosedChunk;
 use crate::model::{Counts, Encoding, Histogram, Sample, SampleTime, TimestampMs};
 use crate::storage::AppendError;
@@ -131,6 +132,11 @@ impl OpenChunk {
         };
         let (first, last) = (chunk.bytes().first(), chunk.bytes().last());
         first.copied().unwrap_or(0) ^ last.copied().unwrap_or(0)
+    }
+
+    /// Reads a little of all the bytes.
+    pub(crate) fn touch_all(&self) -> u8 {
+        touch(self.bytes())
     }
 
     /// An empty chunk for a sample that nothing precedes.

@@ -110,6 +110,12 @@ impl Postings {
         pages.any(|page| page.has_value(name, value))
     }
 
+    /// At most how many series match, where one of the matchers has a list of those that it accepts.
+    pub(crate) fn series_at_most(&self, matchers: &[&Matcher]) -> Option<usize> {
+        let mut pages = self.pages.values();
+        pages.try_fold(0, |sum, page| Some(sum + page.series_at_most(matchers)?))
+    }
+
     /// The series that match; what is dearer to look up than to check is left to the caller.
     pub(crate) fn candidates<'a>(&self, matchers: &'a [Matcher]) -> Candidates<'a> {
         let mut series = Vec::new();
@@ -226,8 +232,24 @@ mod tests {
                     .zip(both)
                     .filter_map(|(n, hit)| hit.then_some(number(n, n_pages)))
                     .collect();
+                if let Some(n) = postings.series_at_most(&[left, right]) {
+                    assert!(scan.len() <= n, "{} of {n}: {pair:?}", scan.len());
+                }
                 assert_eq!(found(&postings, &pair), sorted(scan), "{pair:?}");
             }
+        }
+    }
+
+    #[test]
+    fn how_many_match_at_most_is_told_by_the_shortest_list_of_a_value() {
+        for n_pages in [1, 3] {
+            let mut postings = Postings::default();
+            (0..10).for_each(|n| postings.insert(number(n, n_pages), &labels(n)));
+            let (odd, n) = (Matcher::equal("odd", "1"), Matcher::equal("n", "7"));
+            let none = Matcher::equal("none", "");
+            assert_eq!(postings.series_at_most(&[&odd]), Some(5));
+            assert_eq!(postings.series_at_most(&[&odd, &none, &n]), Some(1));
+            assert_eq!(postings.series_at_most(&[&none]), None);
         }
     }
 

@@ -97,6 +97,16 @@ impl Page {
         self.names.get(name).is_some_and(|v| v.contains_key(value))
     }
 
+    /// At most how many series match, told by the shortest list that all of them are in.
+    pub(crate) fn series_at_most(&self, matchers: &[&Matcher]) -> Option<usize> {
+        let exact = matchers
+            .iter()
+            .filter(|matcher| matcher.match_type == MatchType::Equal && !matcher.value.is_empty());
+        exact
+            .map(|matcher| self.list(&matcher.name, &matcher.value).len())
+            .min()
+    }
+
     /// The series that match; what is dearer to look up than to check is left to the caller.
     pub(crate) fn candidates<'a>(&self, matchers: &'a [Matcher]) -> PageCandidates<'a> {
         let mut lists: Vec<Vec<u32>> = Vec::new();

@@ -4,10 +4,14 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
+
 use crate::foundation::Pool;
 use crate::head::core::{Head, Inner};
+use crate::head::map::SERIES_PER_GROUP;
 use crate::head::postings::Candidates;
-use crate::head::series::{CommitId, MemSeries};
+use crate::head::series::{CommitId, MemSeries, SeriesState};
 use crate::model::{Interval, Labels, Matcher};
 use crate::storage::{
     ChunkSeries, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
@@ -117,9 +121,16 @@ impl HeadView {
     }
 
     pub(crate) fn chunks_of(&self, series: &MemSeries, interval: Interval) -> ChunkSeries {
+        self.chunks_of_locked((series, series.lock()), interval)
+    }
+
+    fn chunks_of_locked(
+        &self,
+        (series, state): (&MemSeries, MutexGuard<'_, SeriesState>),
+        interval: Interval,
+    ) -> ChunkSeries {
         let inner = self.inner();
         let hide = |chunks: &mut Vec<_>| inner.deleted.hide(series.series, chunks);
-        let state = series.lock();
         let chunks = state.slices(interval, self.open.view, &inner.files, hide);
         drop(state);
         ChunkSeries {
@@ -153,13 +164,35 @@ impl HeadView {
             if hints.cancel.reason().is_some() {
                 return Err(StorageError::Canceled);
             }
-            self.inner().series.by_refs(some, |series| {
-                if is_match(series, unchecked) {
-                    found.extend(self.wanted(series, hints));
-                }
+            let series = &self.inner().series;
+            series.groups_by_refs(some, MemSeries::touch, |group| {
+                self.collect_group(group, unchecked, hints, &mut found);
             });
         }
         Ok(found)
+    }
+
+    /// [`Self::collect`] of a few series that were touched.
+    fn collect_group(
+        &self,
+        group: &[&Arc<MemSeries>],
+        unchecked: &[impl Borrow<Matcher>],
+        hints: &SelectHints,
+        found: &mut Vec<ChunkSeries>,
+    ) {
+        let matching = group.iter().filter(|series| is_match(series, unchecked));
+        // Who holds several locks waits only for series behind which it holds none, so nobody waits in a circle.
+        let locked: SmallVec<[_; SERIES_PER_GROUP]> =
+            matching.map(|series| (series, series.try_lock())).collect();
+        // The memory of all chunks is asked for at once: locking in between would wait for each.
+        let states = locked.iter().filter_map(|(_, state)| state.as_ref());
+        let touched = states.fold(0, |sum, state| sum ^ state.touch_chunks());
+        std::hint::black_box(touched);
+        for (series, state) in locked {
+            let state = state.unwrap_or_else(|| series.lock());
+            let series = self.chunks_of_locked((series, state), hints.interval);
+            found.extend(wanted(series, hints));
+        }
     }
 
     /// [`Self::collect`] with the help of other threads.
@@ -182,18 +215,6 @@ impl HeadView {
             found.append(&mut part?);
         }
         Ok(found)
-    }
-
-    /// What `hints` ask for of a series, unless it has nothing in their interval.
-    fn wanted(&self, series: &MemSeries, hints: &SelectHints) -> Option<ChunkSeries> {
-        let mut series = self.chunks_of(series, hints.interval);
-        if series.chunks.is_empty() {
-            return None;
-        }
-        if hints.skip_chunks {
-            series.chunks = Vec::new();
-        }
-        Some(series)
     }
 
     fn is_outside(&self, interval: Interval) -> bool {
@@ -222,7 +243,7 @@ impl Queryable for HeadView {
                 if found.len() >= hints.limit {
                     break;
                 }
-                found.extend(self.wanted(series, hints));
+                found.extend(wanted(self.chunks_of(series, hints.interval), hints));
             }
             found
         } else {
@@ -239,6 +260,13 @@ impl Queryable for HeadView {
             found.sort();
         }
         Ok(Box::new(found))
+    }
+
+    fn series_at_most(&self, matchers: &[&Matcher], interval: Interval) -> Option<usize> {
+        if self.is_outside(interval) {
+            return Some(0);
+        }
+        self.inner().postings.read().series_at_most(matchers)
     }
 
     fn label_names(
@@ -285,6 +313,17 @@ impl Queryable for HeadView {
             .collect();
         Ok(answer(values.into_iter().map(str::to_owned), hints.limit))
     }
+}
+
+/// What `hints` ask for of a series, unless it has nothing in their interval.
+fn wanted(mut series: ChunkSeries, hints: &SelectHints) -> Option<ChunkSeries> {
+    if series.chunks.is_empty() {
+        return None;
+    }
+    if hints.skip_chunks {
+        series.chunks = Vec::new();
+    }
+    Some(series)
 }
 
 fn is_match(series: &MemSeries, unchecked: &[impl Borrow<Matcher>]) -> bool {

@@ -41,10 +41,15 @@ impl MemSeries {
         self.state.lock()
     }
 
+    /// The lock, if nobody has it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, SeriesState>> {
+        self.state.try_lock()
+    }
+
     /// Reads a little of everything that is read of a series: whoever will lock many asks for their memory before.
     pub(crate) fn touch(&self) -> u64 {
-        let first = self.labels.first_byte().unwrap_or(0);
-        self.series ^ u64::from(first) ^ u64::from(self.state.is_locked())
+        let labels = self.labels.touch();
+        self.series ^ u64::from(labels) ^ u64::from(self.state.is_locked())
     }
 
     /// Reads a little of what is read when a sample comes.
@@ -150,6 +155,14 @@ impl SeriesState {
     pub(crate) fn first_file(&self) -> Option<u32> {
         let late = self.late.as_ref().and_then(|late| late.first_file());
         self.mapped.iter().map(|chunk| chunk.file).chain(late).min()
+    }
+
+    /// Reads a little of what is read when chunks are asked for.
+    pub(crate) fn touch_chunks(&self) -> u64 {
+        let open = self.open.as_ref().map_or(0, OpenChunk::touch_all);
+        let mapped = self.mapped.last().map_or(0, |chunk| chunk.offset);
+        let late = self.late.is_some();
+        u64::from(open) ^ u64::from(mapped) ^ u64::from(late)
     }
 
     pub(crate) fn has_open(&self) -> bool {

@@ -7,6 +7,8 @@ use std::sync::{Arc, LazyLock};
 use thiserror::Error;
 use xxhash_rust::xxh64::Xxh64;
 
+use crate::foundation::touch;
+
 /// The label that holds the metric name.
 pub const METRIC_NAME: &str = "__name__";
 
@@ -127,9 +129,9 @@ impl Labels {
         self.iter().count()
     }
 
-    /// What the memory of the labels begins with: of no meaning, but to have it fetched.
-    pub(crate) fn first_byte(&self) -> Option<u8> {
-        self.0.as_bytes().first().copied()
+    /// Reads a little of all the bytes: of no meaning, but to have them fetched.
+    pub(crate) fn touch(&self) -> u8 {
+        touch(self.0.as_bytes())
     }
 
     /// The one string inside.

@@ -20,6 +20,7 @@ use crate::promql::memory::{Held, Hold, MemoryPool};
 use crate::promql::parse::ast::{Expr, ValueType};
 use crate::promql::parse::parse_expr;
 use crate::promql::plan::{Grid, Node, Plan, PlanContext, plain_plan, plan};
+use crate::promql::stages::{PlannedQuery, SelectedQuery, Times};
 use crate::promql::value::{QueryOutput, QueryStats, QueryValue, VectorSample};
 use crate::storage::{Queryable, ResolutionBounds};
 
@@ -92,17 +93,6 @@ pub struct Engine {
     pool: Option<Pool>,
 }
 
-/// A query whose text is read: what to evaluate, where remarks point, when.
-struct Question<'a> {
-    expr: &'a Expr,
-    text: &'a str,
-    grid: Grid,
-    end_ms: TimestampMs,
-    step_ms: i64,
-    is_range: bool,
-    began_ns: u64,
-}
-
 impl Engine {
     /// An engine; big queries share their work with idle threads of `pool`, which may be the one they run in.
     pub fn new(settings: EngineSettings, pool: Option<Pool>) -> Self {
@@ -122,18 +112,7 @@ impl Engine {
         t_ms: TimestampMs,
         options: &QueryOptions,
     ) -> Result<QueryOutput, QueryError> {
-        let began_ns = self.settings.clock.now_ns();
-        let expr = parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))?;
-        let question = Question {
-            expr: &expr,
-            text: query,
-            grid: Grid::instant(t_ms),
-            end_ms: t_ms,
-            step_ms: 0,
-            is_range: false,
-            began_ns,
-        };
-        self.answer(queryable, &question, options)
+        self.evaluate(self.select(queryable, self.plan_instant(query, t_ms, options)?)?)
     }
 
     /// The value of an expression that is read already; remarks carry no place.
@@ -144,16 +123,14 @@ impl Engine {
         t_ms: TimestampMs,
         options: &QueryOptions,
     ) -> Result<QueryOutput, QueryError> {
-        let question = Question {
-            expr,
-            text: "",
+        let times = Times {
             grid: Grid::instant(t_ms),
             end_ms: t_ms,
             step_ms: 0,
             is_range: false,
             began_ns: self.settings.clock.now_ns(),
         };
-        self.answer(queryable, &question, options)
+        self.evaluate(self.select(queryable, self.plan((expr, ""), times, options)?)?)
     }
 
     /// The values of `query` from `start_ms` to `end_ms`, both inclusive, every `step_ms`.
@@ -170,8 +147,36 @@ impl Engine {
         step_ms: i64,
         options: &QueryOptions,
     ) -> Result<QueryOutput, QueryError> {
+        let times = (start_ms, end_ms, step_ms);
+        self.evaluate(self.select(queryable, self.plan_range(query, times, options)?)?)
+    }
+
+    /// Reads and plans what [`Self::instant`] answers.
+    pub fn plan_instant(
+        &self,
+        query: &str,
+        t_ms: TimestampMs,
+        options: &QueryOptions,
+    ) -> Result<PlannedQuery, QueryError> {
+        let times = Times {
+            grid: Grid::instant(t_ms),
+            end_ms: t_ms,
+            step_ms: 0,
+            is_range: false,
+            began_ns: self.settings.clock.now_ns(),
+        };
+        self.plan((&read(query)?, query), times, options)
+    }
+
+    /// Reads and plans what [`Self::range`] answers: start, end and step are its.
+    pub fn plan_range(
+        &self,
+        query: &str,
+        (start_ms, end_ms, step_ms): (TimestampMs, TimestampMs, i64),
+        options: &QueryOptions,
+    ) -> Result<PlannedQuery, QueryError> {
         let began_ns = self.settings.clock.now_ns();
-        let expr = parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))?;
+        let expr = read(query)?;
         let value_type = expr.value_type();
         if !matches!(value_type, ValueType::Scalar | ValueType::Vector) {
             return Err(QueryError::BadData(format!(
@@ -184,33 +189,45 @@ impl Engine {
                 "zero or negative query resolution step widths are not accepted. Try a positive integer".to_owned(),
             ));
         }
-        let question = Question {
-            expr: &expr,
-            text: query,
+        let times = Times {
             grid: Grid::range(start_ms, end_ms, step_ms),
             end_ms,
             step_ms,
             is_range: true,
             began_ns,
         };
-        self.answer(queryable, &question, options)
+        self.plan((&expr, query), times, options)
     }
 
-    fn plan(&self, question: &Question<'_>, options: &QueryOptions) -> Result<Plan, QueryError> {
-        let settings = &self.settings;
-        let lookback_ms = options.lookback_ms.unwrap_or(settings.lookback_ms).max(1);
+    fn plan(
+        &self,
+        (expr, text): (&Expr, &str),
+        times: Times,
+        options: &QueryOptions,
+    ) -> Result<PlannedQuery, QueryError> {
         let make_plan = if options.plain_plan { plain_plan } else { plan };
-        make_plan(
-            question.expr,
+        let plan = make_plan(
+            expr,
             &PlanContext {
-                grid: question.grid,
-                end_ms: question.end_ms,
-                step_ms: question.step_ms,
-                lookback_ms,
-                subquery_step_ms: settings.subquery_step_ms,
+                grid: times.grid,
+                end_ms: times.end_ms,
+                step_ms: times.step_ms,
+                lookback_ms: self.lookback_ms(options),
+                subquery_step_ms: self.settings.subquery_step_ms,
                 resolutions: options.resolutions,
             },
-        )
+        )?;
+        Ok(PlannedQuery {
+            plan,
+            text: text.to_owned(),
+            times,
+            options: options.clone(),
+        })
+    }
+
+    fn lookback_ms(&self, options: &QueryOptions) -> i64 {
+        let lookback_ms = options.lookback_ms.unwrap_or(self.settings.lookback_ms);
+        lookback_ms.max(1)
     }
 
     fn budget(&self, options: &QueryOptions) -> Arc<Budget> {
@@ -231,43 +248,68 @@ impl Engine {
         Arc::new(budget.with_memory(settings.memory.clone(), settings.memory_per_query_max))
     }
 
-    fn answer(
+    /// Collects the series of a planned query.
+    pub fn select(
         &self,
         queryable: Arc<dyn Queryable>,
-        question: &Question<'_>,
-        options: &QueryOptions,
-    ) -> Result<QueryOutput, QueryError> {
-        let settings = &self.settings;
-        let lookback_ms = options.lookback_ms.unwrap_or(settings.lookback_ms).max(1);
-        let budget = self.budget(options);
+        query: PlannedQuery,
+    ) -> Result<SelectedQuery, QueryError> {
+        let budget = self.budget(&query.options);
         let notes = Arc::new(Annotations::default());
-        let plan = self.plan(question, options)?;
         let (selected, cost) = select_all(
-            &plan,
+            &query.plan,
             &*queryable,
-            (question.text, question.step_ms, self.pool.as_ref()),
+            (&query.text, query.times.step_ms, self.pool.as_ref()),
             &budget,
             &notes,
         )?;
+        Ok(SelectedQuery {
+            query,
+            queryable,
+            budget,
+            notes,
+            selected: selected.into(),
+            cost,
+            prepared_ns: self.settings.clock.now_ns(),
+        })
+    }
+
+    /// The answer to a query whose series are collected.
+    pub fn evaluate(&self, query: SelectedQuery) -> Result<QueryOutput, QueryError> {
+        let settings = &self.settings;
+        let SelectedQuery {
+            query: question,
+            queryable,
+            budget,
+            notes,
+            selected,
+            cost,
+            prepared_ns,
+        } = query;
+        let PlannedQuery {
+            plan,
+            text,
+            times,
+            options,
+        } = &question;
         let resolutions = resolutions_of(&selected);
-        let prepared_ns = settings.clock.now_ns();
         let evaluator = Evaluator {
             context: EvalContext {
-                grid: question.grid,
-                end_ms: question.end_ms,
-                step_ms: question.step_ms,
-                lookback_ms,
+                grid: times.grid,
+                end_ms: times.end_ms,
+                step_ms: times.step_ms,
+                lookback_ms: self.lookback_ms(options),
                 delayed_name_removal: settings.delayed_name_removal,
                 type_and_unit_labels: settings.type_and_unit_labels,
-                is_range: question.is_range,
+                is_range: times.is_range,
                 resolutions: options.resolutions,
             },
-            selected: selected.into(),
+            selected,
             queryable,
             budget: Arc::clone(&budget),
             answer: Arc::new(Hold::new(&budget)),
             notes: Arc::clone(&notes),
-            tally: Arc::new(Tally::new(question.grid, options.per_step)),
+            tally: Arc::new(Tally::new(times.grid, options.per_step)),
             profile: options
                 .analyze
                 .then(|| Arc::new(Profile::new(&settings.clock))),
@@ -275,9 +317,9 @@ impl Engine {
             sort_ns: Arc::default(),
             pool: self.pool.clone(),
         };
-        let value = evaluate(&evaluator, &plan, question)?;
+        let value = evaluate(&evaluator, plan, times)?;
         let done_ns = settings.clock.now_ns();
-        let (warnings, infos) = notes.texts(question.text);
+        let (warnings, infos) = notes.texts(text);
         let profile = evaluator.profile.as_ref();
         Ok(QueryOutput {
             value,
@@ -285,7 +327,7 @@ impl Engine {
             infos,
             stats: QueryStats {
                 queue_ns: u64::try_from(options.queued_ms).unwrap_or(0) * NS_PER_MS,
-                preparation_ns: prepared_ns.saturating_sub(question.began_ns),
+                preparation_ns: prepared_ns.saturating_sub(times.began_ns),
                 inner_eval_ns: done_ns.saturating_sub(prepared_ns),
                 sort_ns: evaluator.sort_ns.load(Ordering::Relaxed),
                 series: cost.series,
@@ -300,7 +342,7 @@ impl Engine {
                 peak_samples: budget.peak(),
                 peak_bytes: budget.memory().peak(),
             },
-            analysis: profile.map(|profile| profile.tree(&plan, &evaluator, question.text)),
+            analysis: profile.map(|profile| profile.tree(plan, &evaluator, text)),
             held: Held::new(evaluator.answer),
         })
     }
@@ -314,11 +356,8 @@ impl Engine {
         (start_ms, end_ms, step_ms): (TimestampMs, TimestampMs, i64),
         options: &QueryOptions,
     ) -> Result<Operator, QueryError> {
-        let expr = parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))?;
         let is_range = step_ms > 0;
-        let question = Question {
-            expr: &expr,
-            text: query,
+        let times = Times {
             grid: if is_range {
                 Grid::range(start_ms, end_ms, step_ms)
             } else {
@@ -329,9 +368,8 @@ impl Engine {
             is_range,
             began_ns: self.settings.clock.now_ns(),
         };
-        let budget = self.budget(options);
-        let plan = self.plan(&question, options)?;
-        let counts = count_all(&plan, queryable, &budget)?;
+        let plan = self.plan((&read(query)?, query), times, options)?.plan;
+        let counts = count_all(&plan, queryable, &self.budget(options))?;
         let tree = Tree {
             plan: &plan,
             query,
@@ -349,6 +387,10 @@ impl Engine {
 
 const NS_PER_MS: u64 = 1_000_000;
 
+fn read(query: &str) -> Result<Expr, QueryError> {
+    parse_expr(query).map_err(|error| QueryError::BadData(error.to_string()))
+}
+
 /// How coarse what was selected is, the finest first.
 fn resolutions_of(selected: &[Arc<Selected>]) -> Vec<Resolution> {
     let all = selected.iter().flat_map(|selected| &selected.resolutions);
@@ -356,17 +398,13 @@ fn resolutions_of(selected: &[Arc<Selected>]) -> Vec<Resolution> {
     each_once.into_iter().collect()
 }
 
-fn evaluate(
-    evaluator: &Evaluator,
-    plan: &Plan,
-    question: &Question<'_>,
-) -> Result<QueryValue, QueryError> {
-    let grid = question.grid;
+fn evaluate(evaluator: &Evaluator, plan: &Plan, times: &Times) -> Result<QueryValue, QueryError> {
+    let grid = times.grid;
     if let Node::Range(range) = &plan.root {
         let matrix = evaluator.whole_range(range, grid)?;
         return Ok(QueryValue::Matrix(matrix));
     }
-    if question.is_range {
+    if times.is_range {
         return evaluate_range(evaluator, plan, grid);
     }
     Ok(match evaluator.eval(&plan.root, grid)? {

@@ -13,6 +13,7 @@ mod limits;
 mod memory;
 pub mod parse;
 mod plan;
+mod stages;
 pub mod testing;
 pub mod value;
 
@@ -20,6 +21,7 @@ pub use columns::{ColumnSeries, Columns};
 pub use engine::{Engine, EngineSettings, QueryOptions};
 pub use limits::{ErrorKind, QueryError};
 pub use memory::{Held, MemoryPool};
+pub use stages::{PlannedQuery, SelectedQuery};
 pub use value::{
     HistogramPoint, MatrixSeries, PointValue, QueryOutput, QueryStats, QueryValue, VectorSample,
 };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::model::{Labels, Matcher};
+use crate::model::{Interval, Labels, Matcher};
 use crate::storage::merge::merge_label_lists;
 use crate::storage::select::{
     ChunkSeries, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
@@ -107,6 +107,12 @@ impl Queryable for WithExternalLabels {
             failed: None,
             n_left: if limit == 0 { usize::MAX } else { limit },
         }))
+    }
+
+    fn series_at_most(&self, matchers: &[&Matcher], interval: Interval) -> Option<usize> {
+        let is_own = |matcher: &&&Matcher| self.external.get(&matcher.name).is_none();
+        let own: Vec<&Matcher> = matchers.iter().filter(is_own).copied().collect();
+        self.inner.series_at_most(&own, interval)
     }
 
     fn label_names(

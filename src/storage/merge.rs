@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use crate::model::{Labels, Matcher};
+use crate::model::{Interval, Labels, Matcher};
 use crate::storage::select::{
     ChunkSeries, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
 };
@@ -41,6 +41,12 @@ impl Queryable for Fanout {
             sets.push(source.select(matchers, hints)?);
         }
         Ok(merge_series_sets(sets, hints.limit))
+    }
+
+    fn series_at_most(&self, matchers: &[&Matcher], interval: Interval) -> Option<usize> {
+        let sources = self.sources.iter();
+        let mut n_series = sources.map(|source| source.series_at_most(matchers, interval));
+        n_series.try_fold(0_usize, |sum, n| Some(sum.saturating_add(n?)))
     }
 
     fn label_names(

@@ -339,3 +339,22 @@ fn every_committed_sample_is_seen_exactly_once_while_blocks_are_cut() {
     drop(db);
     check_seen(&open(dir.path()), &committed, &mut Vec::new());
 }
+
+#[test]
+fn how_many_series_match_is_known_at_once_where_the_head_has_all_of_them() {
+    let dir = scratch();
+    let db = open(dir.path());
+    let names = ["a", "b"];
+    append(&db, &names, (0..400).map(|n| n * 10), &mut Model::new());
+    let matcher = Matcher::equal("__name__", "m");
+    let at_most = |min, max| {
+        let interval = Interval { min, max };
+        db.timeline().series_at_most(&[&matcher], interval)
+    };
+    assert_eq!(at_most(0, 3_990), Some(2));
+    assert_eq!(at_most(10_000, 20_000), Some(0));
+    let cut = db.cut().unwrap().unwrap();
+    let end = cut.max_time;
+    assert_eq!(at_most(end - 1, 3_990), None);
+    assert_eq!(at_most(end, 3_990), Some(2));
+}

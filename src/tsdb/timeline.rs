@@ -243,6 +243,21 @@ impl Queryable for Timeline {
         })
     }
 
+    /// Of the head only: who needs blocks has to wait for disks.
+    fn series_at_most(&self, matchers: &[&Matcher], interval: Interval) -> Option<usize> {
+        let is_lasting = self.heads.is_none() && self.sources.next.get().is_none();
+        let blocks = &self.sources.blocks;
+        let needs_blocks = blocks
+            .iter()
+            .any(|block| block.meta().range().intersects(interval));
+        let beside = self.sources.beside(&self.flaws);
+        let needs_bucket = beside.is_some_and(|beside| beside.has_any(interval));
+        if !is_lasting || needs_blocks || needs_bucket {
+            return None;
+        }
+        self.head.series_at_most(matchers, interval)
+    }
+
     fn label_names(
         &self,
         matchers: &[Matcher],

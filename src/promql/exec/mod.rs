@@ -16,6 +16,7 @@ mod cancel_tests;
 mod coarse;
 #[cfg(test)]
 mod coarse_tests;
+pub(crate) mod effort;
 pub(crate) mod finish;
 pub(crate) mod frame;
 mod histogram_aggregate;

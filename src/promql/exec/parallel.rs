@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::foundation::Pool;
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head};
 use crate::promql::exec::source::{Samples, Selected};
@@ -16,12 +17,19 @@ use crate::promql::limits::QueryError;
 use crate::promql::plan::Reading;
 use crate::storage::Windows;
 
-/// Series that one thread takes at a time.
+/// Series that one thread takes at a time, at most and, where several do, at least.
 const SERIES_PER_PART: usize = 128;
+const SERIES_PER_SHARED_PART: usize = 16;
 
-/// Below this many encoded bytes handing work over costs more than it saves: a thread wakes in some 20 µs, in which
-/// about as many kibibytes are decoded and looked at.
-const SHARED_BYTES_MIN: u64 = 24 << 10;
+/// Where threads share series, each gets about so many parts: who comes late or is slow takes fewer.
+const PARTS_PER_THREAD: usize = 4;
+
+/// Below this many encoded bytes and cells together handing work over costs more than it saves: a thread wakes in some
+/// 20 µs, in which a few thousand are read and written.
+const SHARED_MIN: usize = 24 << 10;
+
+/// Series whose memory is asked for at once.
+const SERIES_PER_TOUCH: usize = 16;
 
 /// Samples looked at, or steps written, before somebody asks whether to go on.
 const SAMPLES_BETWEEN_CHECKS: usize = 16_384;
@@ -49,13 +57,20 @@ pub(crate) trait SeriesWork: Send + Sync + 'static {
 
 /// Takes what comes of the series, part by part, in series order whatever thread a part was made by.
 pub(crate) trait Sink<T>: Send + 'static {
+    /// So many series come at most, in several parts.
+    fn expect(&mut self, _n_series: usize) {}
+
     /// The next part.
     fn take(&mut self, part: T) -> Result<(), QueryError>;
 }
 
 impl Sink<Self> for Frame {
+    fn expect(&mut self, n_series: usize) {
+        self.expect_rows(n_series);
+    }
+
     fn take(&mut self, part: Self) -> Result<(), QueryError> {
-        if self.len() == 0 {
+        if self.len() == 0 && !self.has_room_for(part.len()) {
             *self = part;
         } else {
             self.append(part)?;
@@ -72,6 +87,7 @@ struct Shared<W, P, T, S> {
     prepare: P,
     n_steps: usize,
     n_parts: usize,
+    series_per_part: usize,
     next_part: AtomicUsize,
     done: Mutex<Done<T, S>>,
     all_done: Condvar,
@@ -181,14 +197,14 @@ where
                 number,
                 result: None,
             };
-            let from = number * SERIES_PER_PART;
+            let from = number * self.series_per_part;
             let failed = self.done.lock().failed.clone();
             part.result = Some(match failed {
                 Some((_, error)) => Err(error),
                 None => {
                     let made = self.evaluator.series_part(
                         &self.selected,
-                        from..from + SERIES_PER_PART,
+                        from..from + self.series_per_part,
                         &self.work,
                         self.n_steps,
                     );
@@ -252,13 +268,20 @@ impl Evaluator {
         S: Sink<T>,
     {
         let n_series = selected.series.len();
-        let n_parts = n_series.div_ceil(SERIES_PER_PART);
-        let helpers = match &self.pool {
-            Some(pool) if n_parts > 1 && selected.n_bytes() >= SHARED_BYTES_MIN => {
-                pool.n_threads().min(n_parts) - 1
-            }
-            _ => 0,
+        let n_threads = self.pool.as_ref().map_or(1, Pool::n_threads);
+        let series_per_part = (n_series / (n_threads * PARTS_PER_THREAD))
+            .clamp(SERIES_PER_SHARED_PART, SERIES_PER_PART);
+        let n_parts = n_series.div_ceil(series_per_part);
+        let n_bytes = usize::try_from(selected.n_bytes()).unwrap_or(usize::MAX);
+        let n_worked_on = n_series.saturating_mul(n_steps).saturating_add(n_bytes);
+        let helpers = if SHARED_MIN <= n_worked_on {
+            n_threads.min(n_parts).saturating_sub(1)
+        } else {
+            0
         };
+        if helpers > 0 || n_series > SERIES_PER_PART {
+            sink.expect(n_series);
+        }
         if helpers == 0 {
             for from in (0..n_series).step_by(SERIES_PER_PART) {
                 let range = from..from + SERIES_PER_PART;
@@ -273,6 +296,7 @@ impl Evaluator {
             prepare,
             n_steps,
             n_parts,
+            series_per_part,
             next_part: AtomicUsize::new(0),
             done: Mutex::new(Done {
                 sink: Some(sink),
@@ -313,12 +337,19 @@ impl Evaluator {
         n_steps: usize,
     ) -> Result<Frame, QueryError> {
         let mut frame = Frame::of_selector(n_steps, &self.budget, selected.share());
+        frame.expect_rows(range.len().min(selected.series.len()));
         let mut scratch = Samples::booked(&self.budget);
         let mut state = W::State::default();
         let reach = (work.windows(), work.reading());
         let mut since_check = SAMPLES_BETWEEN_CHECKS;
         let mut n_read = 0;
-        for series in selected.series.iter().take(range.end).skip(range.start) {
+        let some = selected.series.iter().take(range.end).skip(range.start);
+        for (position, series) in some.clone().enumerate() {
+            if position.is_multiple_of(SERIES_PER_TOUCH) {
+                // They lie where whoever collected them put them: their memory is asked for together.
+                let next = some.clone().skip(position).take(SERIES_PER_TOUCH);
+                std::hint::black_box(next.fold(0, |sum, series| sum ^ series.touch(reach.0)));
+            }
             if since_check >= SAMPLES_BETWEEN_CHECKS {
                 since_check = 0;
                 self.budget.check()?;

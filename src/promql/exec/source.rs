@@ -8,7 +8,7 @@ use crate::chunk::{
     decode_floats_until, decode_floats_with_starts, decode_histograms,
     decode_histograms_with_starts, has_start_times, n_samples,
 };
-use crate::foundation::Pool;
+use crate::foundation::{Pool, touch};
 use crate::model::{
     Encoding, Histogram, Interval, Labels, Matcher, ResetHint, Resolution, is_stale,
 };
@@ -77,6 +77,9 @@ pub(crate) struct Selected {
     share: Share,
     memory: Hold,
 }
+
+/// Chunks of one series that are asked for ahead: a long series reads on where it is.
+const CHUNKS_TOUCHED: usize = 2;
 
 /// Chunks of one series that are decoded before somebody asks whether to go on.
 const CHUNKS_BETWEEN_CHECKS: usize = 64;
@@ -282,6 +285,19 @@ impl Selected {
 }
 
 impl Series {
+    /// All of it, still encoded.
+    pub(super) fn chunks(&self) -> &[ChunkSlice] {
+        &self.chunks
+    }
+
+    /// Reads a little of the labels and of what [`Selected::samples`] reads first.
+    pub(super) fn touch(&self, windows: Windows) -> u8 {
+        let chunks = self.chunks.iter();
+        let read = chunks.filter(|chunk| windows.touch(chunk.min_t, chunk.max_t));
+        let first = read.take(CHUNKS_TOUCHED);
+        first.fold(self.labels.touch(), |sum, chunk| sum ^ touch(&chunk.data))
+    }
+
     /// About how much memory [`Self::decode`] takes: exact for floats, a guess for histograms.
     pub(super) fn n_bytes_decoded(&self, windows: Windows) -> usize {
         let sample_bytes = |encoding: Encoding| {

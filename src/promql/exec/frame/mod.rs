@@ -8,6 +8,8 @@
     reason = "rows are cut by `n_steps` and `words`, which `Frame::push` and `Frame::new` establish"
 )]
 
+mod bits;
+
 use std::sync::Arc;
 
 use crate::model::{Histogram, Labels};
@@ -15,9 +17,8 @@ use crate::promql::exec::booking::Booking;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::{Hold, Share};
 use crate::promql::value::PointValue;
-
-/// Bits of one word of a presence bitmap.
-pub(crate) const WORD_BITS: usize = u64::BITS as usize;
+use bits::Floats;
+pub(crate) use bits::{WORD_BITS, count_ones, ones, words_for};
 
 /// Cells of a row that are booked as a sample even when they are empty, for they take memory.
 const CELLS_PER_SAMPLE: usize = 4;
@@ -170,6 +171,16 @@ impl<'a> Row<'a> {
 }
 
 impl RowMut<'_> {
+    /// To write floats only, step after step; the row must have no histograms.
+    pub(crate) fn floats(&mut self) -> Floats<'_> {
+        Floats {
+            values: self.values,
+            present: self.present,
+            word: 0,
+            bits: 0,
+        }
+    }
+
     /// Gives step `i` a float.
     pub(crate) fn set(&mut self, i: usize, v: f64) {
         self.values[i] = v;
@@ -256,28 +267,6 @@ impl RowMut<'_> {
     }
 }
 
-/// Positions of set bits.
-pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
-    words.iter().enumerate().flat_map(|(position, word)| {
-        let mut rest = *word;
-        std::iter::from_fn(move || {
-            let bit = rest.trailing_zeros() as usize;
-            rest &= rest.checked_sub(1)?;
-            Some(position * WORD_BITS + bit)
-        })
-    })
-}
-
-/// How many bits are set.
-pub(crate) fn count_ones(words: &[u64]) -> usize {
-    words.iter().map(|word| word.count_ones() as usize).sum()
-}
-
-/// Words for `n_steps` bits.
-pub(crate) fn words_for(n_steps: usize) -> usize {
-    n_steps.div_ceil(WORD_BITS)
-}
-
 impl Frame {
     /// No series, `n_steps` steps.
     pub(crate) fn new(n_steps: usize, budget: &Arc<Budget>) -> Self {
@@ -299,6 +288,20 @@ impl Frame {
         }
         frame.settle_last()?;
         Ok(frame)
+    }
+
+    /// Memory for as many series as will come, if there is so much: room that is found bit by bit is copied each time.
+    pub(crate) fn expect_rows(&mut self, n_rows: usize) {
+        let missing = (self.heads.len() + n_rows).saturating_sub(self.rows_max);
+        let bytes = missing.saturating_mul(self.row_bytes());
+        if self.booking.memory.try_add(bytes) {
+            self.reserve_booked(n_rows);
+        }
+    }
+
+    /// Is there memory for that many series?
+    pub(crate) fn has_room_for(&self, n_rows: usize) -> bool {
+        self.heads.len() + n_rows <= self.rows_max
     }
 
     /// The same, for series of the selector whose share this is.
