@@ -13,10 +13,10 @@ use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head, RowMut, ones};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
+use crate::promql::exec::range_rate::Counter;
 use crate::promql::exec::slide::Slide;
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::kernel::{extreme, simple};
-use crate::promql::functions::rate::Falls;
 use crate::promql::functions::sliding::Extremes;
 use crate::promql::functions::window::Window;
 use crate::promql::functions::xrate::Extended;
@@ -47,7 +47,7 @@ pub(crate) struct Job {
 #[derive(Default)]
 pub(crate) struct Scratch {
     living: Samples,
-    falls: Falls,
+    counter: Counter,
     extremes: Extremes,
     t: Vec<i64>,
     v: Vec<f64>,
@@ -354,7 +354,7 @@ impl Job {
         let slide = self.slide;
         if matches!(self.func, RangeFn::Rate | RangeFn::Increase) && slide.extend.is_none() {
             let is_rate = self.func == RangeFn::Rate;
-            return slide.rates(samples, (&mut scratch.falls, is_rate), row, budget);
+            return slide.rates(samples, (&mut scratch.counter, is_rate), row, budget);
         }
         if let Some(extreme) = extreme(self.func)
             && slide.extend.is_none()

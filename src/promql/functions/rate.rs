@@ -17,7 +17,7 @@ pub(crate) struct Falls {
     /// Where samples are windows, and how long those are.
     coarse: Vec<ResolutionSlice>,
     /// How the last window was carried on.
-    carry: Option<(Lie, Carry)>,
+    carry: Option<Carry>,
 }
 
 impl Falls {
@@ -44,17 +44,19 @@ impl Falls {
             .map_or(0, |slice| slice.resolution.as_ms())
     }
 
-    /// Adds what was lost within a window to `value`, fall by fall. Windows must come in ascending order.
-    fn restore(&mut self, mut value: f64, w: &Window<'_>) -> f64 {
+    /// Adds what was lost within a window, of which the first position and the length are told, to `value`, fall by fall.
+    /// Windows must come in ascending order.
+    #[inline]
+    fn restore(&mut self, mut value: f64, (offset, len): (usize, usize)) -> f64 {
         while self
             .at
             .get(self.passed)
-            .is_some_and(|(position, _)| *position <= w.offset)
+            .is_some_and(|(position, _)| *position <= offset)
         {
             self.passed += 1;
         }
         for (position, before) in self.at.iter().skip(self.passed) {
-            if *position >= w.offset + w.v.len() {
+            if *position >= offset + len {
                 break;
             }
             value += before;
@@ -74,14 +76,7 @@ pub(crate) fn extrapolated(
 ) -> Option<f64> {
     let ((first_t, first), (last_t, last)) = w.ends()?;
     let mut value = last - first;
-    let lie = Lie {
-        to_start_ms: first_t - w.start,
-        to_end_ms: w.end - last_t,
-        sampled_ms: last_t - first_t,
-        n: w.t.len(),
-        windows_ms: (0, 0),
-        is_rate,
-    };
+    let lie = Lie::of((first_t, last_t), w, is_rate);
     let Some(falls) = falls else {
         return Some(value * Carry::of(&lie).factor);
     };
@@ -89,22 +84,103 @@ pub(crate) fn extrapolated(
         windows_ms: (falls.window_ms(first_t), falls.window_ms(last_t)),
         ..lie
     };
-    value = falls.restore(value, w);
-    if falls.carry.as_ref().is_none_or(|(known, _)| *known != lie) {
-        falls.carry = Some((lie, Carry::of(&lie)));
+    value = falls.restore(value, (w.offset, w.v.len()));
+    if falls.carry.as_ref().is_none_or(|known| known.lie != lie) {
+        falls.carry = Some(Carry::of(&lie));
     }
-    let (_, carry) = falls.carry.as_ref()?;
-    // Where it began at or above what it gained, zero lies further back than it was sampled.
-    let is_far_from_zero = first >= value && carry.sampled >= carry.to_start;
-    if value > 0.0 && first >= 0.0 && !is_far_from_zero {
-        // A counter does not go below zero, so do not carry it on to before it was zero.
-        let to_zero = carry.sampled * (first / value);
-        if to_zero < carry.to_start {
-            return Some(value * carry.factor_from(&lie, to_zero));
+    let carry = falls.carry.as_ref()?;
+    Some(carry.of_counter(value, first))
+}
+
+/// Windows of one series, kept for the next: those of one target have their times in common, and then only values differ.
+#[derive(Debug, Default)]
+pub(crate) struct Laid {
+    times: Vec<i64>,
+    steps: Vec<LaidStep>,
+    /// Those in a row that are alike are one.
+    carries: Vec<Carry>,
+    n: u64,
+    widest: usize,
+    /// How many times the last series had, the first and the last of them: where the next one has the same, it is worth
+    /// keeping what was worked out.
+    last: Option<(usize, i64, i64)>,
+}
+
+/// The window of one step: its samples, at least two, and how far their change is carried on.
+#[derive(Debug, Clone, Copy)]
+struct LaidStep {
+    step: usize,
+    from: usize,
+    len: usize,
+    carry: usize,
+}
+
+impl Laid {
+    /// Are these the times of the series that is kept?
+    pub(crate) fn is_of(&self, times: &[i64]) -> bool {
+        !times.is_empty() && self.times == times
+    }
+
+    /// Has the next series probably the times of this one?
+    pub(crate) fn is_worth_it(&mut self, times: &[i64]) -> bool {
+        let now = times.first().zip(times.last());
+        let now = now.map(|(first, last)| (times.len(), *first, *last));
+        let is_again = now.is_some() && self.last == now && times.len() <= LAID_MAX;
+        self.last = now;
+        is_again
+    }
+
+    /// Windows of a series of `times` follow.
+    pub(crate) fn begin(&mut self, times: &[i64]) {
+        self.times.clear();
+        self.times.extend_from_slice(times);
+        self.steps.clear();
+        self.carries.clear();
+        self.n = 0;
+        self.widest = 0;
+    }
+
+    /// The window of `step`.
+    pub(crate) fn add(&mut self, step: usize, w: &Window<'_>, is_rate: bool) {
+        self.n += w.t.len() as u64;
+        self.widest = self.widest.max(w.t.len());
+        let Some(((first_t, _), (last_t, _))) = w.ends() else {
+            return;
+        };
+        let lie = Lie::of((first_t, last_t), w, is_rate);
+        if self.carries.last().is_none_or(|last| last.lie != lie) {
+            self.carries.push(Carry::of(&lie));
+        }
+        self.steps.push(LaidStep {
+            step,
+            from: w.offset,
+            len: w.t.len(),
+            carry: self.carries.len() - 1,
+        });
+    }
+
+    /// Samples in all windows, and the most in one.
+    pub(crate) fn extent(&self) -> (u64, usize) {
+        (self.n, self.widest)
+    }
+
+    /// The change at every step that has one, of a series with these values.
+    #[inline]
+    pub(crate) fn changes(&self, v: &[f64], falls: &mut Falls, mut set: impl FnMut(usize, f64)) {
+        for laid in &self.steps {
+            let window = v.get(laid.from..laid.from + laid.len).unwrap_or_default();
+            if let (Some(first), Some(last)) = (window.first(), window.last())
+                && let Some(carry) = self.carries.get(laid.carry)
+            {
+                let value = falls.restore(last - first, (laid.from, laid.len));
+                set(laid.step, carry.of_counter(value, *first));
+            }
         }
     }
-    Some(value * carry.factor)
 }
+
+/// Longer series are not kept: what is worked out for them is little beside reading them.
+const LAID_MAX: usize = 1 << 14;
 
 /// How samples lie in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,9 +194,24 @@ struct Lie {
     is_rate: bool,
 }
 
+impl Lie {
+    /// Of samples as scraped.
+    fn of((first_t, last_t): (i64, i64), w: &Window<'_>, is_rate: bool) -> Self {
+        Self {
+            to_start_ms: first_t - w.start,
+            to_end_ms: w.end - last_t,
+            sampled_ms: last_t - first_t,
+            n: w.t.len(),
+            windows_ms: (0, 0),
+            is_rate,
+        }
+    }
+}
+
 /// How far a change is carried on; the same for windows in which samples lie the same, and those are many.
 #[derive(Debug, Clone, Copy)]
 struct Carry {
+    lie: Lie,
     sampled: f64,
     to_start: f64,
     to_end: f64,
@@ -143,16 +234,33 @@ impl Carry {
             to_end = at_end / 2.0;
         }
         let mut carry = Self {
+            lie: *lie,
             sampled,
             to_start,
             to_end,
             factor: 0.0,
         };
-        carry.factor = carry.factor_from(lie, to_start);
+        carry.factor = carry.factor_from(to_start);
         carry
     }
 
-    fn factor_from(&self, lie: &Lie, to_start: f64) -> f64 {
+    /// What a counter that began at `first` and gained `value` gained over the whole range.
+    #[inline]
+    fn of_counter(&self, value: f64, first: f64) -> f64 {
+        // Where it began at or above what it gained, zero lies further back than it was sampled.
+        let is_far_from_zero = first >= value && self.sampled >= self.to_start;
+        if value > 0.0 && first >= 0.0 && !is_far_from_zero {
+            // A counter does not go below zero, so do not carry it on to before it was zero.
+            let to_zero = self.sampled * (first / value);
+            if to_zero < self.to_start {
+                return value * self.factor_from(to_zero);
+            }
+        }
+        value * self.factor
+    }
+
+    fn factor_from(&self, to_start: f64) -> f64 {
+        let lie = &self.lie;
         let factor = (self.sampled + to_start + self.to_end) / self.sampled;
         if lie.is_rate {
             let range_ms = lie.to_start_ms + lie.sampled_ms + lie.to_end_ms;
@@ -223,14 +331,9 @@ mod tests {
         let mut falls = Falls::default();
         let v = [5.0, 1.0, 2.0, 1.0, 4.0];
         falls.find(&v, &[]);
-        let t = [0, 1_000, 2_000, 3_000, 4_000];
-        let at = |lo: usize, hi: usize| Window {
-            offset: lo,
-            ..window(&t[lo..hi], &v[lo..hi], t[lo], t[hi - 1])
-        };
-        assert_eq!(falls.restore(0.0, &at(0, 3)), 5.0);
-        assert_eq!(falls.restore(0.0, &at(1, 4)), 2.0);
-        assert_eq!(falls.restore(0.0, &at(3, 5)), 0.0);
+        assert_eq!(falls.restore(0.0, (0, 3)), 5.0);
+        assert_eq!(falls.restore(0.0, (1, 3)), 2.0);
+        assert_eq!(falls.restore(0.0, (3, 2)), 0.0);
     }
 
     #[test]
