@@ -2,10 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -13,6 +9,9 @@ use crate::bucket::http::HttpSettings;
 use crate::bucket::open::open;
 use crate::bucket::port::Bucket;
 use crate::bucket::settings::{BucketKind, BucketSettings, S3Credentials, S3Settings};
+
+#[path = "../../tests/peers/s3.rs"]
+mod peer;
 
 /// Ends with the test.
 pub(crate) struct S3Server {
@@ -26,22 +25,10 @@ impl S3Server {
     pub(crate) async fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("blocks")).unwrap();
-        let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
-        service.set_auth(SimpleAuth::from_single("key", "secret"));
-        let service = service.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
-        let accepting = tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
-                tokio::spawn(async move {
-                    Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(socket), service)
-                        .await
-                        .ok();
-                });
-            }
-        });
+        let served = root.path().to_owned();
+        let accepting = tokio::spawn(async move { peer::serve(listener, &served).await });
         Self {
             root,
             endpoint,

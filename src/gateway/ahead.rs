@@ -1,4 +1,4 @@
-//! Series of a block that somebody else begins to read, while their asker turns to other blocks.
+//! What somebody else begins to read from a block, while the asker turns to other blocks.
 
 use std::sync::{Arc, Weak};
 
@@ -7,71 +7,105 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use crate::foundation::Cancel;
 use crate::gateway::lazy::{LazyBlock, wait};
 use crate::model::Matcher;
-use crate::storage::{ChunkSeries, SelectHints, SeriesSet, StorageError};
+use crate::storage::{
+    ChunkSeries, LabelHints, LabelQuestion, LabelsComing, SelectHints, SeriesSet, StorageError,
+};
 
 /// Blocks that are opened and read from at once, of all queries together: they mostly wait for the bucket.
 pub(crate) const BLOCKS_AT_ONCE: usize = 32;
 
 type Item = Option<Result<ChunkSeries, StorageError>>;
+type Answer<T> = Result<T, StorageError>;
 /// The first series, and those after it.
-type Begun = Result<(Item, Box<dyn SeriesSet>), StorageError>;
+type Begun = (Item, Box<dyn SeriesSet>);
 
-/// Waits for the first series when somebody asks for it.
-struct AheadSet {
-    begun: Option<Receiver<Begun>>,
-    rest: Option<Box<dyn SeriesSet>>,
+/// An answer that the threads of the bucket are at.
+struct Coming<T> {
+    answer: Receiver<Answer<T>>,
     cancel: Cancel,
     /// Nobody begins for an asker who has gone.
     _is_wanted: Arc<()>,
 }
 
-/// Has `block` opened and its first series read by the threads of its bucket; returns at once.
-pub(crate) fn begin(
+impl<T: Send + 'static> Coming<T> {
+    /// Has `work` done when it is its turn; returns at once.
+    fn begin(
+        block: Arc<LazyBlock>,
+        cancel: &Cancel,
+        work: impl FnOnce(&LazyBlock) -> Answer<T> + Send + 'static,
+    ) -> Self {
+        let (done, answer) = bounded(1);
+        let is_wanted = Arc::new(());
+        let asker = Arc::downgrade(&is_wanted);
+        let turns = Arc::clone(block.turns());
+        block.runtime().clone().spawn(async move {
+            // Never closed.
+            let _turn = turns.acquire().await;
+            tokio::task::spawn_blocking(move || answer_to(&asker, &done, || work(&block)))
+                .await
+                .ok();
+        });
+        Self {
+            answer,
+            cancel: cancel.clone(),
+            _is_wanted: is_wanted,
+        }
+    }
+
+    /// Waits for it, unless the asker gives up.
+    fn wait(self) -> Answer<T> {
+        wait(&self.answer, &self.cancel)?
+    }
+}
+
+fn answer_to<T>(asker: &Weak<()>, done: &Sender<Answer<T>>, work: impl FnOnce() -> Answer<T>) {
+    if asker.strong_count() != 0 {
+        done.send(work()).ok();
+    }
+}
+
+/// Has `block` opened and its first series read.
+pub(crate) fn series(
     block: Arc<LazyBlock>,
     matchers: &[Matcher],
     hints: &SelectHints,
 ) -> Box<dyn SeriesSet> {
-    let (done, begun) = bounded(1);
-    let is_wanted = Arc::new(());
-    let asker = Asker {
-        is_wanted: Arc::downgrade(&is_wanted),
-        matchers: matchers.to_vec(),
-        hints: hints.clone(),
-        done,
-    };
-    let turns = Arc::clone(block.turns());
-    block.runtime().clone().spawn(async move {
-        // Never closed.
-        let _turn = turns.acquire().await;
-        tokio::task::spawn_blocking(move || asker.begin(&block))
-            .await
-            .ok();
+    let (matchers, asked) = (matchers.to_vec(), hints.clone());
+    let begun = Coming::begin(block, &hints.cancel, move |block| {
+        let mut set = block.select_now(&matchers, &asked)?;
+        Ok((set.next(), set))
     });
     Box::new(AheadSet {
         begun: Some(begun),
         rest: None,
-        cancel: hints.cancel.clone(),
-        _is_wanted: is_wanted,
     })
 }
 
-struct Asker {
-    is_wanted: Weak<()>,
-    matchers: Vec<Matcher>,
-    hints: SelectHints,
-    done: Sender<Begun>,
+/// Has `block` opened and asked about labels.
+pub(crate) fn labels<'a>(
+    block: Arc<LazyBlock>,
+    question: LabelQuestion<'a>,
+    matchers: &[Matcher],
+    hints: &LabelHints,
+) -> LabelsComing<'a> {
+    let (matchers, asked) = (matchers.to_vec(), hints.clone());
+    let name = match question {
+        LabelQuestion::Names => None,
+        LabelQuestion::Values(name) => Some(name.to_owned()),
+    };
+    let coming = Coming::begin(block, &hints.cancel, move |block| {
+        let question = name
+            .as_deref()
+            .map_or(LabelQuestion::Names, LabelQuestion::Values);
+        question.ask(block, &matchers, &asked)
+    });
+    Box::new(move || coming.wait())
 }
 
-impl Asker {
-    fn begin(self, block: &LazyBlock) {
-        if self.is_wanted.strong_count() == 0 {
-            return;
-        }
-        let begun = block
-            .select_now(&self.matchers, &self.hints)
-            .map(|mut set| (set.next(), set));
-        self.done.send(begun).ok();
-    }
+/// Waits for the first series when somebody asks for it.
+struct AheadSet {
+    begun: Option<Coming<Begun>>,
+    rest: Option<Box<dyn SeriesSet>>,
 }
 
 impl SeriesSet for AheadSet {
@@ -79,7 +113,7 @@ impl SeriesSet for AheadSet {
         let Some(begun) = self.begun.take() else {
             return self.rest.as_mut()?.next();
         };
-        match wait(&begun, &self.cancel).and_then(|begun| begun) {
+        match begun.wait() {
             Ok((first, rest)) => {
                 self.rest = Some(rest);
                 first

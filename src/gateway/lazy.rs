@@ -19,7 +19,8 @@ use crate::gateway::remote::{RemoteBlock, RemoteError};
 use crate::inventory::KnownBlock;
 use crate::model::{Interval, Matcher, TimestampMs};
 use crate::storage::{
-    LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError, VecSeriesSet,
+    LabelAnswer, LabelHints, LabelQuestion, LabelsComing, Queryable, SelectHints, SeriesSet,
+    StorageError, VecSeriesSet,
 };
 
 /// How often who waits looks whether anybody still wants the answer.
@@ -271,7 +272,7 @@ impl Queryable for LazyBlock {
         match self.itself.upgrade() {
             // A file of this machine is read sooner than somebody else is told to.
             Some(itself) if self.dir.is_none() && self.covers(hints.interval) => {
-                Ok(ahead::begin(itself, matchers, hints))
+                Ok(ahead::series(itself, matchers, hints))
             }
             Some(_) | None => self.select_now(matchers, hints),
         }
@@ -299,6 +300,20 @@ impl Queryable for LazyBlock {
         }
         let block = self.used(&hints.cancel)?;
         block.label_values(name, matchers, hints)
+    }
+
+    fn labels_ahead<'a>(
+        &'a self,
+        question: LabelQuestion<'a>,
+        matchers: &'a [Matcher],
+        hints: &'a LabelHints,
+    ) -> LabelsComing<'a> {
+        match self.itself.upgrade() {
+            Some(itself) if self.dir.is_none() && self.covers(hints.interval) => {
+                ahead::labels(itself, question, matchers, hints)
+            }
+            Some(_) | None => Box::new(move || question.ask(self, matchers, hints)),
+        }
     }
 }
 

@@ -304,3 +304,39 @@ async fn many_blocks_are_opened_and_read_at_once() {
     let in_turn_ms = n_requests * PAUSE_MS;
     assert!(took_ms < in_turn_ms / 3, "{took_ms} of {in_turn_ms} ms");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_blocks_are_opened_and_asked_about_labels_at_once() {
+    const N_BLOCKS: u64 = 100;
+    const PAUSE_MS: u64 = 30;
+    let dir = tempfile::tempdir().unwrap();
+    for n in 1..=N_BLOCKS {
+        let series = one_series(&format!("m{}", n % 70));
+        write(dir.path(), u128::from(n), &own(), &series);
+    }
+    let faulty = Arc::new(FaultyBucket::new(Arc::new(StoreBucket::in_memory())));
+    copy(dir.path(), &*faulty).await;
+    let fixture = Fixture::new(Arc::clone(&faulty) as Arc<dyn Bucket>);
+    fixture.gateway.sync().await.unwrap();
+    faulty.fail(0..u64::MAX, Fault::Late(Duration::from_millis(PAUSE_MS)));
+    let began_ns = SystemClock.now_ns();
+    let snapshot = fixture.gateway.snapshot();
+    let asked = tokio::task::spawn_blocking(move || {
+        let hints = LabelHints::new(Interval::ALL);
+        let all = snapshot.label_values("__name__", &[], &hints);
+        let few = LabelHints { limit: 3, ..hints };
+        let some = snapshot.label_values("__name__", &[], &few);
+        (all.unwrap(), some.unwrap())
+    });
+    let (all, some) = asked.await.unwrap();
+    let took_ms = (SystemClock.now_ns() - began_ns) / 1_000_000;
+    let mut expect: Vec<String> = (0..70).map(|n| format!("m{n}")).collect();
+    expect.sort_unstable();
+    assert_eq!(all.values, expect);
+    assert_eq!(some.values, expect[..3]);
+    assert_eq!(fixture.gateway.status().n_open as u64, N_BLOCKS);
+    let n_requests = faulty.n_operations();
+    assert!(N_BLOCKS <= n_requests, "{n_requests}");
+    let in_turn_ms = n_requests * PAUSE_MS;
+    assert!(took_ms < in_turn_ms / 3, "{took_ms} of {in_turn_ms} ms");
+}

@@ -1,16 +1,23 @@
 //! The blocks of one producer, as one source.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::gateway::ahead::BLOCKS_AT_ONCE;
 use crate::gateway::resolution::{Extent, choose, parts_of};
 use crate::gateway::snapshot::BlockInfo;
 use crate::gateway::within::select_within;
 use crate::model::{Interval, Matcher, Resolution};
 use crate::storage::{
-    LabelAnswer, LabelHints, Queryable, ResolutionBounds, ResolutionSlice, SelectHints, SeriesSet,
-    StorageError, merge_label_lists, merge_series_sets,
+    LabelAnswer, LabelHints, LabelQuestion, Queryable, ResolutionBounds, ResolutionSlice,
+    SelectHints, SeriesSet, StorageError, merge_label_lists, merge_series_sets,
 };
+
+/// Blocks that are asked about labels before the first of their answers is taken: some are always waiting for their turn.
+const BLOCKS_BEGUN: usize = 2 * BLOCKS_AT_ONCE;
+/// Answers about labels that are held before they are made one.
+const ANSWERS_MERGED: usize = 64;
 
 /// A window is the newest there is until the next one ends: a question that begins in between is about it too.
 fn reaching_back(mut slices: Vec<ResolutionSlice>) -> Vec<ResolutionSlice> {
@@ -173,6 +180,33 @@ impl Producer {
             (!parts.is_empty()).then_some(&**block)
         })
     }
+
+    /// Asks the blocks, some of them before the answers of others are taken.
+    fn labels(
+        &self,
+        question: LabelQuestion<'_>,
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        let mut blocks = self.asked_for_labels(hints.interval).fuse();
+        let mut coming = VecDeque::with_capacity(BLOCKS_BEGUN);
+        let mut answers = Vec::with_capacity(ANSWERS_MERGED);
+        loop {
+            while coming.len() < BLOCKS_BEGUN
+                && let Some(block) = blocks.next()
+            {
+                coming.push_back(block.labels_ahead(question, matchers, hints));
+            }
+            let Some(next) = coming.pop_front() else {
+                return Ok(merge_label_lists(answers, hints.limit));
+            };
+            answers.push(next()?);
+            if answers.len() == ANSWERS_MERGED {
+                let merged = merge_label_lists(std::mem::take(&mut answers), hints.limit);
+                answers.push(merged);
+            }
+        }
+    }
 }
 
 impl Queryable for Producer {
@@ -197,11 +231,7 @@ impl Queryable for Producer {
         matchers: &[Matcher],
         hints: &LabelHints,
     ) -> Result<LabelAnswer, StorageError> {
-        let answers: Result<Vec<_>, _> = self
-            .asked_for_labels(hints.interval)
-            .map(|block| block.label_names(matchers, hints))
-            .collect();
-        Ok(merge_label_lists(answers?, hints.limit))
+        self.labels(LabelQuestion::Names, matchers, hints)
     }
 
     fn label_values(
@@ -210,10 +240,6 @@ impl Queryable for Producer {
         matchers: &[Matcher],
         hints: &LabelHints,
     ) -> Result<LabelAnswer, StorageError> {
-        let answers: Result<Vec<_>, _> = self
-            .asked_for_labels(hints.interval)
-            .map(|block| block.label_values(name, matchers, hints))
-            .collect();
-        Ok(merge_label_lists(answers?, hints.limit))
+        self.labels(LabelQuestion::Values(name), matchers, hints)
     }
 }

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use crate::model::{BlockId, Interval, Labels, Matcher};
 use crate::storage::select::{
-    ChunkSeries, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet, StorageError,
-    VecSeriesSet,
+    ChunkSeries, LabelAnswer, LabelHints, LabelQuestion, LabelsComing, Queryable, SelectHints,
+    SeriesSet, StorageError, VecSeriesSet,
 };
 
 /// Flaws kept per block; one damaged page can spoil thousands of series.
@@ -166,6 +166,16 @@ where
         hints: &LabelHints,
     ) -> Result<LabelAnswer, StorageError> {
         self.excuse_labels(self.inner.label_values(name, matchers, hints))
+    }
+
+    fn labels_ahead<'a>(
+        &'a self,
+        question: LabelQuestion<'a>,
+        matchers: &'a [Matcher],
+        hints: &'a LabelHints,
+    ) -> LabelsComing<'a> {
+        let coming = self.inner.labels_ahead(question, matchers, hints);
+        Box::new(move || self.excuse_labels(coming()))
     }
 }
 

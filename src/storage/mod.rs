@@ -22,8 +22,8 @@ pub use guard::{Flaws, Guarded, lost_samples};
 pub use merge::{Fanout, merge_label_lists, merge_series_sets};
 pub use resolution::{Receipt, ResolutionBounds, ResolutionSlice, ResolutionWish};
 pub use select::{
-    ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, Queryable, SelectHints, SeriesSet,
-    StorageError, VecSeriesSet,
+    ChunkSeries, ChunkSlice, LabelAnswer, LabelHints, LabelQuestion, LabelsComing, Queryable,
+    SelectHints, SeriesSet, StorageError, VecSeriesSet,
 };
 pub use tally::Tally;
 pub use windows::Windows;

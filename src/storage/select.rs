@@ -143,6 +143,33 @@ pub struct LabelAnswer {
     pub warnings: Vec<String>,
 }
 
+/// What is asked about labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelQuestion<'a> {
+    /// Their names.
+    Names,
+    /// The values of this one.
+    Values(&'a str),
+}
+
+impl LabelQuestion<'_> {
+    /// What `source` has to say, over series that match.
+    pub fn ask(
+        self,
+        source: &(impl Queryable + ?Sized),
+        matchers: &[Matcher],
+        hints: &LabelHints,
+    ) -> Result<LabelAnswer, StorageError> {
+        match self {
+            Self::Names => source.label_names(matchers, hints),
+            Self::Values(name) => source.label_values(name, matchers, hints),
+        }
+    }
+}
+
+/// An answer that may still be on its way; the call waits for it.
+pub type LabelsComing<'a> = Box<dyn FnOnce() -> Result<LabelAnswer, StorageError> + 'a>;
+
 /// Series in label order, unless [`SelectHints::any_order`] allowed another; each label set once.
 pub trait SeriesSet: Send {
     /// The next series, or the end.
@@ -201,6 +228,17 @@ pub trait Queryable: Send + Sync {
         matchers: &[Matcher],
         hints: &LabelHints,
     ) -> Result<LabelAnswer, StorageError>;
+
+    /// The same for an asker who will turn to other sources before he takes the answer: what has to be waited for may be
+    /// begun.
+    fn labels_ahead<'a>(
+        &'a self,
+        question: LabelQuestion<'a>,
+        matchers: &'a [Matcher],
+        hints: &'a LabelHints,
+    ) -> LabelsComing<'a> {
+        Box::new(move || question.ask(self, matchers, hints))
+    }
 }
 
 /// Series that are all there already.

@@ -29,14 +29,15 @@ use gauntlet::catalog::Catalog;
 use gauntlet::chunk::encode_floats;
 use gauntlet::foundation::SystemClock;
 use gauntlet::gateway::{Gateway, GatewaySettings};
-use gauntlet::model::{BlockId, ExternalLabels, Interval, Labels, TimeRange};
-use gauntlet::storage::{ChunkSeries, ChunkSlice, Queryable, SelectHints, VecSeriesSet};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
+use gauntlet::model::{BlockId, ExternalLabels, Interval, Labels, Matcher, TimeRange};
+use gauntlet::storage::{
+    ChunkSeries, ChunkSlice, LabelHints, Queryable, SelectHints, VecSeriesSet,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+
+#[path = "../peers/s3.rs"]
+mod peer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -123,24 +124,12 @@ fn resident_mib() -> (f64, f64) {
 }
 
 fn serve_s3(runtime: &Runtime, root: &Path) -> String {
-    let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).expect("it is there"));
-    service.set_auth(SimpleAuth::from_single("key", "secret"));
-    let service = service.build();
     let listener = runtime
         .block_on(TcpListener::bind("127.0.0.1:0"))
         .expect("a free port");
     let endpoint = listener.local_addr().expect("it is bound").to_string();
-    runtime.spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let service = service.clone();
-            tokio::spawn(async move {
-                Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(socket), service)
-                    .await
-                    .ok();
-            });
-        }
-    });
+    let served = root.to_owned();
+    runtime.spawn(async move { peer::serve(listener, &served).await });
     endpoint
 }
 
@@ -216,6 +205,9 @@ impl Bench {
         self.runtime.block_on(gateway.fetch_headers());
         self.line("index headers that are not here", began, before);
 
+        for what in ["labels of every block", "the same again"] {
+            self.ask_labels(&gateway, what);
+        }
         for what in ["one block, cold", "one block, warm"] {
             let last = START_MS + BLOCK_MS - 1;
             self.ask(&gateway, what, START_MS..=last);
@@ -230,6 +222,18 @@ impl Bench {
             status.memory_bytes >> 20,
             status.cached_bytes >> 20
         );
+    }
+
+    /// Values of a label over series that match, so that postings and series are read too.
+    fn ask_labels(&self, gateway: &Arc<Gateway>, what: &str) {
+        let (began, before) = (Instant::now(), n_requests(&self.bucket));
+        let snapshot = gateway.snapshot();
+        let matcher = Matcher::equal("__name__", "up");
+        let hints = LabelHints::new(Interval::ALL);
+        let answer = snapshot.label_values("instance", &[matcher], &hints);
+        let answer = answer.expect("the bucket answers");
+        assert_eq!(answer.values.len(), SERIES, "each value once");
+        self.line(what, began, before);
     }
 
     fn ask(&self, gateway: &Arc<Gateway>, what: &str, times: std::ops::RangeInclusive<i64>) {
