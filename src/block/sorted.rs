@@ -5,19 +5,42 @@ use std::path::{Path, PathBuf};
 use crate::block::error::BlockError;
 use crate::block::meta::{BlockMeta, BlockStats};
 use crate::block::read::{CHUNKS_DIR, INDEX_FILE};
-use crate::block::write::{NewBlock, TMP_FOR_CREATION, count_series, remove_if_there, write_meta};
-use crate::chunk::{SEGMENT_BYTES_MAX, SegmentWriter};
+use crate::block::write::{NewBlock, TMP_FOR_CREATION, count_chunk, remove_if_there, write_meta};
+use crate::chunk::{RawChunk, SEGMENT_BYTES_MAX, SegmentWriter, WrittenSegment, n_samples};
 use crate::foundation::durable::{create_dirs, rename_durably};
 use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
+use crate::model::Encoding;
 use crate::storage::ChunkSlice;
 
 /// Who takes the chunk segments of a block while it is written.
 pub trait SegmentSink: Send {
     /// This segment is whole; the file may be taken away.
-    fn take(&mut self, path: &Path) -> Result<(), BlockError>;
+    fn take(&mut self, segment: WrittenSegment) -> Result<(), BlockError>;
 
-    /// There are no more segments; files that were taken are needed here no longer than this call.
-    fn finish(&mut self) -> Result<(), BlockError>;
+    /// There are no more segments; files that were taken are needed here no longer than this call. The series of the index
+    /// have these chunks, and the largest takes so many bytes in it.
+    fn finish(&mut self, trail: &ChunkTrail, series_bytes_max: usize) -> Result<(), BlockError>;
+}
+
+/// What is left of the chunks of a block when they are written, to be compared with those that its index names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChunkTrail {
+    /// Of where each is and what it spans, in order.
+    fingerprint: u64,
+    /// How many there are.
+    pub n_chunks: u64,
+}
+
+impl ChunkTrail {
+    /// Adds the next chunk.
+    pub fn add(&mut self, chunk: &ChunkMeta) {
+        let (min, max) = (chunk.min_t.cast_unsigned(), chunk.max_t.cast_unsigned());
+        let word = chunk.at.0 ^ min.rotate_left(21) ^ max.rotate_left(43);
+        // Multiplied after each, so that the order counts.
+        let mixed = (self.fingerprint.rotate_left(25) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.fingerprint = mixed;
+        self.n_chunks += 1;
+    }
 }
 
 /// Takes symbols, then series, which go straight into the index, so that nothing is spooled and no label is looked at.
@@ -30,6 +53,7 @@ pub struct SortedBlockWriter {
     index: IndexWriter,
     entry: SeriesEntry,
     stats: BlockStats,
+    trail: ChunkTrail,
     sink: Option<Box<dyn SegmentSink>>,
 }
 
@@ -79,8 +103,16 @@ impl SortedBlockWriter {
             new,
             entry: SeriesEntry::default(),
             stats: BlockStats::default(),
+            trail: ChunkTrail::default(),
             sink,
         })
+    }
+
+    /// Leaves the page cache to others, where the file system can: for a block that nobody reads soon.
+    #[must_use]
+    pub fn uncached(mut self) -> Self {
+        self.segments = self.segments.uncached();
+        self
     }
 
     /// Adds a label text, above the one before; the empty one is the first. All of them come before the first series.
@@ -90,22 +122,44 @@ impl SortedBlockWriter {
 
     /// Adds a series: its labels as positions in the symbols, in label order, and chunks that are sorted and apart.
     pub fn add(&mut self, symbols: &[(u32, u32)], chunks: &[ChunkSlice]) -> Result<(), BlockError> {
+        self.begin_series(symbols);
+        for chunk in chunks {
+            let n = n_samples(chunk.encoding, &chunk.data)?;
+            let at = self.segments.write(chunk.encoding, &chunk.data)?;
+            let (min_t, max_t) = (chunk.min_t, chunk.max_t);
+            self.note(ChunkMeta { min_t, max_t, at }, chunk.encoding, n);
+        }
+        self.end_series()
+    }
+
+    /// As [`Self::add`], chunk by chunk: those come with [`Self::add_raw`], and the series is there with
+    /// [`Self::end_series`].
+    pub fn begin_series(&mut self, symbols: &[(u32, u32)]) {
         self.entry.symbols.clear();
         self.entry.symbols.extend_from_slice(symbols);
         self.entry.chunks.clear();
-        for chunk in chunks {
-            let at = self.segments.write(chunk.encoding, &chunk.data)?;
-            self.entry.chunks.push(ChunkMeta {
-                min_t: chunk.min_t,
-                max_t: chunk.max_t,
-                at,
-            });
-        }
-        count_series(&mut self.stats, chunks)?;
+    }
+
+    /// Adds a chunk as it is, with the times that `meta` says.
+    pub fn add_raw(&mut self, meta: &ChunkMeta, chunk: &RawChunk<'_>) -> Result<(), BlockError> {
+        let at = self.segments.write_raw(chunk)?;
+        self.note(ChunkMeta { at, ..*meta }, chunk.encoding, chunk.n_samples);
+        Ok(())
+    }
+
+    fn note(&mut self, meta: ChunkMeta, encoding: Encoding, n_samples: usize) {
+        count_chunk(&mut self.stats, encoding, n_samples);
+        self.trail.add(&meta);
+        self.entry.chunks.push(meta);
+    }
+
+    /// Puts the series into the index.
+    pub fn end_series(&mut self) -> Result<(), BlockError> {
+        self.stats.num_series += 1;
         self.index.write_series(&self.entry)?;
         if let Some(sink) = &mut self.sink {
-            for path in self.segments.take_closed() {
-                sink.take(&path)?;
+            for segment in self.segments.take_closed() {
+                sink.take(segment)?;
             }
         }
         Ok(())
@@ -120,15 +174,16 @@ impl SortedBlockWriter {
             segments,
             index,
             stats,
+            trail,
             sink,
             ..
         } = self;
         let closed = segments.finish()?;
         if let Some(mut sink) = sink {
-            for path in closed {
-                sink.take(&path)?;
+            for segment in closed {
+                sink.take(segment)?;
             }
-            sink.finish()?;
+            sink.finish(&trail, index.series_bytes_max())?;
         }
         if stats.num_samples == 0 {
             return Ok(None);

@@ -3,13 +3,16 @@
 use bytes::Bytes;
 
 use crate::block::{Block, BlockError, BlockMeta, Tombstones};
-use crate::chunk::{ChunkRef, StoredChunk, without_intervals};
+use crate::chunk::{ChunkRef, RawChunk, StoredChunk, without_intervals};
 use crate::index::{ChunkMeta, SeriesEntry, Symbols};
 use crate::model::Interval;
 use crate::storage::ChunkSlice;
 
 /// Numbers of series, one after the other.
 pub type SeriesIds<'a> = Box<dyn Iterator<Item = Result<u32, BlockError>> + 'a>;
+
+/// Takes a chunk; false is enough.
+pub type TakeRaw<'a> = dyn FnMut(&ChunkMeta, &RawChunk<'_>) -> bool + 'a;
 
 /// A block as compaction and downsampling read it: its series in label order, and chunk after chunk in the order of the
 /// index. What is asked for in another order comes too, but a source that lies elsewhere fetches it again.
@@ -36,6 +39,9 @@ pub trait BlockSource: Send + Sync {
 
     /// One chunk, its checksum verified.
     fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError>;
+
+    /// Shows `take` these chunks one after the other as they lie in their segments, each verified, until it says false.
+    fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError>;
 
     /// That series `id` of its index is not what it must be.
     fn damaged(&self, id: u32, problem: String) -> BlockError;
@@ -68,6 +74,15 @@ impl BlockSource for Block {
 
     fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
         Ok(self.segments().chunk(at)?)
+    }
+
+    fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
+        for meta in chunks {
+            if !take(meta, &self.segments().raw_chunk(meta.at)?) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn damaged(&self, id: u32, problem: String) -> BlockError {

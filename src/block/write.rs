@@ -188,18 +188,24 @@ pub(super) fn count_series(
     chunks: &[ChunkSlice],
 ) -> Result<(), BlockError> {
     for chunk in chunks {
-        let n = n_samples(chunk.encoding, &chunk.data)? as u64;
-        stats.num_samples += n;
-        if chunk.encoding.has_histograms() {
-            stats.num_histogram_samples += n;
-        } else if chunk.encoding != Encoding::Aggregate {
-            // Windows are counted as samples and are neither.
-            stats.num_float_samples += n;
-        }
+        let n = n_samples(chunk.encoding, &chunk.data)?;
+        count_chunk(stats, chunk.encoding, n);
     }
     stats.num_series += 1;
-    stats.num_chunks += chunks.len() as u64;
     Ok(())
+}
+
+/// Adds a chunk of so many samples.
+pub(super) fn count_chunk(stats: &mut BlockStats, encoding: Encoding, n_samples: usize) {
+    let n = n_samples as u64;
+    stats.num_chunks += 1;
+    stats.num_samples += n;
+    if encoding.has_histograms() {
+        stats.num_histogram_samples += n;
+    } else if encoding != Encoding::Aggregate {
+        // Windows are counted as samples and are neither.
+        stats.num_float_samples += n;
+    }
 }
 
 /// Chunks go to their files at once; series wait in a spool until the symbols can be sorted.

@@ -34,6 +34,8 @@ pub(crate) struct FaultyBucket {
     inner: Arc<dyn Bucket>,
     n_operations: AtomicU64,
     plan: Mutex<Option<Plan>>,
+    /// Which object is not what was written, and from which of its bytes on.
+    flipped: Mutex<Option<(String, usize)>>,
 }
 
 /// Which operations fail, and how.
@@ -51,6 +53,7 @@ impl FaultyBucket {
             inner,
             n_operations: AtomicU64::new(0),
             plan: Mutex::new(None),
+            flipped: Mutex::new(None),
         }
     }
 
@@ -112,7 +115,24 @@ impl FaultyBucket {
         }
     }
 
+    /// From now on objects of this name are written with one bit turned, in the byte at `at`, and nobody is told.
+    pub(crate) fn flip(&self, name: &str, at: usize) {
+        *self.flipped.lock() = Some((name.to_owned(), at));
+    }
+
+    fn as_it_arrives(&self, key: &str, content: Bytes) -> Bytes {
+        match &*self.flipped.lock() {
+            Some((name, at)) if key.ends_with(name) => {
+                let mut bytes = content.to_vec();
+                bytes[*at] ^= 1;
+                Bytes::from(bytes)
+            }
+            _ => content,
+        }
+    }
+
     async fn write(&self, key: &str, content: Bytes) -> Result<(), BucketError> {
+        let content = self.as_it_arrives(key, content);
         match self.fault() {
             None => self.inner.put(key, content).await,
             Some(Fault::Refused) => Err(self.error(key)),

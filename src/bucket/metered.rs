@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::bucket::error::BucketError;
 use crate::bucket::port::{Bucket, BucketFuture, ObjectInfo};
 use crate::bucket::requests::Requests;
+use crate::foundation::buffers::Buffers;
 use crate::foundation::{Clock, SystemClock};
 
 /// What a bucket can be asked, under the names metrics use.
@@ -231,6 +232,17 @@ impl Bucket for MeteredBucket {
 
     fn get_range<'a>(&'a self, key: &'a str, range: Range<u64>) -> BucketFuture<'a, Bytes> {
         let answer = self.inner.get_range(key, range);
+        self.count(Operation::GetRange, answer, |bytes| bytes.len() as u64)
+            .boxed()
+    }
+
+    fn get_part<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+        buffers: &'a Buffers,
+    ) -> BucketFuture<'a, Bytes> {
+        let answer = self.inner.get_part(key, range, buffers);
         self.count(Operation::GetRange, answer, |bytes| bytes.len() as u64)
             .boxed()
     }

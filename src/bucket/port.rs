@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 
 use crate::bucket::error::BucketError;
 use crate::bucket::requests::Requests;
+use crate::foundation::buffers::Buffers;
 use crate::model::TimestampMs;
 
 /// The answer of a bucket, some day.
@@ -44,6 +45,17 @@ pub trait Bucket: Send + Sync + Debug {
 
     /// Reads exactly these bytes.
     fn get_range<'a>(&'a self, key: &'a str, range: Range<u64>) -> BucketFuture<'a, Bytes>;
+
+    /// As [`Self::get_range`], for whoever reads large objects from front to back, lets go of each part soon and does not come
+    /// back: a directory is read past the page cache, into memory that is used again.
+    fn get_part<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+        _buffers: &'a Buffers,
+    ) -> BucketFuture<'a, Bytes> {
+        self.get_range(key, range)
+    }
 
     /// Copies an object into a file, which is there whole or not at all; says how many bytes.
     fn download<'a>(&'a self, key: &'a str, file: &'a Path) -> BucketFuture<'a, u64>;

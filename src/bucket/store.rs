@@ -19,6 +19,7 @@ use crate::bucket::error::BucketError;
 use crate::bucket::local;
 use crate::bucket::port::{Bucket, BucketFuture, ObjectInfo};
 use crate::bucket::requests::Requests;
+use crate::foundation::buffers::Buffers;
 use crate::foundation::durable::rename_durably;
 use crate::foundation::mmap::map_file;
 
@@ -324,6 +325,41 @@ impl Bucket for StoreBucket {
             } else {
                 Err(short(have))
             }
+        }
+        .boxed()
+    }
+
+    fn get_part<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+        buffers: &'a Buffers,
+    ) -> BucketFuture<'a, Bytes> {
+        let Some(path) = self.local_path(key) else {
+            return self.get_range(key, range);
+        };
+        async move {
+            let need = range.end.saturating_sub(range.start);
+            let offset = range.start;
+            let read = local::read(&path, range, buffers).await;
+            let bytes = read.map_err(|error| {
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    let (bucket, key) = (self.name.clone(), key.to_owned());
+                    return BucketError::NotFound { bucket, key };
+                }
+                file_error("read", &path)(error)
+            })?;
+            let have = bytes.len() as u64;
+            if have < need {
+                return Err(BucketError::Short {
+                    bucket: self.name.clone(),
+                    key: key.to_owned(),
+                    offset,
+                    need,
+                    have,
+                });
+            }
+            Ok(bytes)
         }
         .boxed()
     }

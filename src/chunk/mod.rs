@@ -37,8 +37,9 @@ pub use head_file::{
 };
 pub use histogram::{HistogramAppender, ResetHeader};
 pub use segment::{
-    CHUNK_OVERHEAD_BYTES_MAX, ChunkRef, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentReader,
-    SegmentWriter, StoredChunk, decode_chunk, encode_chunk, header_flaw,
+    CHUNK_OVERHEAD_BYTES_MAX, ChunkRef, RawChunk, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES,
+    SEGMENT_PART_BYTES, SegmentReader, SegmentWriter, StoredChunk, WrittenSegment, decode_chunk,
+    encode_chunk, header_flaw,
 };
 pub use xor::{XOR_SAMPLE_BYTES_MAX, XorAppender, XorIter};
 pub use xor2::{Xor2Appender, Xor2Iter};

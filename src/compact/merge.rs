@@ -1,10 +1,10 @@
 //! The series of several indexes, in label order, each once.
 
-use crate::block::{BlockError, BlockSource, SeriesIds, chunk_that_counts};
+use crate::block::{BlockError, BlockSource, SeriesIds, TakeRaw, chunk_that_counts};
 use crate::compact::CompactError;
 use crate::compact::symbols::SymbolMap;
 use crate::index::SeriesEntry;
-use crate::model::BlockId;
+use crate::model::{BlockId, Interval, TimestampMs};
 use crate::storage::ChunkSlice;
 
 /// The series of one source; labels are compared as numbers of the merged symbols, which rise as the texts do.
@@ -71,6 +71,42 @@ impl<'a> SeriesCursor<'a> {
             return Err(self.damaged(id, "series are out of order"));
         }
         Ok(())
+    }
+
+    /// Do the chunks of the series it stands at go through as they are, behind `end` and within `wanted`? Says where they
+    /// end.
+    pub(crate) fn passes(
+        &self,
+        wanted: Interval,
+        end: Option<TimestampMs>,
+    ) -> Option<Option<TimestampMs>> {
+        let tombstones = self.source.tombstones();
+        let is_cut = !tombstones.is_empty()
+            && self
+                .id
+                .is_some_and(|id| !tombstones.of(u64::from(id)).is_empty());
+        if is_cut {
+            return None;
+        }
+        let mut end = end;
+        for chunk in &self.entry.chunks {
+            let is_behind = end.is_none_or(|end| end < chunk.min_t);
+            if !is_behind
+                || chunk.max_t < chunk.min_t
+                || wanted.max < chunk.max_t
+                || chunk.min_t < wanted.min
+            {
+                return None;
+            }
+            end = Some(chunk.max_t);
+        }
+        Some(end)
+    }
+
+    /// Shows the chunks of the series it stands at as they lie in their segments.
+    pub(crate) fn raw_chunks(&self, take: &mut TakeRaw<'_>) -> Result<(), CompactError> {
+        let shown = self.source.raw_chunks(&self.entry.chunks, take);
+        shown.map_err(|error| failed(self.source.meta().ulid, error))
     }
 
     /// Adds the chunks of the series it stands at, without what was deleted.

@@ -1,5 +1,6 @@
 //! One compaction from its sources to the finished directory.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use crate::block::{
@@ -85,7 +86,8 @@ pub struct Merge<'a> {
     pub wanted: Interval,
     /// Raised when nobody wants the result any more.
     pub cancel: &'a Cancel,
-    /// What becomes of chunks that overlap.
+    /// What becomes of the chunks of a series of which some overlap, reach beyond what is wanted or lost samples. Others go
+    /// through as they are.
     pub join: &'a JoinChunks<'a>,
 }
 
@@ -104,8 +106,9 @@ pub fn compact_into(
         cursors.push(SeriesCursor::new(*source, map)?);
     }
     let mut labels: Vec<(u32, u32)> = Vec::new();
+    let mut standing: Vec<usize> = Vec::with_capacity(cursors.len());
     let mut n_until_check = 0usize;
-    while let Some(least) = cursors.iter().filter_map(SeriesCursor::labels).min() {
+    while find_least(&cursors, &mut standing, &mut labels) {
         if n_until_check == 0 {
             if how.cancel.reason().is_some() {
                 return Err(CompactError::Canceled);
@@ -113,11 +116,16 @@ pub fn compact_into(
             n_until_check = SERIES_PER_CANCEL_CHECK;
         }
         n_until_check -= 1;
-        labels.clear();
-        labels.extend_from_slice(least);
-        let chunks = gather(&mut cursors, &labels, how)?;
-        if !chunks.is_empty() {
-            writer.add(&labels, &chunks).map_err(CompactError::Result)?;
+        if !pass_on(&cursors, (&standing, &labels), how, &mut writer)? {
+            let chunks = gather(&cursors, &standing, how)?;
+            if !chunks.is_empty() {
+                writer.add(&labels, &chunks).map_err(CompactError::Result)?;
+            }
+        }
+        for &position in &standing {
+            if let Some(cursor) = cursors.get_mut(position) {
+                cursor.advance()?;
+            }
         }
     }
     // Postings take memory too.
@@ -125,18 +133,84 @@ pub fn compact_into(
     writer.finish().map_err(CompactError::Result)
 }
 
-/// The chunks of one series from all sources, fit for an index; every cursor that stood at it goes on.
+/// The labels that come next, and which cursors stand at them; false at the end.
+fn find_least(
+    cursors: &[SeriesCursor<'_>],
+    standing: &mut Vec<usize>,
+    labels: &mut Vec<(u32, u32)>,
+) -> bool {
+    standing.clear();
+    let mut least: Option<&[(u32, u32)]> = None;
+    for (position, cursor) in cursors.iter().enumerate() {
+        let Some(other) = cursor.labels() else {
+            continue;
+        };
+        match least.map_or(Ordering::Less, |least| other.cmp(least)) {
+            Ordering::Less => {
+                least = Some(other);
+                standing.clear();
+                standing.push(position);
+            }
+            Ordering::Equal => standing.push(position),
+            Ordering::Greater => (),
+        }
+    }
+    let Some(least) = least else { return false };
+    labels.clear();
+    labels.extend_from_slice(least);
+    true
+}
+
+/// Puts the chunks of one series into the block as they are, where all of them can be. Otherwise nothing happened.
+fn pass_on(
+    cursors: &[SeriesCursor<'_>],
+    (standing, labels): (&[usize], &[(u32, u32)]),
+    how: &Merge<'_>,
+    writer: &mut SortedBlockWriter,
+) -> Result<bool, CompactError> {
+    let at = || {
+        standing
+            .iter()
+            .filter_map(|position| cursors.get(*position))
+    };
+    let mut end = None;
+    for cursor in at() {
+        match cursor.passes(how.wanted, end) {
+            Some(later) => end = later,
+            None => return Ok(false),
+        }
+    }
+    if end.is_none() {
+        // No chunks at all.
+        return Ok(true);
+    }
+    writer.begin_series(labels);
+    let mut flaw = None;
+    for cursor in at() {
+        cursor.raw_chunks(&mut |meta, chunk| {
+            flaw = writer.add_raw(meta, chunk).err();
+            flaw.is_none()
+        })?;
+        if let Some(flaw) = flaw {
+            return Err(CompactError::Result(flaw));
+        }
+    }
+    writer.end_series().map_err(CompactError::Result)?;
+    Ok(true)
+}
+
+/// The chunks of one series from all sources, fit for an index.
 fn gather(
-    cursors: &mut [SeriesCursor<'_>],
-    labels: &[(u32, u32)],
+    cursors: &[SeriesCursor<'_>],
+    standing: &[usize],
     how: &Merge<'_>,
 ) -> Result<Vec<ChunkSlice>, CompactError> {
     let mut chunks = Vec::new();
-    for cursor in cursors {
-        if cursor.labels() == Some(labels) {
-            cursor.take_chunks(&mut chunks)?;
-            cursor.advance()?;
-        }
+    for cursor in standing
+        .iter()
+        .filter_map(|position| cursors.get(*position))
+    {
+        cursor.take_chunks(&mut chunks)?;
     }
     // Stable: of two chunks that start together the earlier source's stays first.
     if !chunks.is_sorted_by_key(|chunk| chunk.min_t) {

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::bucket::{Bucket, BucketError};
+use crate::foundation::buffers::{BLOCK_BYTES, Buffers};
 
 /// A bucket for threads that may wait.
 #[derive(Debug, Clone)]
@@ -17,16 +18,32 @@ pub struct Waiting {
     pub bucket: Arc<dyn Bucket>,
     /// Where sockets are waited for; not the caller's own.
     pub runtime: Handle,
+    /// Where parts of objects are read into.
+    pub(crate) buffers: Buffers,
 }
 
 impl Waiting {
+    /// Answers come by way of `runtime`.
+    pub fn new(bucket: Arc<dyn Bucket>, runtime: Handle) -> Self {
+        Self {
+            bucket,
+            runtime,
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// The same, for a piece of work at whose end its memory is free.
+    pub(crate) fn for_work(&self) -> Self {
+        Self::new(Arc::clone(&self.bucket), self.runtime.clone())
+    }
+
     pub(crate) fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
         self.runtime.block_on(answer)
     }
 
     /// These bytes of an object.
     pub fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
-        self.wait(self.bucket.get_range(key, range))
+        self.wait(self.bucket.get_part(key, range, &self.buffers))
     }
 }
 
@@ -178,22 +195,29 @@ impl ReadAhead {
                 if let Some((_, unwanted)) = other {
                     unwanted.abort();
                 }
-                let range = from..from.saturating_add(self.part_bytes).min(self.n_bytes);
-                (from, self.from.range(&self.key, range)?)
+                (from, self.from.range(&self.key, from..self.part_end(from))?)
             }
         };
         let next = base + part.len() as u64;
         if next < self.n_bytes {
-            let range = next..next.saturating_add(self.part_bytes).min(self.n_bytes);
+            let range = next..self.part_end(next);
             let (bucket, key) = (Arc::clone(&self.from.bucket), Arc::clone(&self.key));
-            let wanted = range.clone();
+            let (wanted, buffers) = (range.clone(), self.from.buffers.clone());
             let answer = self
                 .from
                 .runtime
-                .spawn(async move { bucket.get_range(&key, wanted).await });
+                .spawn(async move { bucket.get_part(&key, wanted, &buffers).await });
             self.coming = Some((range, answer));
         }
         Ok((base, part))
+    }
+
+    /// Where a part that begins at `from` ends: where a block of the disk does.
+    fn part_end(&self, from: u64) -> u64 {
+        let end = from.saturating_add(self.part_bytes);
+        let rounded = end - end % BLOCK_BYTES as u64;
+        let end = if from < rounded { rounded } else { end };
+        end.min(self.n_bytes)
     }
 
     /// A slice of one part, or a copy from several.

@@ -1,18 +1,18 @@
 //! What was uploaded is read back before anybody sees it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::block::{BlockError, BlockMeta, INDEX_FILE};
+use crate::block::{BlockError, BlockMeta, ChunkTrail, INDEX_FILE};
 use crate::bucket::keys;
-use crate::chunk::n_samples;
+use crate::chunk::{SEGMENT_PART_BYTES, WrittenSegment};
 use crate::compactor::CompactorError;
 use crate::compactor::ahead::{ReadAhead, Waiting};
-use crate::compactor::source::RemoteChunks;
+use crate::compactor::upload::Uploaded;
+use crate::foundation::Cancel;
+use crate::foundation::checksum::crc32c;
 use crate::foundation::mmap::map_file;
-use crate::foundation::{Cancel, Verdict};
 use crate::index::{IndexReader, SeriesEntry};
 use crate::model::{BlockId, Labels};
 
@@ -21,14 +21,15 @@ const PART_BYTES: u64 = 4 << 20;
 /// Between two looks at the cancel flag.
 const SERIES_PER_CANCEL_CHECK: u64 = 256;
 
-/// Reads the block whose index lies in `dir` and whose objects have these sizes: the index must be the same there and
-/// sound, every chunk must be there with its checksum, inside of the block, and everything as often as `meta` counts it.
+/// Reads the block whose index lies in `dir`: the index must be the same there and sound, its series must have the chunks
+/// that were written, inside of the block and as often as `meta` counts them, and every segment must be there byte for
+/// byte. Each chunk's checksum was verified when it was read from its source, or made when the chunk was.
 ///
 /// Says the largest entry and chunk, as `index_stats` in `meta.json` does.
 pub(crate) fn read_back(
     from: &Waiting,
     meta: &BlockMeta,
-    files: &BTreeMap<String, u64>,
+    written: &Uploaded,
     dir: &Path,
     cancel: &Cancel,
 ) -> Result<Value, CompactorError> {
@@ -37,23 +38,21 @@ pub(crate) fn read_back(
     let path = dir.join(INDEX_FILE);
     compare(from, block, &path)?;
     let index = IndexReader::open(&path).map_err(|error| wrong(error.to_string()))?;
-    let chunks = RemoteChunks::new(from, block, files, PART_BYTES);
     let mut found = Found::default();
     let mut flaw: Option<CompactorError> = None;
     let walked = index.verify(&mut |_, labels: &Labels, entry: &SeriesEntry| {
         if flaw.is_none() {
-            flaw = found.add(meta, &chunks, (labels, entry), cancel).err();
+            flaw = found.add(meta, (labels, entry), cancel).err();
         }
     });
     walked.map_err(|error| wrong(error.to_string()))?;
     if let Some(flaw) = flaw {
         return Err(flaw);
     }
-    let stats = meta.stats;
+    let (stats, trail) = (meta.stats, found.trail);
     for (what, told, found) in [
         ("series", stats.num_series, found.n_series),
-        ("chunks", stats.num_chunks, found.n_chunks),
-        ("samples", stats.num_samples, found.n_samples),
+        ("chunks", stats.num_chunks, trail.n_chunks),
     ] {
         if told != found {
             return Err(wrong(format!(
@@ -61,24 +60,34 @@ pub(crate) fn read_back(
             )));
         }
     }
-    Ok(json!({ "series_max_size": found.series_max, "chunk_max_size": found.chunk_max }))
+    if trail != written.trail {
+        return Err(wrong(
+            "the index names other chunks than were written".to_owned(),
+        ));
+    }
+    for (name, segment) in &written.segments {
+        compare_segment(from, (block, name), segment, cancel)?;
+    }
+    let chunk_max = written
+        .segments
+        .values()
+        .map(|segment| segment.chunk_bytes_max)
+        .max();
+    Ok(
+        json!({ "series_max_size": written.series_bytes_max, "chunk_max_size": chunk_max.unwrap_or(0) }),
+    )
 }
 
 #[derive(Default)]
 struct Found {
     n_series: u64,
-    n_chunks: u64,
-    n_samples: u64,
-    series_max: usize,
-    chunk_max: usize,
-    body: Vec<u8>,
+    trail: ChunkTrail,
 }
 
 impl Found {
     fn add(
         &mut self,
         meta: &BlockMeta,
-        chunks: &RemoteChunks,
         (labels, entry): (&Labels, &SeriesEntry),
         cancel: &Cancel,
     ) -> Result<(), CompactorError> {
@@ -88,32 +97,54 @@ impl Found {
             return Err(CompactorError::Canceled);
         }
         self.n_series += 1;
-        self.body.clear();
-        entry.encode(&mut self.body);
-        self.series_max = self.series_max.max(self.body.len());
         if entry.chunks.is_empty() {
             return Err(wrong(format!("{labels} has no chunks")));
         }
         let range = meta.range();
-        for at in &entry.chunks {
-            if at.min_t < range.min || range.max <= at.max_t {
+        for chunk in &entry.chunks {
+            if chunk.min_t < range.min || range.max <= chunk.max_t {
                 return Err(wrong(format!(
                     "a chunk of {labels} lies outside of the block"
                 )));
             }
-            let chunk = chunks.chunk(at.at).map_err(|error| match error.verdict() {
-                Verdict::Quarantine => wrong(error.to_string()),
-                Verdict::RetryAfter(_) | Verdict::Refuse | Verdict::Missing => {
-                    CompactorError::Result(error)
-                }
-            })?;
-            let n = n_samples(chunk.encoding, &chunk.data);
-            self.n_samples += n.map_err(|error| wrong(error.to_string()))? as u64;
-            self.n_chunks += 1;
-            self.chunk_max = self.chunk_max.max(chunk.n_bytes);
+            self.trail.add(chunk);
         }
         Ok(())
     }
+}
+
+/// The uploaded segment must be the one that was written, part by part.
+fn compare_segment(
+    from: &Waiting,
+    (block, name): (BlockId, &str),
+    written: &WrittenSegment,
+    cancel: &Cancel,
+) -> Result<(), CompactorError> {
+    let key = keys::in_block(block, name);
+    let wrong = |at: u64| {
+        let problem = format!("{name} differs from what was written, at {at} or behind it");
+        CompactorError::ReadBack { block, problem }
+    };
+    if from.wait(from.bucket.head(&key))?.size != written.n_bytes {
+        return Err(wrong(0));
+    }
+    let mut remote = ReadAhead::new(from.clone(), &key, written.n_bytes, PART_BYTES);
+    let mut at = 0u64;
+    for sum in &written.sums {
+        if cancel.reason().is_some() {
+            return Err(CompactorError::Canceled);
+        }
+        let end = at.saturating_add(SEGMENT_PART_BYTES as u64);
+        let end = end.min(written.n_bytes);
+        if crc32c(&remote.bytes(at..end)?) != *sum {
+            return Err(wrong(at));
+        }
+        at = end;
+    }
+    if at < written.n_bytes {
+        return Err(wrong(at));
+    }
+    Ok(())
 }
 
 /// The uploaded index must be the one that was written, byte for byte.

@@ -162,7 +162,7 @@ impl Compactor {
     ) -> Self {
         let bucket = Arc::clone(inventory.bucket());
         let workshop = Workshop {
-            waiting: Waiting { bucket, runtime },
+            waiting: Waiting::new(bucket, runtime),
             scratch: settings.directory.clone(),
             segment_bytes_max: settings.segment_bytes_max,
             deduplication: settings.deduplication,

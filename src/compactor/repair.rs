@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::block::{BlockError, BlockMeta, BlockSource, SeriesIds, Tombstones};
+use crate::block::{BlockError, BlockMeta, BlockSource, SeriesIds, TakeRaw, Tombstones};
 use crate::chunk::{ChunkRef, StoredChunk};
 use crate::compact::CompactError;
 use crate::compactor::CompactorError;
@@ -134,6 +134,10 @@ impl BlockSource for Repaired<'_> {
 
     fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
         self.inner.chunk(at)
+    }
+
+    fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
+        self.inner.raw_chunks(chunks, take)
     }
 
     fn damaged(&self, id: u32, problem: String) -> BlockError {

@@ -157,6 +157,7 @@ impl Workshop {
         // Two parts and one on its way, of chunks; of the index a quarter of that.
         let share = PARTS_BYTES / (4 * blocks.len().max(1) as u64);
         let part_bytes = share.clamp(PART_BYTES_MIN, PART_BYTES_MAX);
+        let from = self.waiting.for_work();
         let mut sources = Vec::with_capacity(blocks.len());
         for block in blocks {
             let in_chunks = block
@@ -165,13 +166,7 @@ impl Workshop {
                 .filter(|(name, _)| name.starts_with(CHUNKS_DIR));
             let n_bytes = in_chunks.map(|(_, n_bytes)| n_bytes).sum();
             progress.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
-            let opened = open_source(
-                &self.waiting,
-                &block.meta,
-                &block.files,
-                scratch,
-                part_bytes,
-            );
+            let opened = open_source(&from, &block.meta, &block.files, scratch, part_bytes);
             let opened = opened.map_err(|source| CompactError::Source {
                 block: block.meta.ulid,
                 source,
@@ -211,7 +206,9 @@ impl Workshop {
         uploads: &Uploads,
     ) -> Result<SortedBlockWriter, BlockError> {
         let sink = Some(uploads.sink());
-        SortedBlockWriter::create_with(scratch, new, self.segment_bytes_max, sink)
+        let writer = SortedBlockWriter::create_with(scratch, new, self.segment_bytes_max, sink)?;
+        // It is read once more, if at all, and then gone: what queries read shall not leave memory for it.
+        Ok(writer.uncached())
     }
 
     /// Which of the sources holds a chunk that does not decode, though its checksum holds.
@@ -236,13 +233,14 @@ impl Workshop {
     ) -> Result<BlockMeta, CompactorError> {
         let bucket = &*self.waiting.bucket;
         let dir = scratch.join(meta.ulid.to_string());
-        let mut files = uploads.files().map_err(CompactorError::Result)?;
+        let uploaded = uploads.uploaded().map_err(CompactorError::Result)?;
+        let mut files = uploaded.files();
         let key = keys::in_block(meta.ulid, INDEX_FILE);
         let n_bytes = self
             .waiting
             .wait(bucket.upload(&key, &dir.join(INDEX_FILE)))?;
         files.insert(INDEX_FILE.to_owned(), n_bytes);
-        let index_stats = read_back(&self.waiting, &meta, &files, &dir, cancel)?;
+        let index_stats = read_back(&self.waiting.for_work(), &meta, &uploaded, &dir, cancel)?;
         list_files(&mut thanos, &files);
         thanos.other.insert("index_stats".to_owned(), index_stats);
         let stamp = Value::String(rfc3339(now_ms));

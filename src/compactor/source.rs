@@ -11,16 +11,16 @@ use parking_lot::Mutex;
 
 use crate::block::{
     BlockError, BlockMeta, BlockSource, CHUNKS_DIR, INDEX_FILE, SeriesIds, TOMBSTONES_FILE,
-    Tombstones,
+    TakeRaw, Tombstones,
 };
 use crate::bucket::{BucketError, keys};
-use crate::chunk::{ChunkRef, StoredChunk, decode_chunk};
+use crate::chunk::{ChunkRef, RawChunk, StoredChunk, decode_chunk};
 use crate::compactor::ahead::{ReadAhead, Waiting};
 use crate::foundation::checksum::{crc32c, crc32c_append};
 use crate::foundation::durable::remove_file;
 use crate::foundation::mmap::map_file;
 use crate::foundation::{Cursor, Verdict};
-use crate::index::{HeaderParts, IndexError, IndexHeader, SeriesEntry, Source, Symbols};
+use crate::index::{ChunkMeta, HeaderParts, IndexError, IndexHeader, SeriesEntry, Source, Symbols};
 use crate::model::BlockId;
 use crate::storage::StorageError;
 
@@ -203,6 +203,10 @@ impl BlockSource for BucketSource {
         self.chunks.chunk(at)
     }
 
+    fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
+        self.chunks.raw_chunks(chunks, take)
+    }
+
     fn damaged(&self, id: u32, problem: String) -> BlockError {
         damaged(
             &self.index_name,
@@ -318,39 +322,88 @@ impl RemoteChunks {
         }
     }
 
-    /// One chunk, its checksum verified.
-    pub fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
+    fn key(&self, number: u32) -> String {
+        keys::in_block(self.block, &format!("{CHUNKS_DIR}/{number:06}"))
+    }
+
+    /// Where errors say that something is.
+    fn path(&self, number: u32) -> String {
+        format!("{}/{}", self.from.bucket.name(), self.key(number))
+    }
+
+    /// The reader of the segment that holds `at`, opened where another one was.
+    fn reader<'a>(
+        &self,
+        open: &'a mut Option<(u32, ReadAhead)>,
+        at: ChunkRef,
+    ) -> Result<(u32, &'a mut ReadAhead), BlockError> {
         let number = at.segment().saturating_add(1);
-        let key = || keys::in_block(self.block, &format!("{CHUNKS_DIR}/{number:06}"));
-        let path = || format!("{}/{}", self.from.bucket.name(), key());
-        let offset = u64::from(at.offset());
-        let mut open = self.open.lock();
-        let is_open = open.as_ref().is_some_and(|(open, _)| *open == number);
-        if !is_open {
+        if open.as_ref().is_some_and(|(open, _)| *open != number) {
             *open = None;
         }
-        let (_, reader) = match &mut *open {
+        let (_, reader) = match open {
             Some(reader) => reader,
             none => {
                 let Some(n_bytes) = self.segments.get(&number) else {
                     let problem = "the file is missing".to_owned();
-                    return Err(damaged(&path(), offset, problem));
+                    return Err(damaged(&self.path(number), u64::from(at.offset()), problem));
                 };
-                let reader = ReadAhead::new(self.from.clone(), &key(), *n_bytes, self.part_bytes);
+                let key = self.key(number);
+                let reader = ReadAhead::new(self.from.clone(), &key, *n_bytes, self.part_bytes);
                 none.insert((number, reader))
             }
         };
+        Ok((number, reader))
+    }
+
+    /// The entry at `at` that does not lie whole in what is here, or is damaged.
+    fn entry(
+        &self,
+        reader: &mut ReadAhead,
+        at: ChunkRef,
+        number: u32,
+    ) -> Result<Bytes, BlockError> {
+        let offset = u64::from(at.offset());
+        // The encoding and the checksum are not counted.
+        whole_entry(reader, offset, 5).map_err(|flaw| flaw.into_error(&self.path(number), offset))
+    }
+
+    /// One chunk, its checksum verified.
+    pub fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
+        let offset = u64::from(at.offset());
+        let mut open = self.open.lock();
+        let (number, reader) = self.reader(&mut open, at)?;
         // Nearly all chunks lie whole in what is here; what is wrong with the others is found out below.
         if let Some((part, place)) = reader.at_hand(offset)
             && let Ok(chunk) = decode_chunk(part, place)
         {
             return Ok(chunk);
         }
-        // The encoding and the checksum are not counted.
-        let bytes =
-            whole_entry(reader, offset, 5).map_err(|flaw| flaw.into_error(&path(), offset))?;
-        drop(open);
-        decode_chunk(&bytes, 0).map_err(|flaw| damaged(&path(), offset, flaw.to_string()))
+        let bytes = self.entry(reader, at, number)?;
+        decode_chunk(&bytes, 0)
+            .map_err(|flaw| damaged(&self.path(number), offset, flaw.to_string()))
+    }
+
+    fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
+        let mut open = self.open.lock();
+        for meta in chunks {
+            let offset = u64::from(meta.at.offset());
+            let (number, reader) = self.reader(&mut open, meta.at)?;
+            let goes_on = if let Some((part, place)) = reader.at_hand(offset)
+                && let Ok(chunk) = RawChunk::read(part, place)
+            {
+                take(meta, &chunk)
+            } else {
+                let bytes = self.entry(reader, meta.at, number)?;
+                let chunk = RawChunk::read(&bytes, 0)
+                    .map_err(|flaw| damaged(&self.path(number), offset, flaw.to_string()))?;
+                take(meta, &chunk)
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

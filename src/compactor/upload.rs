@@ -1,14 +1,15 @@
 //! Chunk segments go up as they are closed, one behind the writer.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::block::{BlockError, CHUNKS_DIR, SegmentSink};
+use crate::block::{BlockError, CHUNKS_DIR, ChunkTrail, SegmentSink};
 use crate::bucket::keys;
+use crate::chunk::WrittenSegment;
 use crate::compactor::ahead::Waiting;
 use crate::foundation::durable::remove_file;
 use crate::model::BlockId;
@@ -22,8 +23,29 @@ pub(crate) struct Uploads(Arc<Mutex<State>>);
 struct State {
     to: Waiting,
     block: BlockId,
-    coming: Option<JoinHandle<Result<(String, u64), String>>>,
-    files: BTreeMap<String, u64>,
+    coming: Option<JoinHandle<Result<(String, WrittenSegment), String>>>,
+    uploaded: Uploaded,
+}
+
+/// What the bucket must have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Uploaded {
+    /// By name within the block.
+    pub(crate) segments: BTreeMap<String, WrittenSegment>,
+    /// The chunks in them.
+    pub(crate) trail: ChunkTrail,
+    /// The largest entry of a series.
+    pub(crate) series_bytes_max: usize,
+}
+
+impl Uploaded {
+    /// Names and sizes.
+    pub(crate) fn files(&self) -> BTreeMap<String, u64> {
+        let files = self.segments.iter();
+        files
+            .map(|(name, segment)| (name.clone(), segment.n_bytes))
+            .collect()
+    }
 }
 
 impl Uploads {
@@ -32,7 +54,7 @@ impl Uploads {
             to: to.clone(),
             block,
             coming: None,
-            files: BTreeMap::new(),
+            uploaded: Uploaded::default(),
         })))
     }
 
@@ -41,41 +63,48 @@ impl Uploads {
         Box::new(self.clone())
     }
 
-    fn push(&self, path: &Path, name: String) -> Result<(), BlockError> {
+    fn push(&self, segment: WrittenSegment, name: String) -> Result<(), BlockError> {
         let mut state = self.0.lock();
         state.wait()?;
         let (bucket, key) = (
             Arc::clone(&state.to.bucket),
             keys::in_block(state.block, &name),
         );
-        let path = path.to_owned();
         state.coming = Some(state.to.runtime.spawn(async move {
-            let n_bytes = bucket
-                .upload(&key, &path)
-                .await
-                .map_err(|error| error.chain())?;
-            take_away(path).await?;
-            Ok((name, n_bytes))
+            let uploaded = bucket.upload(&key, &segment.path).await;
+            let n_bytes = uploaded.map_err(|error| error.chain())?;
+            if n_bytes != segment.n_bytes {
+                let n_written = segment.n_bytes;
+                return Err(format!(
+                    "{n_written} bytes were written and {n_bytes} of them went up"
+                ));
+            }
+            take_away(segment.path.clone()).await?;
+            Ok((name, segment))
         }));
         Ok(())
     }
 
-    /// Names and sizes, when everything is there.
-    pub(crate) fn files(&self) -> Result<BTreeMap<String, u64>, BlockError> {
+    /// When everything is there.
+    pub(crate) fn uploaded(&self) -> Result<Uploaded, BlockError> {
         let mut state = self.0.lock();
         state.wait()?;
-        Ok(state.files.clone())
+        Ok(state.uploaded.clone())
     }
 }
 
 impl SegmentSink for Uploads {
-    fn take(&mut self, path: &Path) -> Result<(), BlockError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        self.push(path, format!("{CHUNKS_DIR}/{name}"))
+    fn take(&mut self, segment: WrittenSegment) -> Result<(), BlockError> {
+        let name = segment.path.file_name().unwrap_or_default();
+        let name = format!("{CHUNKS_DIR}/{}", name.to_string_lossy());
+        self.push(segment, name)
     }
 
-    fn finish(&mut self) -> Result<(), BlockError> {
-        self.0.lock().wait()
+    fn finish(&mut self, trail: &ChunkTrail, series_bytes_max: usize) -> Result<(), BlockError> {
+        let mut state = self.0.lock();
+        state.uploaded.trail = *trail;
+        state.uploaded.series_bytes_max = series_bytes_max;
+        state.wait()
     }
 }
 
@@ -94,12 +123,12 @@ impl State {
             .to
             .wait(coming)
             .unwrap_or_else(|panic| Err(panic.to_string()));
-        let (name, n_bytes) = uploaded.map_err(|text| {
+        let (name, segment) = uploaded.map_err(|text| {
             BlockError::Source(StorageError::Unavailable(format!(
                 "upload a segment: {text}"
             )))
         })?;
-        self.files.insert(name, n_bytes);
+        self.uploaded.segments.insert(name, segment);
         Ok(())
     }
 }

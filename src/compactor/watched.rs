@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::block::{BlockError, BlockMeta, BlockSource, SeriesIds, Tombstones};
+use crate::block::{BlockError, BlockMeta, BlockSource, SeriesIds, TakeRaw, Tombstones};
 use crate::chunk::{ChunkRef, StoredChunk, n_samples};
-use crate::index::{SeriesEntry, Symbols};
+use crate::index::{ChunkMeta, SeriesEntry, Symbols};
 
 /// How far a piece of work is, for whoever looks on.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl BlockSource for Watched<'_> {
         let n = u64::from(!entry.chunks.is_empty());
         self.n_series.fetch_add(n, Ordering::Relaxed);
         let range = self.inner.meta().range();
-        let is_outside = |chunk: &&crate::index::ChunkMeta| {
+        let is_outside = |chunk: &&ChunkMeta| {
             chunk.max_t < chunk.min_t || chunk.min_t < range.min || range.max <= chunk.max_t
         };
         if let Some(chunk) = entry.chunks.iter().find(is_outside) {
@@ -99,6 +99,20 @@ impl BlockSource for Watched<'_> {
             .n_bytes_done
             .fetch_add(n_bytes, Ordering::Relaxed);
         Ok(chunk)
+    }
+
+    fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
+        let (mut n_samples, mut n_bytes) = (0, 0);
+        let taken = self.inner.raw_chunks(chunks, &mut |meta, chunk| {
+            n_samples += chunk.n_samples as u64;
+            n_bytes += chunk.entry.len() as u64;
+            take(meta, chunk)
+        });
+        self.n_samples.fetch_add(n_samples, Ordering::Relaxed);
+        self.progress
+            .n_bytes_done
+            .fetch_add(n_bytes, Ordering::Relaxed);
+        taken
     }
 
     fn damaged(&self, id: u32, problem: String) -> BlockError {

@@ -142,8 +142,32 @@ impl<'a> Cursor<'a> {
                 self.offset += 1;
                 Ok(u64::from(byte))
             }
-            _ => self.long_uvarint(what),
+            _ => self.several_bytes(what),
         }
+    }
+
+    /// All at once, where eight bytes are there and hold it.
+    #[inline]
+    fn several_bytes(&mut self, what: &'static str) -> Result<u64, ShortRead> {
+        const ENDS: u64 = 0x8080_8080_8080_8080;
+        if let Some(bytes) = self.rest.first_chunk::<8>() {
+            let word = u64::from_le_bytes(*bytes);
+            let ends = !word & ENDS;
+            let n = (ends.trailing_zeros() / 8 + 1) as usize;
+            if ends != 0
+                && let Some(rest) = self.rest.get(n..)
+            {
+                self.rest = rest;
+                self.offset += n;
+                // Nothing behind the last byte, then seven bits of each byte beside those of its neighbour, twice and again.
+                let own = word & (ends ^ ends.wrapping_sub(1)) & !ENDS;
+                let pairs = (own & 0x007f_007f_007f_007f) | ((own & 0x7f00_7f00_7f00_7f00) >> 1);
+                let fours =
+                    (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+                return Ok((fours & 0x0fff_ffff) | ((fours & 0x0fff_ffff_0000_0000) >> 4));
+            }
+        }
+        self.long_uvarint(what)
     }
 
     fn long_uvarint(&mut self, what: &'static str) -> Result<u64, ShortRead> {
@@ -246,6 +270,23 @@ pub fn put_uvarint_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn integers_of_every_length_come_back_whatever_lies_behind_them() {
+        for bits in 0..64 {
+            for value in [1u64 << bits, (1 << bits) - 1, 0x5555_5555_5555_5555 >> bits] {
+                for behind in [0x00, 0x7f, 0x80, 0xff] {
+                    let mut out = Vec::new();
+                    put_uvarint(&mut out, value);
+                    let len = out.len();
+                    out.extend([behind; 12]);
+                    let mut cursor = Cursor::new(&out);
+                    assert_eq!(cursor.uvarint("value"), Ok(value));
+                    assert_eq!((cursor.offset(), cursor.remaining()), (len, 12));
+                }
+            }
+        }
+    }
 
     #[test]
     fn integers_come_back_as_they_were_put() {

@@ -1,9 +1,10 @@
 //! Mechanisms without a domain.
 //!
-//! Owns: clock, bytes from outside, durable files, mapped files, named pools, cancellation, verdicts on errors.
+//! Owns: clock, bytes from outside, durable files, mapped files, buffers that are used again, named pools, cancellation, verdicts on errors.
 //! Never: knows what a label, a sample or a block is.
 //! Tested by: the tests beside each mechanism.
 pub mod append;
+pub mod buffers;
 pub mod cancel;
 pub mod checksum;
 pub mod clock;

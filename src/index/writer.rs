@@ -41,6 +41,7 @@ pub struct IndexWriter {
     /// How many series have a label of this name.
     n_per_name: BTreeMap<u32, u64>,
     last: SeriesEntry,
+    series_bytes_max: usize,
     scratch: Vec<u8>,
     body: Vec<u8>,
 }
@@ -93,6 +94,7 @@ impl IndexWriter {
             ids: Vec::new(),
             n_per_name: BTreeMap::new(),
             last: SeriesEntry::default(),
+            series_bytes_max: 0,
             scratch: Vec::new(),
             body: Vec::new(),
         };
@@ -140,6 +142,7 @@ impl IndexWriter {
             .map_err(|_beyond| IndexError::Unwritable("an index ends at 64 GiB".to_owned()))?;
         self.body.clear();
         series.encode(&mut self.body);
+        self.series_bytes_max = self.series_bytes_max.max(self.body.len());
         let crc = crc32c(&self.body);
         self.scratch.clear();
         put_uvarint_bytes(&mut self.scratch, &self.body);
@@ -155,6 +158,11 @@ impl IndexWriter {
             self.last.chunks.push(*last);
         }
         Ok(id)
+    }
+
+    /// The largest entry of a series so far, without length and checksum.
+    pub fn series_bytes_max(&self) -> usize {
+        self.series_bytes_max
     }
 
     /// Writes postings, their table and the contents; afterwards every byte survives power loss.

@@ -36,10 +36,7 @@ pub async fn check_block(
     let files = files_of(&**bucket, block).await?;
     download_parts(&**bucket, block, dir, (Part::is_small, &mut progress)).await?;
     let reading = Reading {
-        from: Waiting {
-            bucket: Arc::clone(bucket),
-            runtime: Handle::current(),
-        },
+        from: Waiting::new(Arc::clone(bucket), Handle::current()),
         block,
         dir: dir.to_owned(),
         files: files.clone(),

@@ -168,10 +168,7 @@ pub async fn repair_block(
     }
     create_dirs(dir).map_err(MaintenanceError::file("create", dir))?;
     let files = files_of(&**bucket, block).await?;
-    let from = Waiting {
-        bucket: Arc::clone(bucket),
-        runtime: Handle::current(),
-    };
+    let from = Waiting::new(Arc::clone(bucket), Handle::current());
     let into = dir.to_owned();
     let written = tokio::task::spawn_blocking(move || {
         let source = open_source(&from, &meta, &files, &into, PART_BYTES)?;

@@ -1,6 +1,7 @@
-//! Twelve blocks of two hours become one of a day, in a bucket that is read in ranges: samples per second of processor
-//! time, the most memory and the most scratch. Then blocks that overlap. Where `prometheus` is installed it compacts the
-//! same twelve blocks.
+//! Twelve blocks of two hours become one of a day: samples per second of processor time, the most memory and the most
+//! scratch. First from a directory to a directory, which is what Prometheus' compaction does; then the compactor's whole
+//! duty on a bucket: reading in ranges, merging, uploading, reading back, marking. Then blocks that overlap. Where
+//! `prometheus` is installed it compacts the same twelve blocks.
 //!
 //! `cargo bench --bench compaction -- 10000 DIRECTORY`: fewer series, in blocks that stay there.
 #![expect(
@@ -19,13 +20,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gauntlet::block::BlockMeta;
+use gauntlet::block::{Block, BlockMeta, BlockSource};
 use gauntlet::bucket::{Bucket, keys};
+use gauntlet::compact::{compact, merged_block};
 use gauntlet::foundation::Cancel;
 use gauntlet::foundation::durable::replace_file;
 use gauntlet::model::{BlockId, TimeRange};
 use measure::{
-    HOUR_MS, Ranged, START_MS, Watcher, compactor, directory, make, processor_seconds, status_kib,
+    HOUR_MS, Ranged, START_MS, Watcher, compactor, directory, make, processor_times, status_kib,
 };
 use tokio::runtime::Runtime;
 
@@ -42,6 +44,7 @@ fn main() {
     if !prometheus(&root, &day, &metas) {
         println!("prometheus is not installed");
     }
+    merge_alone(&root, &day, &metas);
     ours(
         "12 blocks of 2 h in ranges",
         &root,
@@ -75,6 +78,26 @@ fn fill(dir: &Path, n_series: u32, step_ms: i64, more_ms: i64) -> Vec<BlockMeta>
         meta
     });
     made.collect()
+}
+
+/// From a directory to a directory, synced, and nothing else.
+fn merge_alone(root: &Path, day: &Path, metas: &[BlockMeta]) {
+    let scratch = root.join("alone");
+    fs::create_dir_all(&scratch).unwrap();
+    let watcher = Watcher::start(&scratch);
+    let blocks = metas
+        .iter()
+        .map(|meta| Block::open(&day.join(meta.ulid.to_string())).unwrap());
+    let blocks: Vec<Block> = blocks.collect();
+    let sources: Vec<&dyn BlockSource> = blocks.iter().map(|block| block as _).collect();
+    let metas: Vec<&BlockMeta> = metas.iter().collect();
+    let new = merged_block(BlockId::from_parts(1, 1), &metas);
+    let made = compact(&scratch, new, &sources, &Cancel::new())
+        .unwrap()
+        .unwrap();
+    let cost = watcher.stop();
+    cost.print("12 blocks of 2 h, merged alone", made.stats.num_samples);
+    fs::remove_dir_all(&scratch).unwrap();
 }
 
 fn ours(what: &str, root: &Path, bucket: &Arc<dyn Bucket>, metas: &[BlockMeta]) {
@@ -142,7 +165,7 @@ fn prometheus(root: &Path, blocks: &Path, metas: &[BlockMeta]) -> bool {
     let id = process.id().to_string();
     // It looks for something to compact after a minute.
     std::thread::sleep(Duration::from_secs(30));
-    let (before, base_kib) = (processor_seconds(&id), status_kib(&id, "VmRSS"));
+    let (before, base_kib) = (processor_times(&id), status_kib(&id, "VmRSS"));
     let began = Instant::now();
     let made = loop {
         std::thread::sleep(Duration::from_millis(500));
@@ -156,7 +179,8 @@ fn prometheus(root: &Path, blocks: &Path, metas: &[BlockMeta]) -> bool {
             "see prometheus.log"
         );
     };
-    let seconds = processor_seconds(&id) - before;
+    let (user, kernel) = processor_times(&id);
+    let seconds = user - before.0 + kernel - before.1;
     let most = status_kib(&id, "VmHWM").saturating_sub(base_kib) / 1024;
     process.kill().unwrap();
     process.wait().unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gauntlet::block::{BlockMeta, NewBlock, ThanosMeta, write_block};
@@ -14,6 +14,7 @@ use gauntlet::bucket::{Bucket, BucketFuture, BucketKind, BucketSettings, ObjectI
 use gauntlet::catalog::Catalog;
 use gauntlet::chunk::{EncodedChunk, encode_floats};
 use gauntlet::compactor::{Compactor, CompactorSettings};
+use gauntlet::foundation::buffers::Buffers;
 use gauntlet::foundation::{Pool, SystemClock};
 use gauntlet::inventory::BucketInventory;
 use gauntlet::model::{BlockId, Labels, TimeRange};
@@ -62,6 +63,14 @@ impl Bucket for Ranged {
     }
     fn get_range<'a>(&'a self, key: &'a str, range: Range<u64>) -> BucketFuture<'a, Bytes> {
         self.0.get_range(key, range)
+    }
+    fn get_part<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+        buffers: &'a Buffers,
+    ) -> BucketFuture<'a, Bytes> {
+        self.0.get_part(key, range, buffers)
     }
     fn download<'a>(&'a self, key: &'a str, file: &'a Path) -> BucketFuture<'a, u64> {
         self.0.download(key, file)
@@ -168,20 +177,25 @@ pub(crate) fn slice(chunk: EncodedChunk) -> ChunkSlice {
     }
 }
 
-/// User and system time of a process, as the kernel counts it: in hundredths.
-pub(crate) fn processor_seconds(process: &str) -> f64 {
+/// Processor time of a process, its own and the kernel's, as the kernel counts it: in hundredths.
+pub(crate) fn processor_times(process: &str) -> (f64, f64) {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields = stat.rsplit(')').next().unwrap().split_whitespace();
-    let ticks = fields.skip(11).take(2);
-    ticks
-        .map(|field| field.parse::<u64>().unwrap())
-        .sum::<u64>() as f64
-        / 100.0
+    let mut seconds = fields
+        .skip(11)
+        .map(|field| field.parse::<u64>().unwrap() as f64 / 100.0);
+    (seconds.next().unwrap(), seconds.next().unwrap())
 }
 
 /// A line of a process' status, in KiB.
 pub(crate) fn status_kib(process: &str, line: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    kib(
+        &fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default(),
+        line,
+    )
+}
+
+fn kib(status: &str, line: &str) -> u64 {
     let value = status.lines().find_map(|found| found.strip_prefix(line));
     let value = value.and_then(|value| value.trim_start_matches(':').split_whitespace().next());
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
@@ -189,17 +203,22 @@ pub(crate) fn status_kib(process: &str, line: &str) -> u64 {
 
 /// Looks at this process, and at a directory, every few milliseconds while something is done.
 pub(crate) struct Watcher {
-    cpu: f64,
+    began: Instant,
+    cpu: (f64, f64),
     anonymous_kib: u64,
     all_kib: u64,
     is_over: Arc<AtomicBool>,
     most: Arc<[AtomicU64; 3]>,
-    thread: JoinHandle<()>,
+    /// Says what it took itself.
+    thread: JoinHandle<(f64, f64)>,
 }
 
 /// What something took beyond what was there before, in seconds and MiB.
 pub(crate) struct Cost {
     pub(crate) seconds: f64,
+    /// Of these the kernel's.
+    pub(crate) kernel_seconds: f64,
+    pub(crate) wall: Duration,
     pub(crate) anonymous: u64,
     pub(crate) resident: u64,
     pub(crate) scratch: u64,
@@ -216,9 +235,10 @@ impl Watcher {
         );
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
+                let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
                 let now = [
-                    status_kib("self", "RssAnon"),
-                    status_kib("self", "VmRSS"),
+                    kib(&status, "RssAnon"),
+                    kib(&status, "VmRSS"),
                     n_bytes(&directory) / 1024,
                 ];
                 for (most, now) in seen.iter().zip(now) {
@@ -226,9 +246,11 @@ impl Watcher {
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
+            processor_times("thread-self")
         });
         Self {
-            cpu: processor_seconds("self"),
+            began: Instant::now(),
+            cpu: processor_times("self"),
             anonymous_kib: status_kib("self", "RssAnon"),
             all_kib: status_kib("self", "VmRSS"),
             is_over,
@@ -238,13 +260,19 @@ impl Watcher {
     }
 
     pub(crate) fn stop(self) -> Cost {
-        let seconds = processor_seconds("self") - self.cpu;
+        let (user, kernel) = processor_times("self");
+        let wall = self.began.elapsed();
         self.is_over.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
+        // Looking on is no part of the work.
+        let (user_here, kernel_here) = self.thread.join().unwrap();
+        let kernel_seconds = kernel - kernel_here - self.cpu.1;
+        let seconds = user - user_here - self.cpu.0 + kernel_seconds;
         let [anonymous, all, scratch] = &*self.most;
         let most = |kib: &AtomicU64| kib.load(Ordering::Relaxed);
         Cost {
             seconds,
+            kernel_seconds,
+            wall,
             anonymous: most(anonymous).saturating_sub(self.anonymous_kib) / 1024,
             resident: most(all).saturating_sub(self.all_kib) / 1024,
             scratch: most(scratch) / 1024,
@@ -256,10 +284,12 @@ impl Cost {
     /// Of so many samples.
     pub(crate) fn print(&self, what: &str, n_samples: u64) {
         println!(
-            "{what}: {:.1} M samples/s of processor time ({:.1} M samples, {:.2} s), at most {} MiB private, {} MiB resident, {} MiB of scratch",
+            "{what}: {:.1} M samples/s of processor time ({:.1} M samples, {:.2} s, of which {:.2} s the kernel's, in {:.1} s), at most {} MiB private, {} MiB resident, {} MiB of scratch",
             n_samples as f64 / self.seconds / 1e6,
             n_samples as f64 / 1e6,
             self.seconds,
+            self.kernel_seconds,
+            self.wall.as_secs_f64(),
             self.anonymous,
             self.resident,
             self.scratch,

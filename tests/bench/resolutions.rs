@@ -31,7 +31,7 @@ use gauntlet::gateway::{Gateway, GatewaySettings};
 use gauntlet::model::{BlockId, ExternalLabels, Labels, Resolution, TimeRange};
 use gauntlet::promql::{Engine, EngineSettings, QueryOptions, QueryValue};
 use gauntlet::storage::ResolutionWish;
-use measure::{HOUR_MS, Ranged, START_MS, compactor, make, processor_seconds};
+use measure::{HOUR_MS, Ranged, START_MS, compactor, make, processor_times};
 use tokio::runtime::Runtime;
 
 const BLOCK_MS: i64 = 10 * 24 * HOUR_MS;
@@ -143,14 +143,13 @@ fn ask(
     let start = START_MS + 24 * HOUR_MS - 1;
     let end = START_MS + N_BLOCKS * BLOCK_MS - 1;
     let before = asked(metered);
-    let (cpu, began) = (processor_seconds("self"), Instant::now());
+    let (before_cpu, began) = (processor_times("self"), Instant::now());
     let own = gateway.snapshot().own();
     let output = engine.range(own, query, start, end, HOUR_MS, &options);
     let output = output.unwrap();
-    let (seconds, cpu) = (
-        began.elapsed().as_secs_f64(),
-        processor_seconds("self") - cpu,
-    );
+    let seconds = began.elapsed().as_secs_f64();
+    let (user, kernel) = processor_times("self");
+    let cpu = user - before_cpu.0 + kernel - before_cpu.1;
     let after = asked(metered);
     let QueryValue::Columns(columns) = &output.value else {
         panic!("{output:?}");

@@ -227,6 +227,56 @@ async fn a_crash_whose_last_operation_happened_loses_nothing_either() {
     crash_everywhere(Fault::Unheard).await;
 }
 
+/// Index and chunks of what [`FIVE`] become.
+async fn sizes_of_the_result() -> [(&'static str, usize); 2] {
+    let world = World::directory();
+    fill(&*world.bucket, &FIVE).await;
+    let report = world.compactor().compact(&Cancel::new()).await.unwrap();
+    let thanos = report.made[0].block.clone().unwrap().thanos.unwrap();
+    ["index", "chunks/000001"].map(|name| {
+        let file = thanos.files.iter().find(|file| file.rel_path == name);
+        let n_bytes = file.unwrap().size_bytes.unwrap();
+        (name, usize::try_from(n_bytes).unwrap())
+    })
+}
+
+#[tokio::test]
+async fn a_bit_that_turned_on_its_way_to_the_bucket_is_found_before_any_source_is_marked() {
+    let world = World::directory();
+    fill(&*world.bucket, &FIVE).await;
+    let before = world.content().await;
+    let mut alive = world.alive().await;
+    let mut n_found = 0;
+    for (name, n_bytes) in sizes_of_the_result().await {
+        let every = n_bytes / 20;
+        for at in (0..9).chain((9..n_bytes).step_by(every)) {
+            let faulty = Arc::new(FaultyBucket::new(Arc::clone(&world.bucket)));
+            faulty.flip(name, at);
+            let compactor = world.compactor_with(world.settings(), Arc::clone(&faulty) as _);
+            let report = compactor.compact(&Cancel::new()).await.unwrap();
+            assert_eq!(report.made, [], "byte {at} of {name}");
+            let [(_, reason)] = report.failed.as_slice() else {
+                panic!("byte {at} of {name}: {report:?}");
+            };
+            assert!(reason.contains("differs from what was written"), "{reason}");
+            n_found += 1;
+        }
+        assert_eq!(world.alive().await, alive);
+        check_nothing_is_lost(&world, &before).await;
+    }
+    assert!(58 <= n_found, "{n_found}");
+    let report = world.compactor().compact(&Cancel::new()).await.unwrap();
+    alive.retain(|block| *block == id(5));
+    alive.extend(
+        report
+            .made
+            .iter()
+            .map(|made| made.block.as_ref().unwrap().ulid),
+    );
+    alive.sort_unstable();
+    assert_eq!(world.alive().await, alive);
+}
+
 #[tokio::test]
 async fn copies_are_marked_and_go_after_the_delay() {
     let world = World::directory();

@@ -12,6 +12,7 @@ pub(crate) mod disk;
 #[cfg(test)]
 pub(crate) mod watch;
 
+use crate::foundation::buffers::set_uncached;
 #[cfg(test)]
 use watch::Operation;
 
@@ -55,6 +56,12 @@ impl DurableFile {
             #[cfg(test)]
             path: path.to_owned(),
         }
+    }
+
+    /// Has it written past the page cache, or through it again: whole blocks from aligned memory only. False where its file
+    /// system does not do that.
+    pub fn set_uncached(&self, is_uncached: bool) -> bool {
+        set_uncached(&self.file, is_uncached)
     }
 
     /// Cuts it, or fills it up with zeros. The next write goes to its end.
