@@ -30,7 +30,7 @@ pub(crate) fn in_directory(directory: &Path) -> Arc<dyn Bucket> {
     open(&BucketSettings { kind, prefix }).unwrap()
 }
 
-async fn check(bucket: &dyn Bucket) {
+pub(crate) async fn check(bucket: &dyn Bucket) {
     objects_are_replaced_whole(bucket).await;
     reads_are_exact(bucket).await;
     files_go_up_and_come_down(bucket).await;

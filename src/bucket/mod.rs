@@ -7,6 +7,8 @@
 #![doc = include_str!("FORMAT.md")]
 mod aws_profile;
 #[cfg(test)]
+mod cloud_tests;
+#[cfg(test)]
 pub(crate) mod contract;
 mod error;
 #[cfg(test)]

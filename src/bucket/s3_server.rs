@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -23,12 +25,32 @@ pub(crate) struct S3Server {
 impl S3Server {
     /// Listens on a port of its own; the bucket `blocks` exists.
     pub(crate) async fn start() -> Self {
+        Self::start_heard(|_| ()).await
+    }
+
+    /// The same for everybody, without signatures.
+    pub(crate) async fn start_open() -> Self {
+        Self::start_with(None, |_| ()).await
+    }
+
+    /// [`Self::start`], where somebody is told of each request.
+    pub(crate) async fn start_heard(
+        hear: impl Fn(&Request<Incoming>) + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(peer::KEY), hear).await
+    }
+
+    async fn start_with(
+        key: Option<(&'static str, &'static str)>,
+        hear: impl Fn(&Request<Incoming>) + Clone + Send + Sync + 'static,
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("blocks")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         let served = root.path().to_owned();
-        let accepting = tokio::spawn(async move { peer::serve(listener, &served).await });
+        let accepting =
+            tokio::spawn(async move { peer::serve(listener, &served, key, hear).await });
         Self {
             root,
             endpoint,

@@ -23,7 +23,7 @@ impl S3Server {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         let served = root.to_owned();
-        runtime.spawn(async move { peer::serve(listener, &served).await });
+        runtime.spawn(async move { peer::serve(listener, &served, Some(peer::KEY), |_| ()).await });
         Self {
             root: root.to_owned(),
             endpoint,

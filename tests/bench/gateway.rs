@@ -129,7 +129,7 @@ fn serve_s3(runtime: &Runtime, root: &Path) -> String {
         .expect("a free port");
     let endpoint = listener.local_addr().expect("it is bound").to_string();
     let served = root.to_owned();
-    runtime.spawn(async move { peer::serve(listener, &served).await });
+    runtime.spawn(async move { peer::serve(listener, &served, Some(peer::KEY), |_| ()).await });
     endpoint
 }
 
