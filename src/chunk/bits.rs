@@ -201,11 +201,13 @@ impl BitWriter {
 /// byte the run begins in and the word it ends in included.
 #[derive(Debug)]
 pub(super) struct FieldRun<const N: usize> {
+    /// Those of `word` included.
     bytes: [u8; N],
+    /// Whole ones.
     n_bytes: usize,
-    /// The next bits, at the top.
+    /// The bits behind them, at the top.
     word: u64,
-    /// How many, at most 63.
+    /// How many, at most 7.
     n_bits: u32,
     /// Width of the field that was put last.
     n_last: u32,
@@ -215,34 +217,43 @@ impl<const N: usize> FieldRun<N> {
     /// So many bits of fields may be put into one run.
     pub(super) const BITS_MAX: usize = (N - 9) * 8;
 
+    /// So many bits are put at once.
+    pub(super) const FIELD_BITS_MAX: u32 = 56;
+
     /// Bytes it takes at the end of a writer, at most.
     pub(super) fn n_bytes_after(&self) -> usize {
-        self.n_bytes + 9
+        self.n_bytes + 2
     }
 
     /// Appends the low `n` bits of `value`, 1 to 64; the others are zero.
     #[inline(always)]
     pub(super) fn put(&mut self, value: u64, n: u32) {
-        debug_assert!(0 < n && n <= 64 && (value >> (n - 1)) >> 1 == 0, "{n} bits");
-        self.n_last = n;
-        let n_free = 64u32.wrapping_sub(self.n_bits);
-        if n < n_free {
-            self.word |= value << n_free.wrapping_sub(n);
-            self.n_bits = self.n_bits.wrapping_add(n);
-            return;
+        if n <= Self::FIELD_BITS_MAX {
+            self.put_fields(value, n, n);
+        } else {
+            self.put_fields(value >> 32, n.wrapping_sub(32), n);
+            self.put_fields(value & 0xffff_ffff, 32, n);
         }
-        let n_over = n.wrapping_sub(n_free);
-        let word = self.word | value >> n_over;
+    }
+
+    /// Appends fields of `n` bits together, 1 to [`Self::FIELD_BITS_MAX`], of which the last one has `n_last`.
+    #[inline(always)]
+    pub(super) fn put_fields(&mut self, value: u64, n: u32, n_last: u32) {
+        debug_assert!(0 < n && n <= Self::FIELD_BITS_MAX, "{n} bits");
+        debug_assert!(value >> n == 0, "more than {n} bits");
+        self.n_last = n_last;
+        let n_bits = self.n_bits.wrapping_add(n);
+        let word = self.word | value << 64u32.wrapping_sub(n_bits);
         debug_assert!(self.n_bytes + 8 <= N, "the run is too long");
+        // Whole words at any byte: whether one is full is not worth a mispredicted branch.
         if let Some(place) =
             (self.bytes.get_mut(self.n_bytes..)).and_then(|free| free.first_chunk_mut::<8>())
         {
             *place = word.to_be_bytes();
         }
-        self.n_bytes = self.n_bytes.wrapping_add(8);
-        // Two shifts, because no bit over would shift by 64.
-        self.word = (value << 1) << 63u32.wrapping_sub(n_over);
-        self.n_bits = n_over;
+        self.n_bytes = self.n_bytes.wrapping_add(n_bits as usize / 8);
+        self.word = word << (n_bits & !7);
+        self.n_bits = n_bits & 7;
     }
 }
 
@@ -255,8 +266,12 @@ impl BitWriter {
         } else {
             None
         };
+        let mut bytes = [0; N];
+        if let Some(first) = bytes.first_mut() {
+            *first = begun.unwrap_or(0);
+        }
         FieldRun {
-            bytes: [0; N],
+            bytes,
             n_bytes: 0,
             word: u64::from(begun.unwrap_or(0)) << 56,
             n_bits: begun.map_or(0, |_| 8 - self.n_free),
@@ -268,21 +283,10 @@ impl BitWriter {
     /// Leaves what [`Self::put`] of each field would have left.
     #[inline(always)]
     pub(super) fn end_run<const N: usize>(&mut self, run: &FieldRun<N>) {
-        if 0 < run.n_bytes {
-            self.bytes
-                .extend_from_slice(run.bytes.get(..run.n_bytes).unwrap_or_default());
-        }
-        let n_last_bytes = run.n_bits.div_ceil(8);
-        let last = run.word.to_be_bytes();
-        let len = self.bytes.len() + n_last_bytes as usize;
-        // A whole word and back is one store; so many bytes of it would be a call.
-        if self.bytes.len() + last.len() <= self.bytes.capacity() {
-            self.bytes.extend_from_slice(&last);
-            self.bytes.truncate(len);
-        } else {
-            let some = last.get(..n_last_bytes as usize);
-            self.bytes.extend_from_slice(some.unwrap_or_default());
-        }
+        let n_last_bytes = u32::from(0 < run.n_bits);
+        let n_bytes = run.n_bytes + n_last_bytes as usize;
+        self.bytes
+            .extend_from_slice(run.bytes.get(..n_bytes).unwrap_or_default());
         self.n_free = n_last_bytes * 8 - run.n_bits;
         if self.n_free == 0 && run.n_last.is_multiple_of(8) {
             self.bytes.push(0);

@@ -171,15 +171,21 @@ impl XorAppender {
             }
             let (leading_now, trailing_now) =
                 (diff.leading_zeros().min(LEADING_MAX), diff.trailing_zeros());
-            if leading <= leading_now && trailing <= trailing_now {
-                run.put(field << 2 | 0b10, n_field + 2);
+            let (header, n_header) = if leading <= leading_now && trailing <= trailing_now {
+                (field << 2 | 0b10, n_field + 2)
             } else {
                 (leading, trailing) = (leading_now, trailing_now);
                 let n = 64 - leading - trailing;
                 let header = 0b11 << 11 | u64::from(leading) << 6 | u64::from(n & 0x3f);
-                run.put(field << 13 | header, n_field + 13);
+                (field << 13 | header, n_field + 13)
+            };
+            let n = 64 - leading - trailing;
+            if n_header + n <= FieldRun::<N>::FIELD_BITS_MAX {
+                run.put_fields(header << n | diff >> trailing, n_header + n, n);
+            } else {
+                run.put(header, n_header);
+                run.put(diff >> trailing, n);
             }
-            run.put(diff >> trailing, 64 - leading - trailing);
         }
         (self.t, self.delta, self.v) = (t, delta, f64::from_bits(v));
         self.window = (leading <= LEADING_MAX).then(|| Window {

@@ -21,6 +21,7 @@ pub mod proto;
 pub mod sha256;
 mod share;
 pub mod shutdown;
+pub mod snappy;
 mod touch;
 pub mod verdict;
 

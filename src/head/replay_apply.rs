@@ -11,6 +11,7 @@ use crate::head::out_of_order::Inserted;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay::{ReplayReport, extend};
 use crate::head::replay_lanes::{Batch, Rare};
+use crate::head::replay_slots::{BLOCKS_PER_PAGE, NO_COLUMNS, Rows, SERIES_PER_BLOCK};
 use crate::head::series::{CommitPoint, MappedChunk, MemSeries, Pushed, SeriesState};
 use crate::head::stats::count;
 use crate::model::{Encoding, Interval, Sample, SampleTime, TimestampMs};
@@ -23,9 +24,6 @@ pub(crate) const AT_START: CommitPoint = CommitPoint {
 
 /// Closed chunks wait for so many series before they go to files: few enough to be near still.
 const CLOSED_SERIES_MAX: usize = 512;
-
-/// Series that are fetched from memory together.
-const SERIES_AHEAD: usize = 16;
 
 /// What a thread did, for the whole to be summed up.
 #[derive(Debug, Default)]
@@ -104,39 +102,41 @@ impl<'a> Worker<'a> {
     }
 
     fn batch(&mut self, batch: &mut Batch) {
-        let mut floats = batch.floats.as_slice();
         let mut n_done = 0;
         for (after, rare) in batch.rare.drain(..) {
-            let groups = batch.groups.get(n_done..after).unwrap_or_default();
-            floats = self.groups(groups, floats);
+            self.pages(batch.pages.get(n_done..after).unwrap_or_default());
             n_done = after;
             self.rare(rare);
         }
-        self.groups(batch.groups.get(n_done..).unwrap_or_default(), floats);
+        self.pages(batch.pages.get(n_done..).unwrap_or_default());
     }
 
-    /// The floats behind those of the groups.
-    fn groups<'f>(&mut self, groups: &[(u32, usize)], mut floats: &'f [Sample]) -> &'f [Sample] {
-        for groups in groups.chunks(SERIES_AHEAD) {
-            // Series lie far apart; looked at like this, they come all at once.
-            let touched = groups.iter().fold(0, |sum, (place, _)| {
-                let series = self.series.get(*place as usize);
-                sum ^ series.map_or(0, |series| series.touch_state())
-            });
-            std::hint::black_box(touched);
-            for (place, n) in groups {
-                let (mine, others) = floats.split_at_checked(*n).unwrap_or((floats, &[]));
-                self.floats(*place, mine);
-                floats = others;
+    fn pages(&mut self, pages: &[(u32, Rows)]) {
+        let mut columns = NO_COLUMNS;
+        for (first, rows) in pages {
+            let firsts = (*first..).step_by(SERIES_PER_BLOCK);
+            for (block, first) in (0..BLOCKS_PER_PAGE).zip(firsts) {
+                // Series lie far apart; looked at like this, they come all at once.
+                let series = self.series.iter().skip(first as usize);
+                let series = series.take(SERIES_PER_BLOCK);
+                std::hint::black_box(series.fold(0, |sum, series| sum ^ series.touch_state()));
+                let Some(floats) = rows.columns(block, &mut columns) else {
+                    continue;
+                };
+                for (place, floats) in (first..).zip(floats) {
+                    self.floats(place, floats);
+                }
             }
         }
-        floats
     }
 
     fn floats(&mut self, place: u32, floats: &[Sample]) {
         let Some(series) = self.series.get(place as usize) else {
             return;
         };
+        if floats.is_empty() {
+            return;
+        }
         let pushed = series.lock().push_floats(floats, AT_START, self.rules);
         if 0 < pushed.n_closed {
             self.inner.enqueue_closed(series);

@@ -13,15 +13,15 @@ use crate::head::core::Inner;
 use crate::head::postings_build::PostingsBuilder;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay_apply::{Applied, Worker};
-use crate::head::replay_slots::{FLOATS_PER_GROUP, Slot, Slots, Waiting};
+use crate::head::replay_slots::{Rows, SLOTS_PER_PAGE, Slot, Slots, Waiting, Waits};
 use crate::head::series::{MappedChunk, MemSeries};
-use crate::model::{Encoding, Histogram, Sample, SampleTime, TimestampMs};
+use crate::model::{Encoding, Histogram, SampleTime, TimestampMs};
 
 /// Threads that apply what was read, at most.
 pub(crate) const LANES_MAX: usize = 16;
 
-/// Floats of one batch: 128 KiB.
-const FLOATS_PER_BATCH: usize = 8192;
+/// Pages of floats of one batch: 200 KiB.
+const PAGES_PER_BATCH: usize = 4;
 /// About so many bytes of everything else in one batch; one more value may come on top.
 const RARE_BYTES_PER_BATCH: usize = 256 << 10;
 /// Batches that wait for a thread. With the one being filled and the one being applied a thread has at most four, which
@@ -75,10 +75,9 @@ impl Rare {
 /// What one thread has to do, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// The places of series, and how many of the floats are each one's.
-    pub(crate) groups: Vec<(u32, usize)>,
-    pub(crate) floats: Vec<Sample>,
-    /// Each with the number of groups that come before it.
+    /// Floats, each page with the place of its first series.
+    pub(crate) pages: Vec<(u32, Rows)>,
+    /// Each with the number of pages that come before it.
     pub(crate) rare: Vec<(usize, Rare)>,
     n_rare_bytes: usize,
 }
@@ -90,8 +89,10 @@ struct Lane {
 }
 
 impl Lane {
-    fn send(&mut self) {
-        let next = self.empty.try_recv().unwrap_or_default();
+    /// Pages that are not in use come back into `spare`.
+    fn send(&mut self, spare: &mut Vec<Rows>) {
+        let mut next = self.empty.try_recv().unwrap_or_default();
+        spare.extend(next.pages.drain(..).map(|(_, rows)| rows));
         let full = std::mem::replace(&mut self.batch, next);
         // A thread that is gone has panicked, and whoever waits for it learns of that.
         self.full.send(full).ok();
@@ -103,6 +104,8 @@ pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     pub(crate) slots: Slots,
     waiting: Waiting,
+    /// Not in use.
+    spare: Vec<Rows>,
     unlisted: Vec<Arc<MemSeries>>,
     postings: Sender<Vec<Arc<MemSeries>>>,
 }
@@ -153,7 +156,8 @@ impl Lanes {
         let lanes = Self {
             lanes,
             slots: Slots::new(),
-            waiting: Waiting::default(),
+            waiting: Waiting::new(n_threads.clamp(1, LANES_MAX)),
+            spare: Vec::new(),
             unlisted: Vec::new(),
             postings,
         };
@@ -180,42 +184,55 @@ impl Lanes {
     /// A float, which waits for others of its series; false where it is not wanted.
     #[inline(always)]
     pub(crate) fn float(&mut self, slot: Slot, t: TimestampMs, v: f64) -> bool {
-        match self.waiting.push(slot, Sample { t, v }) {
-            Some(n_waiting) => {
-                if n_waiting == FLOATS_PER_GROUP {
-                    self.hand_over(slot);
-                }
-                true
+        match self.waiting.push(slot, t, v) {
+            Waits::Yes => true,
+            Waits::NotWanted => false,
+            Waits::NoRoom => {
+                self.make_room(slot, t);
+                self.waiting.push(slot, t, v) == Waits::Yes
             }
-            None => false,
         }
     }
 
-    /// Its floats wait no longer.
+    /// What waits on the page of the series waits no longer, and a float at `t` can.
     #[inline(never)]
-    fn hand_over(&mut self, slot: Slot) {
-        let (lane, place) = slot.of(self.lanes.len());
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            let n = self.waiting.take(slot, &mut lane.batch.floats);
-            if 0 < n {
-                lane.batch.groups.push((place, n));
+    fn make_room(&mut self, slot: Slot, t: TimestampMs) {
+        let next = match self.spare.pop() {
+            Some(mut rows) => {
+                rows.clear(t);
+                rows
             }
-            if lane.batch.floats.len() >= FLOATS_PER_BATCH {
-                lane.send();
+            None => Rows::new(t),
+        };
+        self.hand_over(slot.page(), Some(next));
+    }
+
+    /// What waits on the page waits no longer.
+    fn hand_over(&mut self, page: usize, next: Option<Rows>) {
+        let Some(rows) = self.waiting.turn(page, next) else {
+            return;
+        };
+        let (lane, first) = lane_of(page, self.lanes.len());
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.batch.pages.push((first, rows));
+            if lane.batch.pages.len() >= PAGES_PER_BATCH {
+                lane.send(&mut self.spare);
             }
         }
     }
 
     /// Something else, which comes behind the floats that wait.
     pub(crate) fn rare(&mut self, slot: Slot, make: impl FnOnce(u32) -> Rare) {
-        self.hand_over(slot);
-        let (lane, place) = slot.of(self.lanes.len());
+        if self.waiting.has(slot) {
+            self.hand_over(slot.page(), None);
+        }
+        let (lane, first) = lane_of(slot.page(), self.lanes.len());
         if let Some(lane) = self.lanes.get_mut(lane) {
-            let rare = make(place);
+            let rare = make(first + u32::from(slot.place()));
             lane.batch.n_rare_bytes += rare.n_bytes();
-            lane.batch.rare.push((lane.batch.groups.len(), rare));
+            lane.batch.rare.push((lane.batch.pages.len(), rare));
             if lane.batch.n_rare_bytes >= RARE_BYTES_PER_BATCH {
-                lane.send();
+                lane.send(&mut self.spare);
             }
         }
     }
@@ -228,19 +245,29 @@ impl Lanes {
 
     /// Hands over what is left; the threads end when they have applied it.
     pub(crate) fn finish(mut self) {
-        for slot in self.waiting.slots() {
-            self.hand_over(slot);
+        for page in 0..self.waiting.n_pages() {
+            self.hand_over(page, None);
         }
-        self.lanes.iter_mut().for_each(Lane::send);
+        for lane in &mut self.lanes {
+            lane.send(&mut self.spare);
+        }
         self.list();
     }
 }
 
+/// Which of so many threads has the series of a page, and where in its list they begin.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "series have numbers of 32 bits"
+)]
+fn lane_of(page: usize, n_lanes: usize) -> (usize, u32) {
+    let n_lanes = n_lanes.max(1);
+    (page % n_lanes, (page / n_lanes * SLOTS_PER_PAGE) as u32)
+}
+
 impl Batch {
-    /// Nothing to do, with the buffers it has.
+    /// Nothing to do; its pages can be used for others.
     pub(crate) fn clear(&mut self) {
-        self.groups.clear();
-        self.floats.clear();
         self.rare.clear();
         self.n_rare_bytes = 0;
     }

@@ -1,10 +1,14 @@
 //! The series that a replay has met, by their numbers in the log, and the floats that wait for more of their series.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a place is a byte, and all that has places has at least 256 of them; a row is taken modulo their number"
+)]
 
 use std::collections::HashMap;
 
 use crate::model::{Sample, TimestampMs};
 
-/// A series of a replay: how many it met before.
+/// A series of a replay: the page of [`Waiting`] that has it, and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(u32);
 
@@ -16,23 +20,18 @@ impl Slot {
         (slot != Self::NONE).then_some(slot)
     }
 
-    /// Which of so many threads has it, and where in its list.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a quotient of a number of 32 bits"
-    )]
-    pub(crate) fn of(self, n_lanes: usize) -> (usize, u32) {
-        let (n, n_lanes) = (self.0 as usize, n_lanes.max(1));
-        (n % n_lanes, (n / n_lanes) as u32)
+    pub(crate) fn page(self) -> usize {
+        self.0 as usize / SLOTS_PER_PAGE
     }
 
-    fn page_and_place(self) -> (usize, usize) {
-        let n = self.0 as usize;
-        (n / SLOTS_PER_PAGE, n % SLOTS_PER_PAGE)
+    #[inline(always)]
+    pub(crate) fn place(self) -> u8 {
+        self.0.to_le_bytes()[0]
     }
 }
 
-const SLOTS_PER_PAGE: usize = 256;
+/// As many as a byte can tell apart.
+pub(crate) const SLOTS_PER_PAGE: usize = 256;
 
 /// The page a number is on, and its place there.
 #[expect(
@@ -97,96 +96,207 @@ impl Slots {
 /// what is done for a series, and fetched from memory for it, is then done once for so many.
 pub(crate) const FLOATS_PER_GROUP: usize = 16;
 
+/// Floats of the series of one page: the first of each series, then the second of each, in the order in which they mostly
+/// come.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// How many each series has.
+    n: [u8; SLOTS_PER_PAGE],
+    /// What the times are counted from.
+    base: TimestampMs,
+    rows: Box<[Row; FLOATS_PER_GROUP]>,
+}
+
+/// A few places more than are used: rows a multiple of a page of memory apart would push each other out of the cache.
+#[derive(Debug, Clone)]
+struct Row {
+    values: [f64; SLOTS_PER_PAGE + 8],
+    times: [u32; SLOTS_PER_PAGE + 16],
+}
+
+/// Times so much before the first one that came can be told too.
+const BACK_MS: i64 = 1 << 30;
+
+impl Rows {
+    /// Empty ones, for floats at about `t`.
+    pub(crate) fn new(t: TimestampMs) -> Self {
+        const EMPTY: Row = Row {
+            values: [0.0; SLOTS_PER_PAGE + 8],
+            times: [0; SLOTS_PER_PAGE + 16],
+        };
+        Self {
+            n: [0; SLOTS_PER_PAGE],
+            base: t.wrapping_sub(BACK_MS),
+            rows: Box::new([EMPTY; FLOATS_PER_GROUP]),
+        }
+    }
+
+    /// Makes them empty again.
+    pub(crate) fn clear(&mut self, t: TimestampMs) {
+        self.n = [0; SLOTS_PER_PAGE];
+        self.base = t.wrapping_sub(BACK_MS);
+    }
+
+    /// Adds a float; false where its series has all it may have, or the time is too far from the others.
+    #[inline(always)]
+    fn push(&mut self, place: u8, t: TimestampMs, v: f64) -> bool {
+        let place = usize::from(place);
+        let n = self.n[place];
+        let time = u32::try_from(t.wrapping_sub(self.base).cast_unsigned());
+        match time {
+            Ok(time) if usize::from(n) < FLOATS_PER_GROUP => {
+                let row = &mut self.rows[usize::from(n) % FLOATS_PER_GROUP];
+                row.times[place] = time;
+                row.values[place] = v;
+                self.n[place] = n + 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The floats of the series at places from [`SERIES_PER_BLOCK`] times `block` on, put into `columns`, if there are any.
+    /// They are read row by row: one after the other, each series would wait for all rows.
+    pub(crate) fn columns<'c>(
+        &self,
+        block: usize,
+        columns: &'c mut Columns,
+    ) -> Option<[&'c [Sample]; SERIES_PER_BLOCK]> {
+        let n = *self.n.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
+        let n_max = n.iter().max().copied().filter(|n_max| 0 < *n_max)?;
+        for (at, row) in self.rows.iter().enumerate().take(usize::from(n_max)) {
+            let values = row.values.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
+            let times = row.times.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
+            for ((column, v), time) in columns.iter_mut().zip(values).zip(times) {
+                column[at % FLOATS_PER_GROUP] = Sample {
+                    t: self.base.wrapping_add(i64::from(*time)),
+                    v: *v,
+                };
+            }
+        }
+        let mut floats = [[].as_slice(); SERIES_PER_BLOCK];
+        for ((floats, column), n) in floats.iter_mut().zip(columns).zip(n) {
+            *floats = column.get(..usize::from(n)).unwrap_or_default();
+        }
+        Some(floats)
+    }
+}
+
+/// Series whose floats are looked at together.
+pub(crate) const SERIES_PER_BLOCK: usize = 16;
+
+/// So many are on one page.
+pub(crate) const BLOCKS_PER_PAGE: usize = SLOTS_PER_PAGE / SERIES_PER_BLOCK;
+
+/// Floats series by series.
+pub(crate) type Columns = [[Sample; FLOATS_PER_GROUP]; SERIES_PER_BLOCK];
+
+/// No floats.
+pub(crate) const NO_COLUMNS: Columns =
+    [[Sample { t: 0, v: 0.0 }; FLOATS_PER_GROUP]; SERIES_PER_BLOCK];
+
 /// Floats that wait until there are more of their series.
-#[derive(Default)]
 pub(crate) struct Waiting {
     pages: Vec<Page>,
     n_series: usize,
+    n_lanes: usize,
 }
 
 struct Page {
     /// Before this, floats are not wanted.
     from: [TimestampMs; SLOTS_PER_PAGE],
-    n: [u8; SLOTS_PER_PAGE],
-    /// The first of each series, then the second of each: in the order in which they mostly come. None until one comes.
-    floats: Vec<[Sample; FLOATS_PER_ROW]>,
+    /// The least and the most of `from`: mostly they say enough.
+    from_min: TimestampMs,
+    from_max: TimestampMs,
+    /// None until a float comes.
+    rows: Option<Rows>,
 }
 
-/// A few more than are used: rows a page of memory apart would push each other out of the cache.
-const FLOATS_PER_ROW: usize = SLOTS_PER_PAGE + 4;
-
-impl Page {
-    #[cold]
-    #[inline(never)]
-    fn make_rows(&mut self) {
-        self.floats = vec![[Sample { t: 0, v: 0.0 }; FLOATS_PER_ROW]; FLOATS_PER_GROUP];
-    }
+/// What becomes of a float.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// It waits for others of its series.
+    Yes,
+    /// There is no room for it before [`Waiting::turn`].
+    NoRoom,
+    /// It is not wanted.
+    NotWanted,
 }
 
 impl Waiting {
-    /// The slot of one more series.
+    /// For so many threads.
+    pub(crate) fn new(n_lanes: usize) -> Self {
+        Self {
+            pages: Vec::new(),
+            n_series: 0,
+            n_lanes: n_lanes.max(1),
+        }
+    }
+
+    /// The slot of one more series. Threads get one series each in turn, so the first pages are the first of each of
+    /// them.
     pub(crate) fn add(&mut self, from: TimestampMs) -> Option<Slot> {
-        let slot = Slot::of_number(self.n_series)?;
-        let (page, place) = slot.page_and_place();
-        if page == self.pages.len() {
+        let (of_lane, lane) = (self.n_series / self.n_lanes, self.n_series % self.n_lanes);
+        let (page, place) = (of_lane / SLOTS_PER_PAGE, of_lane % SLOTS_PER_PAGE);
+        let page = page * self.n_lanes + lane;
+        let slot = Slot::of_number(page * SLOTS_PER_PAGE + place)?;
+        while self.pages.len() <= page {
             self.pages.push(Page {
                 from: [TimestampMs::MIN; SLOTS_PER_PAGE],
-                n: [0; SLOTS_PER_PAGE],
-                floats: Vec::new(),
+                from_min: TimestampMs::MAX,
+                from_max: TimestampMs::MIN,
+                rows: None,
             });
         }
         self.n_series += 1;
-        *self.pages.get_mut(page)?.from.get_mut(place)? = from;
+        let page = self.pages.get_mut(slot.page())?;
+        page.from[usize::from(slot.place())] = from;
+        page.from_min = page.from_min.min(from);
+        page.from_max = page.from_max.max(from);
         Some(slot)
     }
 
     /// From now on all are wanted.
     pub(crate) fn want_all(&mut self, slot: Slot) {
-        let (page, place) = slot.page_and_place();
-        let page = self.pages.get_mut(page);
-        if let Some(from) = page.and_then(|page| page.from.get_mut(place)) {
-            *from = TimestampMs::MIN;
+        if let Some(page) = self.pages.get_mut(slot.page()) {
+            page.from[usize::from(slot.place())] = TimestampMs::MIN;
+            page.from_min = TimestampMs::MIN;
         }
     }
 
-    /// How many of its series wait now; none where the float is not wanted. At [`FLOATS_PER_GROUP`] they must be taken.
+    /// Lets a float wait.
     #[inline(always)]
-    pub(crate) fn push(&mut self, slot: Slot, float: Sample) -> Option<usize> {
-        let (page, place) = slot.page_and_place();
-        let page = self.pages.get_mut(page)?;
-        if float.t < *page.from.get(place)? {
-            return None;
-        }
-        if page.floats.is_empty() {
-            page.make_rows();
-        }
-        let n = page.n.get_mut(place)?;
-        let row = page.floats.get_mut(usize::from(*n))?;
-        *row.get_mut(place)? = float;
-        *n += 1;
-        Some(usize::from(*n))
-    }
-
-    /// Puts those that wait at the end of `out`; none does after this. How many there were.
-    pub(crate) fn take(&mut self, slot: Slot, out: &mut Vec<Sample>) -> usize {
-        let (page, place) = slot.page_and_place();
-        let Some(page) = self.pages.get_mut(page) else {
-            return 0;
+    pub(crate) fn push(&mut self, slot: Slot, t: TimestampMs, v: f64) -> Waits {
+        let Some(page) = self.pages.get_mut(slot.page()) else {
+            return Waits::NotWanted;
         };
-        let n = page.n.get_mut(place).map_or(0, std::mem::take);
-        let mut column = [Sample { t: 0, v: 0.0 }; FLOATS_PER_GROUP];
-        for (float, row) in column.iter_mut().zip(&page.floats).take(usize::from(n)) {
-            if let Some(here) = row.get(place) {
-                *float = *here;
-            }
+        let place = slot.place();
+        if t < page.from_max && (t < page.from_min || t < page.from[usize::from(place)]) {
+            return Waits::NotWanted;
         }
-        out.extend_from_slice(column.get(..usize::from(n)).unwrap_or_default());
-        usize::from(n)
+        let rows = page.rows.as_mut();
+        if rows.is_some_and(|rows| rows.push(place, t, v)) {
+            Waits::Yes
+        } else {
+            Waits::NoRoom
+        }
     }
 
-    /// All there are.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
-        (0..self.n_series).filter_map(Slot::of_number)
+    /// Does a float of the series wait?
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        let rows = self.pages.get(slot.page());
+        let rows = rows.and_then(|page| page.rows.as_ref());
+        rows.is_some_and(|rows| 0 < rows.n[usize::from(slot.place())])
+    }
+
+    /// Gives the page others, or none, and takes what waits.
+    pub(crate) fn turn(&mut self, page: usize, next: Option<Rows>) -> Option<Rows> {
+        std::mem::replace(&mut self.pages.get_mut(page)?.rows, next)
+    }
+
+    /// So many pages there are.
+    pub(crate) fn n_pages(&self) -> usize {
+        self.pages.len()
     }
 }
 
@@ -194,17 +304,24 @@ impl Waiting {
 mod tests {
     use super::*;
 
+    fn column(rows: &Rows, place: usize) -> Vec<Sample> {
+        let mut columns = NO_COLUMNS;
+        let floats = rows.columns(place / SERIES_PER_BLOCK, &mut columns);
+        let floats = floats.unwrap_or_default();
+        floats[place % SERIES_PER_BLOCK].to_vec()
+    }
+
     #[test]
     fn slots_are_found_by_number_wherever_numbers_lie() {
         let mut slots = Slots::new();
         let numbers = [0, 1, 255, 256, 1 << 40, u64::MAX, u64::MAX - 256];
         for (n, number) in numbers.into_iter().enumerate() {
             assert_eq!(slots.get(number), None);
-            slots.insert(number, Slot::of_number(n).unwrap());
+            slots.insert(number, Slot::of_number(n * 100).unwrap());
         }
         for (n, number) in numbers.into_iter().enumerate() {
             let slot = slots.get(number).unwrap();
-            assert_eq!(slot.of(3), (n % 3, u32::try_from(n / 3).unwrap()));
+            assert_eq!(slot.page() * 256 + usize::from(slot.place()), n * 100);
         }
         assert_eq!(slots.get(2), None);
         assert_eq!(slots.get(257 << 8), None);
@@ -213,37 +330,79 @@ mod tests {
 
     #[test]
     fn floats_wait_for_others_of_their_series_and_come_in_order() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::new(1);
         let slots: Vec<Slot> = (0..600).map(|n| waiting.add(n).unwrap()).collect();
+        assert_eq!(waiting.n_pages(), 3);
+        for page in 0..3 {
+            assert!(waiting.turn(page, Some(Rows::new(300))).is_none());
+        }
         for round in 0..FLOATS_PER_GROUP {
             for (from, slot) in slots.iter().enumerate() {
                 let t = i64::try_from(from + round).unwrap();
-                let n = waiting.push(*slot, Sample { t, v: 0.5 });
-                assert_eq!(n, Some(round + 1));
-                assert_eq!(
-                    waiting.push(
-                        *slot,
-                        Sample {
-                            t: t - 1 - i64::try_from(round).unwrap(),
-                            v: 0.5
-                        }
-                    ),
-                    None
-                );
+                let v = f64::from(u32::try_from(from * 1000 + round).unwrap());
+                assert_eq!(waiting.has(*slot), 0 < round);
+                assert_eq!(waiting.push(*slot, t, v), Waits::Yes);
+                let before = t - 1 - i64::try_from(round).unwrap();
+                assert_eq!(waiting.push(*slot, before, v), Waits::NotWanted);
             }
         }
-        for (from, slot) in slots.iter().enumerate() {
-            let mut floats = Vec::new();
-            assert_eq!(waiting.take(*slot, &mut floats), FLOATS_PER_GROUP);
-            let times: Vec<i64> = floats.iter().map(|float| float.t).collect();
-            let from = i64::try_from(from).unwrap();
-            let expect: Vec<i64> = (from..).take(FLOATS_PER_GROUP).collect();
-            assert_eq!(times, expect);
-            assert_eq!(waiting.take(*slot, &mut floats), 0);
-            assert_eq!(floats.len(), FLOATS_PER_GROUP);
+        let last = slots[599];
+        assert_eq!(waiting.push(last, 10_000, 0.5), Waits::NoRoom);
+        for page in 0..3 {
+            let rows = waiting.turn(page, None).unwrap();
+            for place in 0..256 {
+                let from = page * 256 + place;
+                let n = if from < 600 { FLOATS_PER_GROUP } else { 0 };
+                let expect: Vec<Sample> = (0..n)
+                    .map(|round| Sample {
+                        t: i64::try_from(from + round).unwrap(),
+                        v: f64::from(u32::try_from(from * 1000 + round).unwrap()),
+                    })
+                    .collect();
+                assert_eq!(column(&rows, place), expect);
+            }
         }
+        assert!(!waiting.has(last));
+        assert_eq!(waiting.push(last, 10_000, 0.5), Waits::NoRoom);
+        assert!(waiting.turn(2, Some(Rows::new(10_000))).is_none());
+        assert_eq!(waiting.push(last, 10_000, 0.5), Waits::Yes);
         waiting.want_all(slots[300]);
-        assert_eq!(waiting.push(slots[300], Sample { t: -7, v: 0.5 }), Some(1));
-        assert_eq!(waiting.slots().collect::<Vec<_>>(), slots);
+        waiting.turn(1, Some(Rows::new(0)));
+        assert_eq!(waiting.push(slots[300], -7, 0.5), Waits::Yes);
+    }
+
+    #[test]
+    fn threads_get_series_in_turn_and_pages_of_their_own() {
+        let mut waiting = Waiting::new(3);
+        for n in 0..2000usize {
+            let slot = waiting.add(0).unwrap();
+            let (of_lane, lane) = (n / 3, n % 3);
+            assert_eq!(slot.page() % 3, lane);
+            let first = slot.page() / 3 * 256;
+            assert_eq!(first + usize::from(slot.place()), of_lane);
+        }
+        assert_eq!(waiting.n_pages(), 9);
+    }
+
+    #[test]
+    fn times_far_from_the_others_wait_among_themselves() {
+        for first in [i64::MIN, -1, 0, 1_700_000_000_000, i64::MAX] {
+            let far = first.wrapping_add(1 << 33);
+            let mut rows = Rows::new(first);
+            let near = first.wrapping_sub(1000);
+            assert!(rows.push(9, first, 1.0));
+            assert!(rows.push(9, near, 2.0));
+            assert!(!rows.push(9, far, 3.0));
+            assert!(!rows.push(9, first.wrapping_sub(1 << 33), 3.0));
+            let times = |rows: &Rows| {
+                let column = column(rows, 9).into_iter();
+                column.map(|float| float.t).collect::<Vec<_>>()
+            };
+            assert_eq!(times(&rows), [first, near]);
+            rows.clear(far);
+            assert!(times(&rows).is_empty());
+            assert!(rows.push(9, far, 3.0));
+            assert_eq!(times(&rows), [far]);
+        }
     }
 }

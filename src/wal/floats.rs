@@ -63,9 +63,38 @@ fn any_entry(rest: &[u8], offset: usize) -> Result<(i64, TimestampMs, f64, usize
 }
 
 /// Reference, time, value and length of an entry whose integers are not the longest there are, and that is not the last.
+///
+/// How long the integers are is asked in branches: guessed right, as mostly, the next entry begins before this one is done.
 #[inline(always)]
 fn short_entry(rest: &[u8]) -> Option<(i64, TimestampMs, f64, usize)> {
     let window = rest.first_chunk::<24>()?;
+    let word = |at: usize| Some(*window.get(at..)?.first_chunk::<8>()?);
+    let first = u64::from_le_bytes(word(0)?);
+    let (series, behind, n_series) = if first & 0x80 == 0 {
+        (seven_bits(first), first >> 8, 1)
+    } else if first & 0x8000 == 0 {
+        (fourteen_bits(first), first >> 16, 2)
+    } else if first & 0x80_0000 == 0 {
+        let high = (first >> 2) & 0x1f_c000;
+        (fourteen_bits(first) | high, first >> 24, 3)
+    } else {
+        return longer_entry(window);
+    };
+    let (series, behind, n_series) = (zig_zag(series), behind, n_series);
+    if behind & 0x80 == 0 {
+        let v = match n_series {
+            1 => word(2)?,
+            2 => word(3)?,
+            _ => word(4)?,
+        };
+        let v = f64::from_bits(u64::from_be_bytes(v));
+        return Some((series, zig_zag(seven_bits(behind)), v, n_series + 9));
+    }
+    longer_entry(window)
+}
+
+#[inline(never)]
+fn longer_entry(window: &[u8; 24]) -> Option<(i64, TimestampMs, f64, usize)> {
     let word = |at: usize| Some(*window.get(at..)?.first_chunk::<8>()?);
     let (series, n_series) = short_varint(word(0)?)?;
     let (t, n_t) = short_varint(word(n_series)?)?;
@@ -74,14 +103,29 @@ fn short_entry(rest: &[u8]) -> Option<(i64, TimestampMs, f64, usize)> {
     Some((series, t, v, n_before + 8))
 }
 
+#[inline(always)]
+fn seven_bits(word: u64) -> u64 {
+    word & 0x7f
+}
+
+#[inline(always)]
+fn fourteen_bits(word: u64) -> u64 {
+    word & 0x7f | (word >> 1) & 0x3f80
+}
+
+#[inline(always)]
+fn zig_zag(raw: u64) -> i64 {
+    (raw >> 1).cast_signed() ^ -((raw & 1).cast_signed())
+}
+
 /// Zig-zag LEB128 of at most eight bytes, and how many it has.
 #[inline(always)]
 fn short_varint(bytes: [u8; 8]) -> Option<(i64, usize)> {
     let word = u64::from_le_bytes(bytes);
     let (raw, n) = if word & 0x80 == 0 {
-        (word & 0x7f, 1)
+        (seven_bits(word), 1)
     } else if word & 0x8000 == 0 {
-        (word & 0x7f | (word >> 1) & 0x3f80, 2)
+        (fourteen_bits(word), 2)
     } else {
         let ends = !word & 0x8080_8080_8080_8080;
         if ends == 0 {
@@ -95,7 +139,7 @@ fn short_varint(bytes: [u8; 8]) -> Option<(i64, usize)> {
         let raw = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
         (raw, n_bits as usize / 8)
     };
-    Some(((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()), n))
+    Some((zig_zag(raw), n))
 }
 
 #[cfg(test)]

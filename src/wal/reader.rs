@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::foundation::checksum::crc32c;
-use crate::foundation::{Cursor, ShortRead};
+use crate::foundation::{Cursor, ShortRead, snappy};
 use crate::wal::WalError;
 use crate::wal::page::{
     FIRST, FRAGMENT_HEADER_BYTES, FULL, LAST, MIDDLE, PAGE_BYTES, PAGE_END, POSITION_MASK,
@@ -53,7 +53,6 @@ pub struct SegmentReader {
     record: Vec<u8>,
     /// The record is what was stored.
     is_stored_plain: bool,
-    snappy: snap::raw::Decoder,
 }
 
 impl fmt::Debug for SegmentReader {
@@ -96,7 +95,6 @@ impl SegmentReader {
             stored: Vec::new(),
             record: Vec::new(),
             is_stored_plain: true,
-            snappy: snap::raw::Decoder::new(),
         }
     }
 
@@ -145,7 +143,7 @@ impl SegmentReader {
             if position == FULL || position == LAST {
                 self.is_stored_plain = flags == 0;
                 let stored = if is_whole { here } else { &self.stored };
-                let decompressed = decompress(flags, stored, &mut self.snappy, &mut self.record);
+                let decompressed = decompress(flags, stored, &mut self.record);
                 return match decompressed {
                     Ok(()) => Ok(Some(self.record())),
                     Err(reason) => Err(self.damage(record_start, reason)),
@@ -269,23 +267,15 @@ impl SegmentReader {
     }
 }
 
-fn decompress(
-    flags: u8,
-    stored: &[u8],
-    snappy: &mut snap::raw::Decoder,
-    record: &mut Vec<u8>,
-) -> Result<(), String> {
+fn decompress(flags: u8, stored: &[u8], record: &mut Vec<u8>) -> Result<(), String> {
     match flags {
         SNAPPY => {
-            let len = snap::raw::decompress_len(stored).map_err(|e| e.to_string())?;
+            let len = snappy::decompressed_len(stored).map_err(|e| e.to_string())?;
             // Snappy's best case is about 21 to 1; a header that promises more lies.
             if len > RECORD_BYTES_MAX || len / 64 > stored.len() {
                 return Err(format!("a snappy record claims {len} bytes"));
             }
-            record.resize(len, 0);
-            snappy
-                .decompress(stored, record)
-                .map_err(|error| error.to_string())?;
+            snappy::decompress(stored, record).map_err(|error| error.to_string())?;
         }
         ZSTD => {
             record.clear();
