@@ -165,6 +165,12 @@ impl BitWriter {
         }
     }
 
+    /// Makes room for `n_bytes` in all.
+    pub fn reserve(&mut self, n_bytes: usize) {
+        let n_more = n_bytes.saturating_sub(self.bytes.len());
+        self.bytes.reserve_exact(n_more);
+    }
+
     /// What was written; unused bits of the last byte are zero.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

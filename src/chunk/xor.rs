@@ -208,6 +208,11 @@ impl XorAppender {
         self.bits.make_room(XOR_SAMPLE_BYTES_MAX);
     }
 
+    /// Makes room for a chunk of `n_bytes` in all.
+    pub fn reserve(&mut self, n_bytes: usize) {
+        self.bits.reserve(n_bytes);
+    }
+
     /// How many samples.
     pub fn n_samples(&self) -> usize {
         usize::from(self.n_samples)

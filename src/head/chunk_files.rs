@@ -19,6 +19,9 @@ use crate::head::HeadError;
 use crate::head::series::MappedChunk;
 use crate::model::{Encoding, TimestampMs};
 
+/// Nearly all chunks have more bytes than this.
+const CHUNK_BYTES_FEW: usize = 128;
+
 /// The chunk files of one head.
 pub(crate) struct ChunkFiles {
     dir: PathBuf,
@@ -48,6 +51,8 @@ pub(crate) struct FoundChunk {
     series: u64,
     pub(crate) chunk: MappedChunk,
     pub(crate) encoding: Encoding,
+    /// Length of its data.
+    pub(crate) n_bytes: u32,
 }
 
 /// Chunks by the numbers of their series.
@@ -338,6 +343,8 @@ impl FoundChunks {
     fn read(&mut self, number: u32, bytes: &Bytes) -> Result<(), (usize, String)> {
         check_head_file_header(bytes).map_err(|error| (0, error.to_string()))?;
         let mut offset = HEAD_FILE_HEADER_BYTES;
+        // Memory that is not written costs nothing, and memory that is moved does.
+        self.chunks.sorted.reserve(bytes.len() / CHUNK_BYTES_FEW);
         loop {
             match HeadChunk::decode(bytes, offset) {
                 Ok(Some((chunk, next))) => {
@@ -369,6 +376,7 @@ impl FoundChunks {
             series: chunk.series_ref,
             chunk: place,
             encoding: chunk.encoding,
+            n_bytes: u32::try_from(chunk.data.len()).unwrap_or(u32::MAX),
         });
     }
 

@@ -186,10 +186,16 @@ impl OpenChunk {
             let next = Builder::histogram(builder.chunk.successor(counts, histogram));
             return Self::around(next, at.t, rules);
         }
-        // As large as this one became, and a little.
-        let n_bytes = self.bytes().len();
-        let n_bytes_wanted = (n_bytes + n_bytes / 8 + 8).min(1024);
-        Self::with_capacity(at, value, rules, n_bytes_wanted)
+        Self::with_capacity(at, value, rules, bytes_behind(self.bytes().len()))
+    }
+
+    /// The chunk before this one, which has just begun, became `n_bytes` long.
+    pub(crate) fn expect_bytes(&mut self, n_bytes: usize) {
+        if 0 < n_bytes
+            && let Builder::Xor(chunk) = &mut self.builder
+        {
+            chunk.reserve(bytes_behind(n_bytes));
+        }
     }
 
     pub(crate) fn encoding(&self) -> Encoding {
@@ -411,6 +417,11 @@ impl Builder {
             is_judged: false,
         }))
     }
+}
+
+/// A chunk becomes as large as the one before, of `n_bytes`, and a little.
+fn bytes_behind(n_bytes: usize) -> usize {
+    (n_bytes + n_bytes / 8 + 8).min(1024)
 }
 
 fn has_start(at: SampleTime, rules: ChunkRules) -> bool {

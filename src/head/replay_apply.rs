@@ -73,6 +73,8 @@ pub(crate) struct Worker<'a> {
     rules: ChunkRules,
     floor: TimestampMs,
     series: Vec<Arc<MemSeries>>,
+    /// How many bytes the next chunk of each will have, where that is known.
+    n_bytes: Vec<u32>,
     applied: Applied,
 }
 
@@ -84,6 +86,7 @@ impl<'a> Worker<'a> {
             rules: inner.settings.chunk_rules(),
             floor: inner.bounds.floor(),
             series: Vec::new(),
+            n_bytes: Vec::new(),
             applied: Applied::default(),
         }
     }
@@ -137,7 +140,10 @@ impl<'a> Worker<'a> {
         if floats.is_empty() {
             return;
         }
-        let pushed = series.lock().push_floats(floats, AT_START, self.rules);
+        let n_bytes = self.n_bytes.get(place as usize).map_or(0, |n| *n as usize);
+        let mut state = series.lock();
+        let pushed = state.push_floats(floats, AT_START, (self.rules, n_bytes));
+        drop(state);
         if 0 < pushed.n_closed {
             self.inner.enqueue_closed(series);
         }
@@ -152,7 +158,10 @@ impl<'a> Worker<'a> {
 
     fn rare(&mut self, rare: Rare) {
         match rare {
-            Rare::Series(series) => self.series.push(series),
+            Rare::Series(series, n_bytes) => {
+                self.series.push(series);
+                self.n_bytes.push(n_bytes);
+            }
             Rare::Restored(place, state) => {
                 if let Err(reason) = self.restored(place, &state) {
                     self.applied.failed = Some(reason);

@@ -45,8 +45,8 @@ impl RareValue {
 /// Everything beside plain floats.
 #[derive(Debug)]
 pub(crate) enum Rare {
-    /// The next place of this thread.
-    Series(Arc<MemSeries>),
+    /// The next place of this thread, and about how many bytes its next chunk will have, if that is known.
+    Series(Arc<MemSeries>, u32),
     /// What it was when it was saved.
     Restored(u32, Bytes),
     /// Chunks that files have under a number of the series.
@@ -66,7 +66,7 @@ impl Rare {
             Self::Chunks(_, chunks) => chunks.len() * size_of::<FoundChunk>(),
             Self::Restored(_, state) => state.len(),
             Self::Sample(_, _, value) | Self::Late(_, _, value) => value.n_bytes(),
-            Self::Series(_) | Self::Left(_) | Self::LateChunk(..) => 0,
+            Self::Series(..) | Self::Left(_) | Self::LateChunk(..) => 0,
         };
         size_of::<(usize, Self)>() + more
     }
@@ -164,15 +164,21 @@ impl Lanes {
         Ok((lanes, threads))
     }
 
-    /// A thread takes the series over, which is new. Floats before `from` are not wanted: files hold what there was then.
-    pub(crate) fn adopt(&mut self, series: Arc<MemSeries>, from: TimestampMs) -> Option<Slot> {
+    /// A thread takes the series over, which is new. Floats before `from` are not wanted: files hold what there was then,
+    /// the last of it in a chunk of `n_bytes`.
+    pub(crate) fn adopt(
+        &mut self,
+        series: Arc<MemSeries>,
+        from: TimestampMs,
+        n_bytes: u32,
+    ) -> Option<Slot> {
         let slot = self.waiting.add(from)?;
-        self.slots.insert(series.series, slot);
+        self.slots.insert(series.series, slot, from);
         self.unlisted.push(Arc::clone(&series));
         if self.unlisted.len() >= SERIES_PER_BATCH {
             self.list();
         }
-        self.rare(slot, |_| Rare::Series(series));
+        self.rare(slot, |_| Rare::Series(series, n_bytes));
         Some(slot)
     }
 

@@ -18,8 +18,8 @@ use crate::head::stats::count;
 use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
     RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, SegmentFile, SegmentReader,
-    WalError, decode_exemplars, decode_markers, decode_metadata, decode_series, decode_tombstones,
-    read_floats, read_samples,
+    Unwanted, WalError, decode_exemplars, decode_markers, decode_metadata, decode_series,
+    decode_tombstones, read_floats, read_samples,
 };
 
 /// Which log a segment belongs to.
@@ -157,17 +157,26 @@ impl<'a> Reader<'a> {
     fn floats(&mut self, body: &[u8]) -> Result<(), WalError> {
         let (floor, lanes) = (self.floor, &mut self.lanes);
         let (mut n_old, mut n_unknown) = (0, 0);
-        let read = read_floats(body, |series, t, v| {
+        let mut n_passed_over = 0;
+        let read = read_floats(body, &mut n_passed_over, |series, t, v| {
             if t < floor {
                 n_old += 1;
-                return;
+                return Some(Unwanted {
+                    series: 0..=u64::MAX,
+                    before: floor,
+                });
             }
-            match lanes.slots.get(series) {
-                Some(slot) => n_old += u64::from(!lanes.float(slot, t, v)),
-                None => n_unknown += 1,
+            let Some(slot) = lanes.slots.get(series) else {
+                n_unknown += 1;
+                return None;
+            };
+            if lanes.float(slot, t, v) {
+                return None;
             }
+            n_old += 1;
+            lanes.slots.unwanted_around(series, t)
         });
-        self.report.n_samples_old += n_old;
+        self.report.n_samples_old += n_old + n_passed_over;
         self.report.n_unknown_refs += n_unknown;
         read
     }
@@ -232,15 +241,15 @@ impl<'a> Reader<'a> {
             .get_or_insert(key, || Arc::new(MemSeries::new(number, key, labels)));
         if is_new {
             count(&self.inner.counters.series_created, 1);
-            let from = self.begin(&series);
-            self.lanes.adopt(series, from);
+            let (from, n_bytes) = self.begin(&series);
+            self.lanes.adopt(series, from, n_bytes);
             return;
         }
         let mut retired = self.inner.retired.lock();
         retired.aliases.insert(number, series.series);
         drop(retired);
         if let Some(slot) = self.lanes.slots.get(series.series) {
-            self.lanes.slots.insert(number, slot);
+            self.lanes.slots.insert(number, slot, TimestampMs::MIN);
             let chunks = self.found.chunks.of(number).to_vec();
             if !chunks.is_empty() {
                 self.lanes.rare(slot, |place| Rare::Chunks(place, chunks));
@@ -248,20 +257,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A new series takes what files have of it; the time behind that.
-    fn begin(&mut self, series: &MemSeries) -> TimestampMs {
+    /// A new series takes what files have of it; the time behind that, and how long its last chunk became.
+    fn begin(&mut self, series: &MemSeries) -> (TimestampMs, u32) {
         let chunks = self.found.chunks.of(series.series);
         let mut state = series.lock();
         state.is_logged = true;
-        if chunks.is_empty() {
-            return TimestampMs::MIN;
-        }
+        let Some(last) = chunks.last() else {
+            return (TimestampMs::MIN, 0);
+        };
         let report = &mut self.report;
         if let Some(span) = self.inner.attach_chunks(&mut state, chunks, report) {
             self.inner.bounds.extend(span);
         }
-        let last = state.last_mapped();
-        last.map_or(TimestampMs::MIN, |last| last.max_t.saturating_add(1))
+        let behind = state.last_mapped();
+        let behind = behind.map_or(TimestampMs::MIN, |last| last.max_t.saturating_add(1));
+        (behind, last.n_bytes)
     }
 
     fn metadata(&mut self, entry: RefMetadata) {
@@ -285,7 +295,12 @@ impl<'a> Reader<'a> {
         let RefTombstone { series, interval } = tombstone;
         match self.lanes.slots.get(series) {
             // So Prometheus notes a series that left the head early.
-            Some(slot) if interval == Interval::ALL => self.lanes.left(slot),
+            Some(slot) if interval == Interval::ALL => {
+                if let Some(series) = self.living(series) {
+                    self.lanes.slots.want_all(series.series);
+                }
+                self.lanes.left(slot);
+            }
             _ if interval.max < self.floor => (),
             Some(_) => {
                 if let Some(series) = self.living(series) {

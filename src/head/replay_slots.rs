@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use crate::model::{Sample, TimestampMs};
+use crate::wal::Unwanted;
 
 /// A series of a replay: the page of [`Waiting`] that has it, and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +46,18 @@ fn page_and_place(series: u64) -> (u64, usize) {
 
 /// Slots by the numbers of series in the log: four bytes each, for most numbers follow each other.
 pub(crate) struct Slots {
-    pages: Vec<[Slot; SLOTS_PER_PAGE]>,
+    pages: Vec<Numbers>,
     by_number: HashMap<u64, usize, foldhash::fast::RandomState>,
     /// The page that was asked for last, and where it is.
     last: (u64, usize),
+}
+
+/// A page of numbers.
+struct Numbers {
+    slots: [Slot; SLOTS_PER_PAGE],
+    n_known: usize,
+    /// Before this, floats of none of them are wanted.
+    from_min: TimestampMs,
 }
 
 impl Slots {
@@ -67,7 +76,7 @@ impl Slots {
             self.turn_to(number)?;
         }
         let page = self.pages.get(self.last.1)?;
-        let slot = page.get(place)?;
+        let slot = page.slots.get(place)?;
         (*slot != Slot::NONE).then_some(*slot)
     }
 
@@ -77,17 +86,45 @@ impl Slots {
         Some(())
     }
 
-    pub(crate) fn insert(&mut self, series: u64, slot: Slot) {
+    /// A float of the series at `t` was not wanted: which others are not either, if that is known of its whole page.
+    #[inline]
+    pub(crate) fn unwanted_around(&self, series: u64, t: TimestampMs) -> Option<Unwanted> {
+        let (number, place) = page_and_place(series);
+        let page = self.pages.get(self.last.1)?;
+        let is_known = self.last.0 == number && page.n_known == SLOTS_PER_PAGE;
+        let first = series - place as u64;
+        (is_known && t < page.from_min).then(|| Unwanted {
+            series: first..=first + (SLOTS_PER_PAGE - 1) as u64,
+            before: page.from_min,
+        })
+    }
+
+    /// Floats of the series before `from` are not wanted.
+    pub(crate) fn insert(&mut self, series: u64, slot: Slot, from: TimestampMs) {
         let (number, place) = page_and_place(series);
         let pages = &mut self.pages;
         let at = *self.by_number.entry(number).or_insert_with(|| {
-            pages.push([Slot::NONE; SLOTS_PER_PAGE]);
+            pages.push(Numbers {
+                slots: [Slot::NONE; SLOTS_PER_PAGE],
+                n_known: 0,
+                from_min: TimestampMs::MAX,
+            });
             pages.len() - 1
         });
         if let Some(page) = pages.get_mut(at)
-            && let Some(here) = page.get_mut(place)
+            && let Some(here) = page.slots.get_mut(place)
         {
+            page.n_known += usize::from(*here == Slot::NONE);
+            page.from_min = page.from_min.min(from);
             *here = slot;
+        }
+    }
+
+    /// From now on all floats of the series are wanted.
+    pub(crate) fn want_all(&mut self, series: u64) {
+        let page = self.by_number.get(&page_and_place(series).0);
+        if let Some(page) = page.and_then(|at| self.pages.get_mut(*at)) {
+            page.from_min = TimestampMs::MIN;
         }
     }
 }
@@ -164,6 +201,13 @@ impl Rows {
     ) -> Option<[&'c [Sample]; SERIES_PER_BLOCK]> {
         let n = *self.n.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
         let n_max = n.iter().max().copied().filter(|n_max| 0 < *n_max)?;
+        // Another thread wrote them: looked at like this, they come all at once.
+        let touched = self.rows.iter().fold(0, |sum, row| {
+            let first = block * SERIES_PER_BLOCK % SLOTS_PER_PAGE;
+            let values = row.values[first].to_bits() ^ row.values[first + 8].to_bits();
+            sum ^ values ^ u64::from(row.times[first])
+        });
+        std::hint::black_box(touched);
         for (at, row) in self.rows.iter().enumerate().take(usize::from(n_max)) {
             let values = row.values.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
             let times = row.times.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
@@ -317,7 +361,7 @@ mod tests {
         let numbers = [0, 1, 255, 256, 1 << 40, u64::MAX, u64::MAX - 256];
         for (n, number) in numbers.into_iter().enumerate() {
             assert_eq!(slots.get(number), None);
-            slots.insert(number, Slot::of_number(n * 100).unwrap());
+            slots.insert(number, Slot::of_number(n * 100).unwrap(), 0);
         }
         for (n, number) in numbers.into_iter().enumerate() {
             let slot = slots.get(number).unwrap();
@@ -326,6 +370,26 @@ mod tests {
         assert_eq!(slots.get(2), None);
         assert_eq!(slots.get(257 << 8), None);
         assert_eq!(Slot::of_number(u32::MAX as usize), None, "too many series");
+    }
+
+    #[test]
+    fn nothing_around_is_unwanted_before_all_of_a_page_is_known() {
+        let mut slots = Slots::new();
+        for n in 0..256 {
+            assert_eq!(slots.unwanted_around(600, 0), None, "{n}");
+            let from = 100 + i64::try_from(n).unwrap() % 7;
+            slots.insert(512 + n, Slot::of_number(3).unwrap(), from);
+            slots.get(600);
+        }
+        let unwanted = Unwanted {
+            series: 512..=767,
+            before: 100,
+        };
+        assert_eq!(slots.unwanted_around(600, 99), Some(unwanted));
+        assert_eq!(slots.unwanted_around(600, 100), None);
+        assert_eq!(slots.unwanted_around(300, 99), None);
+        slots.want_all(513);
+        assert_eq!(slots.unwanted_around(600, 99), None);
     }
 
     #[test]

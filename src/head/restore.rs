@@ -66,7 +66,7 @@ impl Reader<'_> {
         count(&self.inner.counters.series_created, 1);
         self.report.n_restored += 1;
         series.lock().is_logged = true;
-        let Some(slot) = self.lanes.adopt(series, TimestampMs::MIN) else {
+        let Some(slot) = self.lanes.adopt(series, TimestampMs::MIN, 0) else {
             return Ok(Err("too many series".to_owned()));
         };
         self.lanes.rare(slot, |place| Rare::Restored(place, state));
@@ -78,7 +78,7 @@ impl Reader<'_> {
         let series = cursor.uvarint("series")?;
         // A series that left takes its other numbers with it.
         if let Some(slot) = self.lanes.slots.get(series) {
-            self.lanes.slots.insert(alias, slot);
+            self.lanes.slots.insert(alias, slot, TimestampMs::MIN);
         }
         let mut retired = self.inner.retired.lock();
         retired.aliases.insert(alias, series);

@@ -27,12 +27,13 @@ impl PushedFloats {
 }
 
 impl SeriesState {
-    /// What [`SeriesState::push`] does with each of them, for samples that all may see.
+    /// What [`SeriesState::push`] does with each of them, for samples that all may see. The first chunk will have about
+    /// `n_bytes`; zero where nothing is known of it.
     pub(crate) fn push_floats(
         &mut self,
         floats: &[Sample],
         at_start: CommitPoint,
-        rules: ChunkRules,
+        (rules, n_bytes): (ChunkRules, usize),
     ) -> PushedFloats {
         debug_assert_eq!(at_start.id, 0, "who may see them is not noted");
         let mut pushed = PushedFloats::default();
@@ -52,6 +53,9 @@ impl SeriesState {
                 Ok(Pushed::Appended) => {
                     pushed.n_chunks += usize::from(!had_open);
                     pushed.add(1, first.t, first.t);
+                    if !had_open && let Some(open) = &mut self.open {
+                        open.expect_bytes(n_bytes);
+                    }
                 }
                 Ok(Pushed::AppendedAndClosed) => {
                     pushed.n_chunks += 1;
@@ -94,6 +98,7 @@ mod tests {
             sizes in prop::collection::vec(1usize..40, 1..40),
             range_ms in prop_oneof![Just(2000i64), Just(20_000), Just(1 << 40)],
             writes_xor2 in any::<bool>(),
+            n_bytes in 0usize..2000,
         ) {
             let rules = ChunkRules { range_ms, writes_xor2, keeps_starts: false };
             let mut t = 1000;
@@ -127,7 +132,7 @@ mod tests {
             for size in sizes.iter().cycle() {
                 let (some, others) = rest.split_at((*size).min(rest.len()));
                 rest = others;
-                let pushed = together.push_floats(some, AT, rules);
+                let pushed = together.push_floats(some, AT, (rules, n_bytes));
                 found.n_chunks += pushed.n_chunks;
                 found.n_closed += pushed.n_closed;
                 if let Some(span) = pushed.span {

@@ -1,5 +1,7 @@
 //! Records of floats, of which a log mostly consists: read without a list in between.
 
+use std::ops::RangeInclusive;
+
 use crate::foundation::Cursor;
 use crate::model::TimestampMs;
 use crate::wal::WalError;
@@ -13,21 +15,33 @@ pub fn read_samples(body: &[u8], mut each: impl FnMut(&RefSample)) -> Result<(),
         cursor.u8("record type")?;
         return read_started(&mut cursor, each);
     }
-    read_floats(body, |series, t, v| {
+    read_floats(body, &mut 0, |series, t, v| {
         each(&RefSample {
             series,
             t,
             start_t: 0,
             v,
         });
+        None
     })
 }
 
-/// Hands series, time and value of every float of a samples record of kind 2 to `each`.
+/// Floats that a reader need not see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unwanted {
+    /// Those of these series.
+    pub series: RangeInclusive<u64>,
+    /// Those older than this.
+    pub before: TimestampMs,
+}
+
+/// Hands series, time and value of every float of a samples record of kind 2 to `each`, which says whether some behind
+/// this one are not to be handed over, as long as no other comes. So many more were not in `n_unwanted`.
 #[inline]
 pub fn read_floats(
     body: &[u8],
-    mut each: impl FnMut(u64, TimestampMs, f64),
+    n_unwanted: &mut u64,
+    mut each: impl FnMut(u64, TimestampMs, f64) -> Option<Unwanted>,
 ) -> Result<(), WalError> {
     let mut cursor = Cursor::new(body);
     cursor.u8("record type")?;
@@ -43,12 +57,22 @@ pub fn read_floats(
             Some(entry) => entry,
             None => any_entry(rest, body.len() - rest.len())?,
         };
-        each(
+        let unwanted = each(
             first_series.wrapping_add(series.cast_unsigned()),
             first_t.wrapping_add(t),
             v,
         );
         rest = rest.get(n_bytes..).unwrap_or_default();
+        let Some(Unwanted { series, before }) = unwanted else {
+            continue;
+        };
+        while let Some((step, t, _, n_bytes)) = short_entry(rest)
+            && series.contains(&first_series.wrapping_add(step.cast_unsigned()))
+            && first_t.wrapping_add(t) < before
+        {
+            rest = rest.get(n_bytes..).unwrap_or_default();
+            *n_unwanted += 1;
+        }
     }
     Ok(())
 }
@@ -162,6 +186,45 @@ mod tests {
                 assert_eq!(found, (n <= 8).then_some((value, n)), "{value}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_unwanted_is_passed_over_until_something_else_comes() {
+        let mut encoder = SamplesEncoder::default();
+        let mut all = Vec::new();
+        for n in 0..500u64 {
+            let (series, t) = (n % 50, 1000 + (n / 5 * 29 % 11).cast_signed());
+            encoder.push(series, t, 0.5);
+            all.push((series, t));
+        }
+        let unwanted = |series, t| (10..=40).contains(&series) && t < 1008;
+        let mut found = Vec::new();
+        let mut n_unwanted = 0;
+        read_floats(
+            encoder.record().unwrap(),
+            &mut n_unwanted,
+            |series, t, _| {
+                found.push((series, t));
+                unwanted(series, t).then_some(Unwanted {
+                    series: 10..=40,
+                    before: 1008,
+                })
+            },
+        )
+        .unwrap();
+        let mut was_unwanted = false;
+        let mut expect = all.clone();
+        expect.retain(|(series, t)| {
+            let is_unwanted = unwanted(*series, *t);
+            let is_run = std::mem::replace(&mut was_unwanted, is_unwanted) && is_unwanted;
+            !is_run
+        });
+        let at_end = found.len() - expect.len();
+        // Of the last entries, which are read with care, each is handed over.
+        assert!(at_end <= 3, "{at_end}");
+        assert_eq!(found[..expect.len() - 3], expect[..expect.len() - 3]);
+        assert_eq!(n_unwanted + found.len() as u64, 500);
+        assert!(expect.len() < 400);
     }
 
     proptest! {
