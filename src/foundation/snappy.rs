@@ -1,8 +1,4 @@
 //! Snappy's block format, read. Logs and remote writes are in it, and most of reading them is this.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "the first bytes of an array of INPUT_AHEAD"
-)]
 
 use std::fmt;
 
