@@ -48,7 +48,7 @@ impl MemSeries {
 
     /// Reads a little of everything that is read of a series: whoever will lock many asks for their memory before.
     pub(crate) fn touch(&self) -> u64 {
-        let labels = self.labels.touch();
+        let labels = self.labels.touch_first();
         self.series ^ u64::from(labels) ^ u64::from(self.state.is_locked())
     }
 

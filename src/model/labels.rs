@@ -129,6 +129,11 @@ impl Labels {
         self.iter().count()
     }
 
+    /// Reads where they begin, which is also where they are counted.
+    pub(crate) fn touch_first(&self) -> u8 {
+        self.0.as_bytes().first().copied().unwrap_or(0)
+    }
+
     /// Reads a little of all the bytes: of no meaning, but to have them fetched.
     pub(crate) fn touch(&self) -> u8 {
         touch(self.0.as_bytes())

@@ -257,17 +257,18 @@ impl SeriesWork for Job {
         } else {
             stored
         };
-        let labels = head.labels.clone();
+        let is_plain = self.adds_up_windows(samples) || samples.has_only_floats();
+        let labels_of_mixed = (!is_plain).then(|| head.labels.clone());
         let mut row = out.push(Head {
             drop_name: head.drop_name || !self.func.keeps_name(),
             ..head
         });
-        let filled = if self.adds_up_windows(samples) {
-            self.fill_from_windows(samples, &evaluator.budget, &mut row)
-        } else if samples.has_only_floats() {
-            self.fill(samples, &evaluator.budget, scratch, &mut row)
-        } else {
+        let filled = if let Some(labels) = labels_of_mixed {
             self.fill_mixed(samples, evaluator, (&labels, scratch), &mut row)
+        } else if self.adds_up_windows(samples) {
+            self.fill_from_windows(samples, &evaluator.budget, &mut row)
+        } else {
+            self.fill(samples, &evaluator.budget, scratch, &mut row)
         };
         if self.func == RangeFn::QuantileOverTime {
             self.note_quantiles(evaluator, row.present);
@@ -295,8 +296,8 @@ impl SeriesWork for Job {
             evaluator.budget.give(widest);
         }
         out.settle_last()?;
-        if is_rate {
-            evaluator.note_counter(&labels, self.span);
+        if is_rate && let Some(head) = out.heads().last() {
+            evaluator.note_counter(&head.labels, self.span);
         }
         Ok(())
     }

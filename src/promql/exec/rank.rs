@@ -19,11 +19,18 @@ use crate::promql::exec::{Evaluator, Value};
 use crate::promql::functions::heap;
 use crate::promql::functions::label::is_label_name;
 use crate::promql::limits::QueryError;
+use crate::promql::memory::Hold;
 use crate::promql::parse::ast::AggregateOp;
 use crate::promql::plan::{Aggregate, Grid};
 
 /// Members of a group that are ranked without asking whether to go on.
 const MEMBERS_BETWEEN_CHECKS: usize = 256;
+
+/// Where more are picked, steps are ranked one after the other: what waits for the rest of the series would take memory.
+const SIDE_BY_SIDE_MAX: f64 = 64.0;
+
+/// A series, a step, and its float there.
+type Pick = (usize, usize, f64);
 
 /// 2^63: from here on a float is no 64-bit integer.
 const INT64_BOUND: f64 = 9_223_372_036_854_775_808.0;
@@ -71,6 +78,11 @@ impl Evaluator {
             }
             return Ok(out);
         }
+        if let Some(worse) = worse_for(aggregate.op)
+            && params.iter().all(|k| *k <= SIDE_BY_SIDE_MAX)
+        {
+            return self.pick_side_by_side(worse, &params, &members, &input);
+        }
         for head in input.heads() {
             out.push(head.clone());
         }
@@ -88,6 +100,47 @@ impl Evaluator {
             }
         }
         out.settle(&self.budget)?;
+        Ok(out)
+    }
+
+    /// The best of each step, all steps at a time: series lie one after the other in memory, and so they are read.
+    fn pick_side_by_side(
+        &self,
+        worse: heap::Worse,
+        params: &[f64],
+        members: &[Vec<usize>],
+        input: &Frame,
+    ) -> Result<Frame, QueryError> {
+        let memory = Hold::new(&self.budget);
+        let mut picks: Vec<Pick> = Vec::new();
+        for members in members {
+            let ks = params.iter().map(|k| at_most(*k, members.len()));
+            let n_picks: usize = ks.clone().sum();
+            memory.add(n_picks.saturating_mul(size_of::<Pick>() + size_of::<heap::Candidate>()))?;
+            let mut steps: Vec<heap::Best> = ks.map(|k| heap::Best::new(k, worse)).collect();
+            for (position, i) in members.iter().enumerate() {
+                self.budget.every(position)?;
+                for (step, v) in input.row(*i).iter() {
+                    steps[step].offer((*i, v));
+                }
+            }
+            for (step, best) in steps.iter().enumerate() {
+                picks.extend(best.stayed().iter().map(|(i, v)| (*i, step, *v)));
+            }
+        }
+        picks.sort_unstable_by_key(|(i, step, _)| (*i, *step));
+        let mut out = Frame::new(params.len(), &self.budget);
+        for of_series in picks.chunk_by(|(left, ..), (right, ..)| left == right) {
+            let Some((i, ..)) = of_series.first() else {
+                continue;
+            };
+            self.budget.every(out.len())?;
+            let mut row = out.push(input.head(*i).clone());
+            for (_, step, v) in of_series {
+                row.set(*step, *v);
+            }
+            out.settle_last()?;
+        }
         Ok(out)
     }
 
@@ -213,16 +266,11 @@ impl Evaluator {
 }
 
 /// Which of `members` are picked at `step`, best first.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "k is between 1 and the number of series once it is cast"
-)]
 fn rank(op: AggregateOp, k: f64, members: &[usize], step: usize, input: &Frame) -> Vec<usize> {
-    if k.is_nan() || k < 1.0 {
+    let k = at_most(k, input.len());
+    if k == 0 {
         return Vec::new();
     }
-    let k = k.min(input.len() as u32 as f64) as usize;
     if op == AggregateOp::Limitk {
         let there = members.iter().copied();
         let there = there.filter(|i| input.row(*i).is_present(step));
@@ -238,6 +286,28 @@ fn rank(op: AggregateOp, k: f64, members: &[usize], step: usize, input: &Frame) 
         AggregateOp::Topk => heap::best(k, heap::smaller, there.into_iter()),
         AggregateOp::Bottomk => heap::best(k, heap::larger, there.into_iter()),
         _ => there.into_iter().map(|(i, _)| i).take(k).collect(),
+    }
+}
+
+/// How many a parameter of `k` picks among `n`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "k is between 1 and the number of series once it is cast"
+)]
+fn at_most(k: f64, n: usize) -> usize {
+    if k.is_nan() || k < 1.0 {
+        return 0;
+    }
+    k.min(n as u32 as f64) as usize
+}
+
+/// What goes before what, for operators that rank floats.
+fn worse_for(op: AggregateOp) -> Option<heap::Worse> {
+    match op {
+        AggregateOp::Topk => Some(heap::smaller),
+        AggregateOp::Bottomk => Some(heap::larger),
+        _ => None,
     }
 }
 

@@ -469,7 +469,9 @@ impl Samples {
 
     /// Is there a marker of staleness?
     pub(crate) fn has_stale(&self) -> bool {
-        self.v.iter().any(|v| is_stale(*v)) || self.h.iter().any(|h| h.is_stale())
+        // Without a branch, for there is hardly ever one.
+        let floats = self.v.iter();
+        floats.fold(false, |any, v| any | is_stale(*v)) || self.h.iter().any(|h| h.is_stale())
     }
 
     /// A copy without markers of staleness, in `out`.

@@ -11,10 +11,10 @@
 const INSERTION_LEN_MAX: usize = 12;
 
 /// A candidate: which one, and its value.
-type Candidate = (usize, f64);
+pub(crate) type Candidate = (usize, f64);
 
 /// Does `a` go before `b`? No number goes before any; two that are none each before the other.
-type Worse = fn(f64, f64) -> bool;
+pub(crate) type Worse = fn(f64, f64) -> bool;
 
 /// The worse of two for `topk`.
 pub(crate) fn smaller(a: f64, b: f64) -> bool {
@@ -26,25 +26,55 @@ pub(crate) fn larger(a: f64, b: f64) -> bool {
     a.is_nan() || a > b
 }
 
+/// The best of the candidates so far.
+#[derive(Debug)]
+pub(crate) struct Best {
+    k: usize,
+    worse: Worse,
+    heap: Vec<Candidate>,
+}
+
+impl Best {
+    /// At most `k` of those to come.
+    pub(crate) fn new(k: usize, worse: Worse) -> Self {
+        Self {
+            k,
+            worse,
+            heap: Vec::new(),
+        }
+    }
+
+    /// One more candidate.
+    #[inline]
+    pub(crate) fn offer(&mut self, candidate: Candidate) {
+        let (heap, worse) = (&mut self.heap, self.worse);
+        if heap.len() < self.k {
+            heap.push(candidate);
+            up(heap, worse);
+        } else if let Some(worst) = heap.first_mut()
+            && !candidate.1.is_nan()
+            && worse(worst.1, candidate.1)
+        {
+            *worst = candidate;
+            down(heap, worse);
+        }
+    }
+
+    /// Those that stayed, in no order that means anything.
+    pub(crate) fn stayed(&self) -> &[Candidate] {
+        &self.heap
+    }
+}
+
 /// At most `k` of `candidates`, best first.
 pub(crate) fn best(
     k: usize,
     worse: Worse,
     candidates: impl Iterator<Item = Candidate>,
 ) -> Vec<usize> {
-    let mut heap: Vec<Candidate> = Vec::new();
-    for candidate in candidates {
-        if heap.len() < k {
-            heap.push(candidate);
-            up(&mut heap, worse);
-        } else if let Some(worst) = heap.first_mut()
-            && !candidate.1.is_nan()
-            && worse(worst.1, candidate.1)
-        {
-            *worst = candidate;
-            down(&mut heap, worse);
-        }
-    }
+    let mut best = Best::new(k, worse);
+    candidates.for_each(|candidate| best.offer(candidate));
+    let mut heap = best.heap;
     if heap.len() <= INSERTION_LEN_MAX {
         insertion_sort(&mut heap, worse);
     } else {

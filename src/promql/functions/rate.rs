@@ -28,7 +28,16 @@ impl Falls {
         self.passed = 0;
         self.coarse.clear();
         self.coarse.extend_from_slice(coarse);
-        for (i, (previous, v)) in v.iter().zip(v.iter().skip(1)).enumerate() {
+        let later = v.get(1..).unwrap_or_default();
+        // Without a branch, for most series never fall.
+        if !v
+            .iter()
+            .zip(later)
+            .fold(false, |any, (previous, v)| any | (v < previous))
+        {
+            return;
+        }
+        for (i, (previous, v)) in v.iter().zip(later).enumerate() {
             if v < previous {
                 self.at.push((i + 1, *previous));
             }
@@ -334,6 +343,54 @@ mod tests {
         assert_eq!(falls.restore(0.0, (0, 3)), 5.0);
         assert_eq!(falls.restore(0.0, (1, 3)), 2.0);
         assert_eq!(falls.restore(0.0, (3, 2)), 0.0);
+    }
+
+    #[test]
+    fn windows_that_are_kept_change_as_those_that_are_looked_for() {
+        let t: Vec<i64> = (0..50).map(|i| i * 10_000 + i % 3).collect();
+        // Rising from afar, rising from zero, and falling every now and then.
+        let values = [(1e6, 1000), (0.0, 1000), (3.0, 7)].map(|(from, period)| {
+            let value = |i: u32| from + f64::from(i % period) * 2.5;
+            (0..50).map(value).collect::<Vec<f64>>()
+        });
+        let windows: Vec<(i64, i64)> = (-3..60).map(|i| (i * 9_000, i * 9_000 + 45_000)).collect();
+        let of = |v: &[f64], (start, end): (i64, i64)| {
+            let lo = t.partition_point(|t| *t <= start);
+            let hi = t.partition_point(|t| *t <= end);
+            (lo, hi, v[lo..hi].to_vec())
+        };
+        for is_rate in [true, false] {
+            let mut laid = Laid::default();
+            assert_eq!([false, true], [(); 2].map(|()| laid.is_worth_it(&t)));
+            laid.begin(&t);
+            for (step, (start, end)) in windows.iter().copied().enumerate() {
+                let (lo, hi, v) = of(&values[0], (start, end));
+                let w = Window {
+                    offset: lo,
+                    ..window(&t[lo..hi], &v, start, end)
+                };
+                laid.add(step, &w, is_rate);
+            }
+            assert!(laid.is_of(&t) && !laid.is_of(&t[1..]));
+            for v in &values {
+                let (mut falls, mut kept) = (Falls::default(), Vec::new());
+                falls.find(v, &[]);
+                laid.changes(v, &mut falls, |step, v| kept.push((step, v.to_bits())));
+                falls.find(v, &[]);
+                let mut looked_for = Vec::new();
+                for (step, (start, end)) in windows.iter().copied().enumerate() {
+                    let (lo, hi, v) = of(v, (start, end));
+                    let w = Window {
+                        offset: lo,
+                        ..window(&t[lo..hi], &v, start, end)
+                    };
+                    let change = extrapolated(&w, Some(&mut falls), is_rate);
+                    looked_for.extend(change.map(|v| (step, v.to_bits())));
+                }
+                assert!(looked_for.len() > 40);
+                assert_eq!(kept, looked_for);
+            }
+        }
     }
 
     #[test]
