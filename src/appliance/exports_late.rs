@@ -2,6 +2,7 @@
 
 use crate::foundation::metrics::Readings;
 use crate::head::{HeadStats, LATE_DELAY_MINUTES};
+use crate::wal::{SYNC_SECONDS, WalCounts};
 
 /// The names are those of Prometheus.
 pub(crate) fn read_late(r: &mut Readings<'_, '_>, head: &HeadStats) {
@@ -51,7 +52,35 @@ pub(crate) fn read_late(r: &mut Readings<'_, '_>, head: &HeadStats) {
         "The segment of the out-of-order log being written.",
         head.wbl_segment,
     );
+    read_log(r, "prometheus_tsdb_out_of_order_wbl", &head.wbl);
+    read_log(r, "prometheus_tsdb_wal", &head.wal);
     read_delays(r, head);
+}
+
+/// What a log counts, under names that begin with `log`.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a sum of nanoseconds loses its last digits after months of syncing"
+)]
+fn read_log(r: &mut Readings<'_, '_>, log: &str, counts: &WalCounts) {
+    r.counter(
+        &format!("{log}_page_flushes_total"),
+        "Pages handed to the operating system, once for each time something was added to them.",
+        counts.page_flushes,
+    );
+    r.counter(
+        &format!("{log}_completed_pages_total"),
+        "Pages to which nothing will be added.",
+        counts.completed_pages,
+    );
+    let bounds = SYNC_SECONDS.into_iter().chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts.sync_counts).collect();
+    r.histogram(
+        &format!("{log}_fsync_duration_seconds"),
+        "What syncs of the log took.",
+        counts.sync_ns as f64 / 1e9,
+        &buckets,
+    );
 }
 
 #[expect(

@@ -13,7 +13,7 @@ use crate::head::stats::count;
 use crate::head::wbl::OutOfOrderLog;
 use crate::model::{Exemplar, Interval, Metadata, SampleTime};
 use crate::storage::AppendError;
-use crate::wal::{Wal, WalError};
+use crate::wal::{Wal, WalCounters, WalError};
 
 /// So many series are asked for together before samples go into them.
 const FLOATS_PER_TOUCH: usize = 32;
@@ -63,11 +63,16 @@ impl Committer {
         self.wal.n_bytes_written() + self.late.n_bytes_written()
     }
 
-    /// The files whose fsync makes every commit so far durable.
-    pub(crate) fn unsynced(&mut self) -> Vec<Arc<DurableFile>> {
-        let mut files = self.wal.unsynced();
-        files.extend(self.late.unsynced());
-        files
+    /// The files whose fsync makes every commit so far durable, and what counts that.
+    pub(crate) fn unsynced(&mut self) -> Vec<(Arc<DurableFile>, Option<Arc<WalCounters>>)> {
+        let wal = Some(Arc::clone(self.wal.counters()));
+        let late = self.late.numbers.counters.get().cloned();
+        let of_wal = self.wal.unsynced().into_iter();
+        let of_late = self.late.unsynced().into_iter();
+        let of_wal = of_wal.map(|file| (file, wal.clone()));
+        of_wal
+            .chain(of_late.map(|file| (file, late.clone())))
+            .collect()
     }
 }
 

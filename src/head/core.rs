@@ -22,7 +22,7 @@ use crate::head::stats::{Counters, count};
 use crate::head::sync::GroupSync;
 use crate::model::{Interval, Labels, Metadata, SeriesKey, TimestampMs};
 use crate::storage::SeriesRef;
-use crate::wal::{SegmentNumber, WalSettings, list_segments};
+use crate::wal::{SegmentNumber, WalCounters, WalSettings, list_segments};
 
 /// How the head works.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) retired: Mutex<Retired>,
     /// The segment being written.
     pub(crate) wal_segment: AtomicU32,
+    /// What the log counts.
+    pub(crate) wal_counters: Arc<WalCounters>,
     /// Who waits for the disk waits together.
     pub(crate) syncing: GroupSync,
     /// Whether the disk has room.

@@ -302,6 +302,7 @@ impl Replay<'_> {
     ) -> Inner {
         let settings = self.settings;
         let segment = wal.segment();
+        let wal_counters = Arc::clone(wal.counters());
         Inner {
             settings,
             wal_dir: self.dirs.wal.clone(),
@@ -326,6 +327,7 @@ impl Replay<'_> {
             staging: Mutex::default(),
             retired: Mutex::new(Retired::default()),
             wal_segment: AtomicU32::new(segment),
+            wal_counters,
             syncing: GroupSync::default(),
             room: Room::open(self.dirs.reserve.clone(), settings.reserve_bytes),
         }

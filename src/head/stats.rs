@@ -6,6 +6,7 @@ use crate::head::core::Head;
 use crate::head::exemplars::ExemplarStats;
 use crate::head::late::LateDelays;
 use crate::model::{METRIC_NAME, TimestampMs};
+use crate::wal::WalCounts;
 
 /// Counted as things happen.
 #[derive(Debug, Default)]
@@ -108,6 +109,8 @@ pub struct HeadStats {
     pub wbl_failures_total: u64,
     /// The segment of the out-of-order log being written.
     pub wbl_segment: u32,
+    /// What the out-of-order log counts.
+    pub wbl: WalCounts,
     /// How late samples were.
     pub late_delays: LateDelays,
     /// Oldest sample that came out of order, while it is here.
@@ -144,6 +147,8 @@ pub struct HeadStats {
     pub wal_skipped_records_total: u64,
     /// The segment being written.
     pub wal_segment: u32,
+    /// What the log counts.
+    pub wal: WalCounts,
 }
 
 /// A name and how often, or how much.
@@ -215,6 +220,7 @@ impl Head {
             wbl_truncations_failed_total: get(&c.wbl_truncations_failed),
             wbl_failures_total: get(&inner.late.log.n_failures),
             wbl_segment: inner.late.log.segment.load(Ordering::Relaxed),
+            wbl: (inner.late.log.counters.get()).map_or_else(WalCounts::default, |log| log.get()),
             late_delays: inner.late.delays.get(),
             out_of_order_min_t: late.map(|late| late.min),
             out_of_order_max_t: late.map(|late| late.max),
@@ -233,6 +239,7 @@ impl Head {
             wal_unknown_refs_total: get(&c.wal_unknown_refs),
             wal_skipped_records_total: get(&c.wal_skipped_records),
             wal_segment: inner.wal_segment.load(Ordering::Relaxed),
+            wal: inner.wal_counters.get(),
         }
     }
 

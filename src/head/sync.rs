@@ -2,6 +2,7 @@
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::foundation::Clock;
 use crate::head::HeadError;
 use crate::head::core::Head;
 use crate::head::stats::count;
@@ -24,8 +25,9 @@ struct SyncState {
 impl Head {
     /// Makes every commit so far survive the end of the machine. A failure ends appending, not reading.
     ///
-    /// Whoever comes while a sync runs waits for the next one, together with all others who came meanwhile.
-    pub fn sync(&self) -> Result<(), HeadError> {
+    /// Whoever comes while a sync runs waits for the next one, together with all others who came meanwhile. `clock` says
+    /// what it takes.
+    pub fn sync(&self, clock: &dyn Clock) -> Result<(), HeadError> {
         let inner = self.inner();
         let wanted = inner.committer.lock().n_bytes_written();
         let mut state = inner.syncing.state.lock();
@@ -38,7 +40,7 @@ impl Head {
         }
         state.is_running = true;
         drop(state);
-        let synced = self.sync_now();
+        let synced = self.sync_now(clock);
         let mut state = inner.syncing.state.lock();
         state.is_running = false;
         if let Ok(n_bytes) = synced {
@@ -56,7 +58,7 @@ impl Head {
     }
 
     /// Up to where the log is safe now.
-    fn sync_now(&self) -> Result<u64, HeadError> {
+    fn sync_now(&self, clock: &dyn Clock) -> Result<u64, HeadError> {
         let inner = self.inner();
         let mut committer = inner.committer.lock();
         if let Some(reason) = committer.wal.poisoned() {
@@ -65,8 +67,13 @@ impl Head {
         let n_bytes = committer.n_bytes_written();
         let files = committer.unsynced();
         drop(committer);
-        for file in files {
-            if let Err(error) = file.sync_data() {
+        for (file, counters) in files {
+            let begun = clock.now_ns();
+            let synced = file.sync_data();
+            if let Some(counters) = counters {
+                counters.add_sync(clock.now_ns().saturating_sub(begun));
+            }
+            if let Err(error) = synced {
                 let mut committer = inner.committer.lock();
                 committer.wal.poison(format!("fsync: {error}"));
                 count(&inner.counters.wal_failures, 1);
@@ -82,6 +89,7 @@ impl Head {
 mod tests {
     use std::io::Write;
 
+    use crate::foundation::SystemClock;
     use crate::foundation::durable::watch::Watch;
     use crate::head::{Head, HeadSettings, ReplayProgress};
     use crate::model::Labels;
@@ -112,7 +120,7 @@ mod tests {
                 scope.spawn(move || {
                     for t in 0..50 {
                         commit(&head, &writer.to_string(), t);
-                        head.sync().unwrap();
+                        head.sync(&SystemClock).unwrap();
                     }
                 });
             }
@@ -131,11 +139,11 @@ mod tests {
         let watch = Watch::of(dir.path());
         commit(&head, "a", 1);
         watch.set_syncs_fail(true);
-        let error = head.sync().unwrap_err().to_string();
+        let error = head.sync(&SystemClock).unwrap_err().to_string();
         assert!(error.contains("sync"), "{error}");
         // The disk being well again does not say what became of the bytes.
         watch.set_syncs_fail(false);
-        let error = head.sync().unwrap_err().to_string();
+        let error = head.sync(&SystemClock).unwrap_err().to_string();
         assert!(error.contains("restart"), "{error}");
         let labels = Labels::new(&[("n", "a")]).unwrap();
         let mut appender = head.appender();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chunk::decode_floats;
+use crate::foundation::SystemClock;
 use crate::head::{Head, HeadSettings, ReplayProgress};
 use crate::model::{Interval, Labels, MatchType, Matcher, Metadata, MetricType, Spelling};
 use crate::storage::{AppendError, Appendable, Appender, Queryable, SelectHints, SeriesRef};
@@ -233,7 +234,7 @@ fn run(seed: u64) {
         };
         assert_same(&samples(&head, interval), &since(&model, floor), seed);
     }
-    head.sync().unwrap();
+    head.sync(&SystemClock).unwrap();
 }
 
 #[test]

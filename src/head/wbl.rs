@@ -1,15 +1,16 @@
 //! `wbl/`: the log of what came out of order, written behind the write-ahead log of the same commit.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::foundation::durable::{self, sync_dir};
 use crate::head::open_chunk::Value;
 use crate::head::records::CommitRecords;
 use crate::model::SampleTime;
 use crate::wal::{
-    LogEnd, MarkersEncoder, RefMarker, SegmentNumber, Wal, WalError, WalSettings, list_segments,
+    LogEnd, MarkersEncoder, RefMarker, SegmentNumber, Wal, WalCounters, WalError, WalSettings,
+    list_segments,
 };
 
 /// What the log says about itself.
@@ -19,6 +20,8 @@ pub(crate) struct LogNumbers {
     pub(crate) segment: AtomicU32,
     /// Writes that failed.
     pub(crate) n_failures: AtomicU64,
+    /// Once there is a log.
+    pub(crate) counters: OnceLock<Arc<WalCounters>>,
 }
 
 /// The log and the records of the commit under way. Its directory is made with the first record.
@@ -41,11 +44,15 @@ impl OutOfOrderLog {
         } else {
             None
         };
+        let numbers = LogNumbers::default();
+        if let Some(wal) = &wal {
+            numbers.counters.get_or_init(|| Arc::clone(wal.counters()));
+        }
         Ok(Self {
             dir: dir.to_owned(),
             settings,
             wal,
-            numbers: Arc::default(),
+            numbers: Arc::new(numbers),
             records: Vec::new(),
             values: CommitRecords::default(),
             markers: MarkersEncoder::default(),
@@ -112,6 +119,8 @@ impl OutOfOrderLog {
             Some(wal) => wal,
             none => none.insert(Wal::open(&self.dir, self.settings)?),
         };
+        let counters = &self.numbers.counters;
+        counters.get_or_init(|| Arc::clone(wal.counters()));
         let records: Vec<&[u8]> = self.records.iter().map(Vec::as_slice).collect();
         wal.append(&records)
     }

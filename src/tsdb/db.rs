@@ -307,9 +307,10 @@ impl Tsdb {
     /// Makes every commit so far survive the end of the machine.
     pub fn sync(&self) -> Result<(), TsdbError> {
         let was_replaying = self.is_replaying();
-        match self.inner.head().sync() {
+        let clock = &*self.inner.clock;
+        match self.inner.head().sync(clock) {
             // The young head is gone; the other one has what was asked for.
-            Err(_) if was_replaying && !self.is_replaying() => Ok(self.inner.head().sync()?),
+            Err(_) if was_replaying && !self.is_replaying() => Ok(self.inner.head().sync(clock)?),
             synced => Ok(synced?),
         }
     }

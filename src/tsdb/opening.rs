@@ -189,7 +189,7 @@ impl Opening {
         let pause = about.turns.pause();
         take_over.read(young.close_segments()?)?;
         // The young log is the only one that has it, until this one is on the disk.
-        head.sync()?;
+        head.sync(&*inner.clock)?;
         let taken = take_over.finish();
         inner.replayed.set(*report).ok();
         let changing = inner.changing.lock();

@@ -6,6 +6,7 @@
 #![doc = include_str!("FORMAT.md")]
 
 mod checkpoint;
+mod counters;
 mod error;
 mod exemplars;
 mod floats;
@@ -23,6 +24,7 @@ pub use checkpoint::{
     Checkpoint, CheckpointStats, checkpoint_range, last_checkpoint, remove_before,
     remove_unfinished, write_checkpoint,
 };
+pub use counters::{SYNC_SECONDS, WalCounters, WalCounts};
 pub use error::WalError;
 pub use exemplars::{ExemplarsEncoder, RefExemplar, decode_exemplars};
 pub use floats::{Unwanted, read_floats, read_samples};

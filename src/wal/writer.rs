@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::foundation::durable::{DurableFile, create_dirs, remove_file, sync_dir};
 use crate::wal::page::{Compressor, PAGE_BYTES, PageCursor, RECORD_BYTES_MAX};
-use crate::wal::{Compression, SegmentNumber, WalError, list_segments, segment_name};
+use crate::wal::{Compression, SegmentNumber, WalCounters, WalError, list_segments, segment_name};
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +56,7 @@ pub struct Wal {
     is_dirty: bool,
     n_bytes_written: u64,
     poisoned: Option<String>,
+    counters: Arc<WalCounters>,
 }
 
 impl std::fmt::Debug for Wal {
@@ -105,6 +106,7 @@ impl Wal {
             is_dirty: false,
             n_bytes_written: 0,
             poisoned: None,
+            counters: Arc::default(),
         })
     }
 
@@ -124,6 +126,11 @@ impl Wal {
     /// Bytes written since the start.
     pub fn n_bytes_written(&self) -> u64 {
         self.n_bytes_written
+    }
+
+    /// What it counts. Whoever syncs its files tells them.
+    pub fn counters(&self) -> &Arc<WalCounters> {
+        &self.counters
     }
 
     /// Why nothing more is taken, if so.
@@ -189,6 +196,7 @@ impl Wal {
             let (stored, flag) = self.compressor.compress(record)?;
             if stored.len() as u64 > self.pages.room(self.n_pages_max) && self.pages.n_bytes() > 0 {
                 Self::write(&self.file, &self.path, &mut self.pending)?;
+                self.counters.add_written(start, self.pages, true);
                 let (path, file) = create_segment(&self.dir, self.segment + 1)?;
                 self.segment += 1;
                 let left = std::mem::replace(&mut self.file, file);
@@ -203,7 +211,9 @@ impl Wal {
             self.n_bytes_written += (self.pending.len() - before) as u64;
         }
         self.is_dirty = true;
-        Self::write(&self.file, &self.path, &mut self.pending)
+        Self::write(&self.file, &self.path, &mut self.pending)?;
+        self.counters.add_written(start, self.pages, false);
+        Ok(())
     }
 
     fn write(file: &Arc<DurableFile>, path: &Path, pending: &mut Vec<u8>) -> Result<(), WalError> {
@@ -219,6 +229,7 @@ impl Wal {
         }
         let (path, file) = create_segment(&self.dir, self.segment + 1)
             .map_err(|error| self.undo(error, self.pages, self.n_bytes_written))?;
+        self.counters.add_written(self.pages, self.pages, true);
         self.segment += 1;
         self.dirty.push(std::mem::replace(&mut self.file, file));
         self.path = path;

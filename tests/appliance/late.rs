@@ -49,10 +49,29 @@ fn the_window_of_the_scrape_configuration_is_followed_by_a_reload_too() {
         ),
         ("prometheus_tsdb_sample_ooo_delta_count", 4.0),
         ("prometheus_tsdb_out_of_order_wbl_segment_current", 0.0),
+        ("prometheus_tsdb_out_of_order_wbl_page_flushes_total", 2.0),
+        (
+            "prometheus_tsdb_out_of_order_wbl_completed_pages_total",
+            0.0,
+        ),
+        ("prometheus_tsdb_wal_completed_pages_total", 0.0),
         ("prometheus_tsdb_out_of_order_wbl_writes_failed_total", 0.0),
         ("prometheus_tsdb_too_old_samples_total", 1.0),
     ] {
         assert_eq!(appliance.metric(name), Some(expect), "{name}");
+    }
+    for log in ["prometheus_tsdb_wal", "prometheus_tsdb_out_of_order_wbl"] {
+        let of_log = |what: &str| {
+            let found = appliance.metric(&format!("{log}_{what}"));
+            found.unwrap_or_else(|| panic!("there is no {log}_{what}"))
+        };
+        assert!(2.0 <= of_log("page_flushes_total"), "{log}");
+        let deadline = now_ms() + 20_000;
+        while of_log("fsync_duration_seconds_count") < 1.0 {
+            assert!(now_ms() < deadline, "nobody syncs {log}");
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        assert!(0.0 < of_log("fsync_duration_seconds_sum"), "{log}");
     }
     appliance.stop();
 }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use gauntlet::foundation::SystemClock;
 use gauntlet::head::{Head, HeadSettings, ReplayProgress};
 use gauntlet::model::{
     Counts, Exemplar, Histogram, Interval, Labels, MatchType, Matcher, ResetHint,
@@ -101,7 +102,7 @@ fn write(data: &Path) {
         }
         appender.commit().unwrap();
     }
-    head.sync().unwrap();
+    head.sync(&SystemClock).unwrap();
     assert!(head.stats().chunks_mapped_total > 3);
 }
 
