@@ -40,6 +40,10 @@ pub trait BlockSource: Send + Sync {
     /// One chunk, its checksum verified.
     fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError>;
 
+    /// Looks at the first byte of each of these chunks that is at hand, so that memory brings those of several sources at
+    /// once. What comes of it means nothing.
+    fn touch(&self, chunks: &[ChunkMeta]) -> u8;
+
     /// Shows `take` these chunks one after the other as they lie in their segments, each verified, until it says false.
     fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError>;
 
@@ -74,6 +78,11 @@ impl BlockSource for Block {
 
     fn chunk(&self, at: ChunkRef) -> Result<StoredChunk, BlockError> {
         Ok(self.segments().chunk(at)?)
+    }
+
+    fn touch(&self, chunks: &[ChunkMeta]) -> u8 {
+        let first = chunks.iter().map(|meta| self.segments().touch(meta.at));
+        first.fold(0, |sum, byte| sum ^ byte)
     }
 
     fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {

@@ -13,6 +13,7 @@ mod error;
 mod head_file;
 mod histogram;
 mod segment;
+mod segment_writer;
 mod start_time;
 #[cfg(test)]
 mod tests;
@@ -38,8 +39,8 @@ pub use head_file::{
 pub use histogram::{HistogramAppender, ResetHeader};
 pub use segment::{
     CHUNK_OVERHEAD_BYTES_MAX, ChunkRef, RawChunk, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES,
-    SEGMENT_PART_BYTES, SegmentReader, SegmentWriter, StoredChunk, WrittenSegment, decode_chunk,
-    encode_chunk, header_flaw,
+    SegmentReader, StoredChunk, decode_chunk, encode_chunk, header_flaw,
 };
+pub use segment_writer::{SEGMENT_PART_BYTES, SegmentWriter, WrittenSegment};
 pub use xor::{XOR_SAMPLE_BYTES_MAX, XorAppender, XorIter};
 pub use xor2::{Xor2Appender, Xor2Iter};

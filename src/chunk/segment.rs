@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -10,10 +10,8 @@ use bytes::Bytes;
 use crate::chunk::decode::n_samples;
 use crate::chunk::error::ChunkError;
 use crate::foundation::Cursor;
-use crate::foundation::buffers::{AlignedBuffer, BLOCK_BYTES};
 use crate::foundation::checksum::crc32c;
 use crate::foundation::cursor::put_uvarint;
-use crate::foundation::durable::{DurableFile, create_dir, sync_dir};
 use crate::foundation::mmap::map_file;
 use crate::model::Encoding;
 
@@ -28,9 +26,6 @@ pub const SEGMENT_BYTES_MAX: u64 = 512 << 20;
 
 /// What a segment begins with: magic, version, padding.
 pub const SEGMENT_HEADER_BYTES: usize = 8;
-
-/// A segment is written, and compared with what was written, in parts of this size.
-pub const SEGMENT_PART_BYTES: usize = 2 << 20;
 
 /// What a chunk takes beside its data, at most: length, encoding, checksum.
 pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 5 + 1 + 4;
@@ -133,7 +128,7 @@ impl<'a> RawChunk<'a> {
 }
 
 /// Appends the header of a segment.
-fn encode_header() -> [u8; SEGMENT_HEADER_BYTES] {
+pub(super) fn encode_header() -> [u8; SEGMENT_HEADER_BYTES] {
     let [m0, m1, m2, m3] = SEGMENT_MAGIC.to_be_bytes();
     [m0, m1, m2, m3, SEGMENT_VERSION, 0, 0, 0]
 }
@@ -155,230 +150,6 @@ pub fn header_flaw(bytes: &[u8]) -> Option<String> {
         Ok((magic, _, _)) => Some(format!(
             "{magic:08x} is not the magic number of a chunk segment"
         )),
-    }
-}
-
-/// A segment that nothing will be added to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrittenSegment {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// How long it is.
-    pub n_bytes: u64,
-    /// Checksums of each [`SEGMENT_PART_BYTES`] of it, as they were handed to the file.
-    pub sums: Vec<u32>,
-    /// What its largest chunk takes with length and checksum.
-    pub chunk_bytes_max: usize,
-}
-
-/// Writes the segments of one block, in a directory that nobody else looks at yet.
-#[derive(Debug)]
-pub struct SegmentWriter {
-    dir: PathBuf,
-    n_bytes_max: u64,
-    is_uncached: bool,
-    open: Option<OpenSegment>,
-    n_segments: u32,
-    /// Closed, and not yet asked for.
-    closed: Vec<WrittenSegment>,
-    buffer: AlignedBuffer,
-    /// What of the buffer waits to be written.
-    n_waiting: usize,
-    scratch: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct OpenSegment {
-    path: PathBuf,
-    file: DurableFile,
-    /// With those that wait.
-    n_bytes: u64,
-    sums: Vec<u32>,
-    chunk_bytes_max: usize,
-    is_uncached: bool,
-}
-
-impl SegmentWriter {
-    /// Makes `dir`, which must not be there; the first file comes with the first chunk.
-    pub fn create(dir: &Path, n_bytes_max: u64) -> Result<Self, ChunkError> {
-        create_dir(dir).map_err(|source| file_error(dir, source))?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            n_bytes_max,
-            is_uncached: false,
-            open: None,
-            n_segments: 0,
-            closed: Vec::new(),
-            buffer: AlignedBuffer::new(SEGMENT_PART_BYTES)
-                .map_err(|source| file_error(dir, source))?,
-            n_waiting: 0,
-            scratch: Vec::new(),
-        })
-    }
-
-    /// Leaves the page cache to others, where the file system can: for segments that nobody reads soon.
-    #[must_use]
-    pub fn uncached(mut self) -> Self {
-        self.is_uncached = true;
-        self
-    }
-
-    /// Adds a chunk, in a new segment when the open one has no room. The first chunk of a segment always fits.
-    pub fn write(&mut self, encoding: Encoding, data: &[u8]) -> Result<ChunkRef, ChunkError> {
-        let at = self.place(data.len())?;
-        let mut entry = std::mem::take(&mut self.scratch);
-        entry.clear();
-        encode_chunk(&mut entry, encoding, data);
-        let put = self.put_chunk(&entry);
-        self.scratch = entry;
-        put.map(|()| at)
-    }
-
-    /// As [`Self::write`], for a chunk that is whole already: its checksum stays what it was.
-    pub fn write_raw(&mut self, chunk: &RawChunk<'_>) -> Result<ChunkRef, ChunkError> {
-        let at = self.place(chunk.data.len())?;
-        self.put_chunk(chunk.entry)?;
-        Ok(at)
-    }
-
-    fn put_chunk(&mut self, entry: &[u8]) -> Result<(), ChunkError> {
-        if let Some(open) = &mut self.open {
-            open.chunk_bytes_max = open.chunk_bytes_max.max(entry.len());
-        }
-        self.put(entry)
-    }
-
-    /// Where the next chunk, of so many bytes of data, goes.
-    fn place(&mut self, n_data: usize) -> Result<ChunkRef, ChunkError> {
-        let n_bytes_most = (n_data + CHUNK_OVERHEAD_BYTES_MAX) as u64;
-        let is_full = self.open.as_ref().is_some_and(|open| {
-            (SEGMENT_HEADER_BYTES as u64) < open.n_bytes
-                && self.n_bytes_max < open.n_bytes + n_bytes_most
-        });
-        if is_full {
-            self.close()?;
-        }
-        if self.open.is_none() {
-            self.open_next()?;
-        }
-        let Some(open) = &self.open else {
-            return Ok(ChunkRef(0));
-        };
-        let offset = u32::try_from(open.n_bytes).map_err(|_beyond| ChunkError::Damaged {
-            path: open.path.clone(),
-            offset: open.n_bytes,
-            problem: "a chunk reference ends at 4 GiB".to_owned(),
-        })?;
-        Ok(ChunkRef::new(self.n_segments - 1, offset))
-    }
-
-    /// Adds bytes to the open segment.
-    fn put(&mut self, mut bytes: &[u8]) -> Result<(), ChunkError> {
-        if let Some(open) = &mut self.open {
-            open.n_bytes += bytes.len() as u64;
-        }
-        loop {
-            let room = self.buffer.bytes_mut().get_mut(self.n_waiting..);
-            let room = room.unwrap_or_default();
-            let n = bytes.len().min(room.len());
-            let (Some(to), Some((now, later))) = (room.get_mut(..n), bytes.split_at_checked(n))
-            else {
-                return Ok(());
-            };
-            to.copy_from_slice(now);
-            self.n_waiting += n;
-            if later.is_empty() {
-                return Ok(());
-            }
-            bytes = later;
-            self.flush()?;
-        }
-    }
-
-    /// What waits goes to the file, and is one part of it.
-    fn flush(&mut self) -> Result<(), ChunkError> {
-        let n_waiting = std::mem::take(&mut self.n_waiting);
-        let bytes = self.buffer.bytes().get(..n_waiting).unwrap_or_default();
-        match &mut self.open {
-            Some(open) if !bytes.is_empty() => open.put_part(bytes),
-            _ => Ok(()),
-        }
-    }
-
-    /// Segments that were closed since the last call, each on the disk whole: nothing will be added to them.
-    pub fn take_closed(&mut self) -> Vec<WrittenSegment> {
-        std::mem::take(&mut self.closed)
-    }
-
-    /// Makes every byte survive power loss; closes the last segment and names what [`Self::take_closed`] did not.
-    pub fn finish(mut self) -> Result<Vec<WrittenSegment>, ChunkError> {
-        self.close()?;
-        sync_dir(&self.dir).map_err(|source| file_error(&self.dir, source))?;
-        Ok(self.closed)
-    }
-
-    fn open_next(&mut self) -> Result<(), ChunkError> {
-        let path = self.dir.join(format!("{:06}", self.n_segments + 1));
-        let file = DurableFile::create_new(&path).map_err(|source| file_error(&path, source))?;
-        self.n_segments += 1;
-        self.open = Some(OpenSegment {
-            is_uncached: self.is_uncached && file.set_uncached(true),
-            path,
-            file,
-            n_bytes: 0,
-            sums: Vec::new(),
-            chunk_bytes_max: 0,
-        });
-        self.put(&encode_header())
-    }
-
-    fn close(&mut self) -> Result<(), ChunkError> {
-        self.flush()?;
-        let Some(open) = self.open.take() else {
-            return Ok(());
-        };
-        let synced = open.file.sync_all();
-        synced.map_err(|source| file_error(&open.path, source))?;
-        self.closed.push(WrittenSegment {
-            path: open.path,
-            n_bytes: open.n_bytes,
-            sums: open.sums,
-            chunk_bytes_max: open.chunk_bytes_max,
-        });
-        Ok(())
-    }
-}
-
-impl OpenSegment {
-    /// A part that is not whole is the last one.
-    fn put_part(&mut self, bytes: &[u8]) -> Result<(), ChunkError> {
-        self.sums.push(crc32c(bytes));
-        self.write(bytes)
-            .map_err(|source| file_error(&self.path, source))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.is_uncached {
-            return self.file.write_all(bytes);
-        }
-        // Whole blocks; behind them the segment ends.
-        let (blocks, rest) = bytes.split_at(bytes.len() - bytes.len() % BLOCK_BYTES);
-        match self.file.write_all(blocks) {
-            // Some disks have larger blocks. They refuse the first ones already.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput && self.sums.len() == 1 => {
-                self.is_uncached = false;
-                self.file.set_uncached(false);
-                self.file.set_len(0)?;
-                return self.file.write_all(bytes);
-            }
-            other => other?,
-        }
-        if rest.is_empty() {
-            return Ok(());
-        }
-        self.is_uncached = false;
-        self.file.set_uncached(false);
-        self.file.write_all(rest)
     }
 }
 
@@ -429,6 +200,13 @@ impl SegmentReader {
     /// As [`Self::chunk`], as it lies there.
     pub fn raw_chunk(&self, at: ChunkRef) -> Result<RawChunk<'_>, ChunkError> {
         self.read(at, |bytes, offset| RawChunk::read(bytes, offset))
+    }
+
+    /// The first byte of a chunk, if there is one: it is in memory afterwards.
+    pub fn touch(&self, at: ChunkRef) -> u8 {
+        let segment = self.segments.get(&at.segment().saturating_add(1));
+        let byte = segment.and_then(|segment| segment.bytes.get(at.offset() as usize));
+        byte.copied().unwrap_or(0)
     }
 
     fn read<'a, T>(
@@ -482,7 +260,7 @@ fn number_of(path: &Path) -> Option<u32> {
     is_number.then(|| name.parse().ok())?
 }
 
-fn file_error(path: &Path, source: io::Error) -> ChunkError {
+pub(super) fn file_error(path: &Path, source: io::Error) -> ChunkError {
     ChunkError::File {
         path: path.to_owned(),
         source,
@@ -492,6 +270,7 @@ fn file_error(path: &Path, source: io::Error) -> ChunkError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::SegmentWriter;
     use crate::foundation::durable::replace_file;
 
     const GOLDEN: [u8; 17] = [

@@ -103,6 +103,11 @@ impl<'a> SeriesCursor<'a> {
         Some(end)
     }
 
+    /// Has memory bring the chunks of the series it stands at.
+    pub(crate) fn touch(&self) -> u8 {
+        self.source.touch(&self.entry.chunks)
+    }
+
     /// Shows the chunks of the series it stands at as they lie in their segments.
     pub(crate) fn raw_chunks(&self, take: &mut TakeRaw<'_>) -> Result<(), CompactError> {
         let shown = self.source.raw_chunks(&self.entry.chunks, take);

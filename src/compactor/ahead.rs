@@ -97,6 +97,13 @@ impl ReadAhead {
         Ok(self.joined(&range))
     }
 
+    /// The byte at `offset`, where it is in the part that is read from.
+    pub(crate) fn glance(&self, offset: u64) -> Option<u8> {
+        let (base, part) = self.parts.front()?;
+        let place = usize::try_from(offset.checked_sub(*base)?).ok()?;
+        part.get(place).copied()
+    }
+
     /// The part that holds the byte at `offset`, where it is here already, and the byte's place in it.
     pub(crate) fn at_hand(&mut self, offset: u64) -> Option<(&Bytes, usize)> {
         loop {

@@ -136,6 +136,10 @@ impl BlockSource for Repaired<'_> {
         self.inner.chunk(at)
     }
 
+    fn touch(&self, chunks: &[ChunkMeta]) -> u8 {
+        self.inner.touch(chunks)
+    }
+
     fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
         self.inner.raw_chunks(chunks, take)
     }

@@ -143,6 +143,9 @@ impl Workshop {
             return Ok(None);
         };
         check_counts(&meta, &watched, self.deduplication)?;
+        // What they hold of their objects is not needed any more.
+        drop(watched);
+        drop(sources);
         let thanos = thanos_of(&job.key, &metas, "compactor");
         self.publish(scratch, (meta, thanos, job.now_ms), &uploads, cancel)
             .map(Some)

@@ -203,6 +203,10 @@ impl BlockSource for BucketSource {
         self.chunks.chunk(at)
     }
 
+    fn touch(&self, chunks: &[ChunkMeta]) -> u8 {
+        self.chunks.touch(chunks)
+    }
+
     fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
         self.chunks.raw_chunks(chunks, take)
     }
@@ -382,6 +386,18 @@ impl RemoteChunks {
         let bytes = self.entry(reader, at, number)?;
         decode_chunk(&bytes, 0)
             .map_err(|flaw| damaged(&self.path(number), offset, flaw.to_string()))
+    }
+
+    fn touch(&self, chunks: &[ChunkMeta]) -> u8 {
+        let open = self.open.lock();
+        let Some((number, reader)) = &*open else {
+            return 0;
+        };
+        let here = chunks
+            .iter()
+            .filter(|meta| meta.at.segment().saturating_add(1) == *number);
+        let first = here.filter_map(|meta| reader.glance(u64::from(meta.at.offset())));
+        first.fold(0, |sum, byte| sum ^ byte)
     }
 
     fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {

@@ -101,6 +101,10 @@ impl BlockSource for Watched<'_> {
         Ok(chunk)
     }
 
+    fn touch(&self, chunks: &[ChunkMeta]) -> u8 {
+        self.inner.touch(chunks)
+    }
+
     fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
         let (mut n_samples, mut n_bytes) = (0, 0);
         let taken = self.inner.raw_chunks(chunks, &mut |meta, chunk| {

@@ -20,12 +20,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gauntlet::block::{Block, BlockMeta, BlockSource};
+use gauntlet::block::{Block, BlockMeta, BlockSource, SortedBlockWriter, join_chunks};
 use gauntlet::bucket::{Bucket, keys};
-use gauntlet::compact::{compact, merged_block};
+use gauntlet::compact::{Merge, compact, compact_into, merged_block};
 use gauntlet::foundation::Cancel;
 use gauntlet::foundation::durable::replace_file;
-use gauntlet::model::{BlockId, TimeRange};
+use gauntlet::model::{BlockId, Interval, TimeRange};
 use measure::{
     HOUR_MS, Ranged, START_MS, Watcher, compactor, directory, make, processor_times, status_kib,
 };
@@ -44,7 +44,8 @@ fn main() {
     if !prometheus(&root, &day, &metas) {
         println!("prometheus is not installed");
     }
-    merge_alone(&root, &day, &metas);
+    merge_alone(&root, &day, &metas, false);
+    merge_alone(&root, &day, &metas, true);
     ours(
         "12 blocks of 2 h in ranges",
         &root,
@@ -81,7 +82,7 @@ fn fill(dir: &Path, n_series: u32, step_ms: i64, more_ms: i64) -> Vec<BlockMeta>
 }
 
 /// From a directory to a directory, synced, and nothing else.
-fn merge_alone(root: &Path, day: &Path, metas: &[BlockMeta]) {
+fn merge_alone(root: &Path, day: &Path, metas: &[BlockMeta], is_uncached: bool) {
     let scratch = root.join("alone");
     fs::create_dir_all(&scratch).unwrap();
     let watcher = Watcher::start(&scratch);
@@ -92,11 +93,25 @@ fn merge_alone(root: &Path, day: &Path, metas: &[BlockMeta]) {
     let sources: Vec<&dyn BlockSource> = blocks.iter().map(|block| block as _).collect();
     let metas: Vec<&BlockMeta> = metas.iter().collect();
     let new = merged_block(BlockId::from_parts(1, 1), &metas);
-    let made = compact(&scratch, new, &sources, &Cancel::new())
-        .unwrap()
-        .unwrap();
-    let cost = watcher.stop();
-    cost.print("12 blocks of 2 h, merged alone", made.stats.num_samples);
+    let cancel = Cancel::new();
+    let (what, made) = if is_uncached {
+        let how = Merge {
+            wanted: Interval {
+                min: new.range.min,
+                max: new.range.max - 1,
+            },
+            cancel: &cancel,
+            join: &join_chunks,
+        };
+        let create = || Ok(SortedBlockWriter::create(&scratch, new)?.uncached());
+        let made = compact_into(&sources, &how, create);
+        ("12 blocks of 2 h, merged alone past the page cache", made)
+    } else {
+        let made = compact(&scratch, new, &sources, &cancel);
+        ("12 blocks of 2 h, merged alone", made)
+    };
+    let made = made.unwrap().unwrap();
+    watcher.stop().print(what, made.stats.num_samples);
     fs::remove_dir_all(&scratch).unwrap();
 }
 
