@@ -331,21 +331,26 @@ fn is_in_ratio(ratio: f64, share: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::model::Labels;
+    use crate::promql::exec::tests::series;
+    use crate::promql::testing::MemoryStore;
+    use crate::promql::{Engine, EngineSettings, PointValue, QueryOptions, QueryValue};
+    use crate::storage::Queryable;
 
     #[test]
     fn the_best_are_picked_and_those_that_come_first_where_all_are_the_same() {
-        let budget = std::sync::Arc::new(crate::promql::limits::Budget::new(
+        let budget = Arc::new(crate::promql::limits::Budget::new(
             100,
             crate::foundation::Cancel::new(),
-            std::sync::Arc::new(crate::foundation::ManualClock::new(0)),
+            Arc::new(crate::foundation::ManualClock::new(0)),
             i64::MAX,
         ));
         let mut frame = Frame::new(1, &budget);
         for v in [3.0, f64::NAN, 5.0, 3.0, 5.0, 1.0] {
-            frame
-                .push(Head::new(crate::model::Labels::empty()))
-                .set(0, v);
+            frame.push(Head::new(Labels::empty())).set(0, v);
         }
         let members: Vec<usize> = (0..6).collect();
         let best = |op, k| rank(op, k, &members, 0, &frame);
@@ -354,6 +359,50 @@ mod tests {
         assert_eq!(best(AggregateOp::Topk, 9.0), [4, 2, 0, 3, 5, 1]);
         assert_eq!(best(AggregateOp::Limitk, 2.0), [0, 1]);
         assert!(best(AggregateOp::Topk, f64::NAN).is_empty());
+    }
+
+    #[test]
+    fn each_step_of_a_range_picks_what_an_instant_picks() {
+        let all: Vec<_> = (0..80u32)
+            .map(|n| {
+                let value = |i: u32| f64::from((n * 7 + i * i * 3) % 13);
+                let values: Vec<f64> = (0..30).map(value).collect();
+                let (odd, n) = ((n % 2).to_string(), n.to_string());
+                series(&[("__name__", "x"), ("n", &n), ("odd", &odd)], &values)
+            })
+            .collect();
+        let store: Arc<dyn Queryable> = Arc::new(MemoryStore::from_series(all));
+        let engine = Engine::new(EngineSettings::default(), None);
+        let options = QueryOptions::default();
+        for query in ["topk(3, x)", "bottomk by (odd) (2, x)", "topk(70, x)"] {
+            let range = engine.range(Arc::clone(&store), query, 0, 280_000, 10_000, &options);
+            let QueryValue::Columns(columns) = range.unwrap().value else {
+                panic!("{query}");
+            };
+            for (step, t) in (0..29).zip((0..).step_by(10_000)) {
+                let mut picked: Vec<(Labels, u64)> = columns
+                    .iter()
+                    .filter_map(|series| {
+                        let (_, v) = series.floats().find(|(at, _)| *at == step)?;
+                        Some((series.labels().clone(), v.to_bits()))
+                    })
+                    .collect();
+                let instant = engine.instant(Arc::clone(&store), query, t, &options);
+                let QueryValue::Vector(vector) = instant.unwrap().value else {
+                    panic!("{query}");
+                };
+                let mut expect: Vec<(Labels, u64)> = vector
+                    .into_iter()
+                    .map(|sample| match sample.value {
+                        PointValue::Float(v) => (sample.labels, v.to_bits()),
+                        PointValue::Histogram(_) => panic!("{query}"),
+                    })
+                    .collect();
+                picked.sort();
+                expect.sort();
+                assert_eq!(picked, expect, "{query} at {t}");
+            }
+        }
     }
 
     #[test]
