@@ -13,6 +13,8 @@ use hyper::Request;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use ring::hmac;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::bucket::contract::check;
 use crate::bucket::http::HttpSettings;
@@ -35,7 +37,7 @@ const VERSION: &str = "2023-11-03";
 /// Microsoft's emulator of the blob store, in memory; ends with the test.
 struct Azurite {
     child: Child,
-    endpoint: String,
+    address: String,
     key: Vec<u8>,
 }
 
@@ -81,7 +83,7 @@ impl Azurite {
         };
         let azurite = Self {
             child,
-            endpoint: format!("http://127.0.0.1:{port}/{ACCOUNT}"),
+            address: format!("127.0.0.1:{port}"),
             key,
         };
         azurite.make_container().await;
@@ -97,17 +99,14 @@ impl Azurite {
         let text = format!("PUT{}{headers}{resource}", "\n".repeat(12));
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.key);
         let signature = STANDARD.encode(hmac::sign(&key, text.as_bytes()));
-        let url = format!("{}/{CONTAINER}?restype=container", self.endpoint);
+        let request = format!(
+            "PUT /{ACCOUNT}/{CONTAINER}?restype=container HTTP/1.1\r\nhost: {}\r\nx-ms-date: {date}\r\nx-ms-version: {VERSION}\r\nauthorization: SharedKey {ACCOUNT}:{signature}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            self.address
+        );
         let mut n_tries = 0;
-        let answer = loop {
-            let request = reqwest::Client::new()
-                .put(&url)
-                .header("x-ms-date", &date)
-                .header("x-ms-version", VERSION)
-                .header("content-length", "0")
-                .header("authorization", format!("SharedKey {ACCOUNT}:{signature}"));
-            match request.send().await {
-                Ok(answer) => break answer,
+        let mut stream = loop {
+            match TcpStream::connect(&self.address).await {
+                Ok(stream) => break stream,
                 Err(error) => {
                     n_tries += 1;
                     assert!(n_tries < 600, "{error}");
@@ -115,14 +114,17 @@ impl Azurite {
                 }
             }
         };
-        assert_eq!(answer.status(), 201);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     }
 
     fn bucket(&self, key: &[u8], prefix: &str) -> Arc<dyn Bucket> {
         let kind = BucketKind::Azure(Box::new(AzureSettings {
             account: ACCOUNT.to_owned(),
             container: CONTAINER.to_owned(),
-            endpoint: Some(self.endpoint.clone()),
+            endpoint: Some(format!("http://{}/{ACCOUNT}", self.address)),
             credentials: AzureCredentials::AccountKey(Secret::new(STANDARD.encode(key))),
             http: HttpSettings::default(),
         }));

@@ -326,6 +326,14 @@ async fn a_wrong_key_is_refused_at_once_and_the_error_names_the_bucket() {
         text.starts_with("write a in s3://blocks: access denied: "),
         "{text}"
     );
+    for error in [
+        bucket.list_dirs().await.unwrap_err(),
+        bucket.list("a").await.unwrap_err(),
+        bucket.head("a").await.unwrap_err(),
+        bucket.get("a", 1).await.unwrap_err(),
+    ] {
+        assert_eq!(error.verdict(), Verdict::Refuse, "{error:?}");
+    }
 }
 
 #[tokio::test]

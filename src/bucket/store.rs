@@ -64,6 +64,26 @@ impl std::fmt::Debug for StoreBucket {
     }
 }
 
+/// How the client's cause of an error begins where the store knows who asks and does not let him.
+const REFUSALS: [&str; 2] = [
+    "Server returned non-2xx status code: 401 ",
+    "Server returned non-2xx status code: 403 ",
+];
+
+/// Of a listing that is refused the client makes no error of its own kind, and the type of the cause is not public: its
+/// words tell.
+fn is_refused(error: &object_store::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if REFUSALS.iter().any(|refusal| text.starts_with(refusal)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 impl StoreBucket {
     /// A bucket that lives in `store`, below `prefix`.
     pub(crate) fn new(name: String, store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
@@ -135,7 +155,7 @@ impl StoreBucket {
                 error,
                 object_store::Error::PermissionDenied { .. }
                     | object_store::Error::Unauthenticated { .. }
-            );
+            ) || is_refused(&error);
             let source = Box::new(error);
             if is_denied {
                 BucketError::Denied {
