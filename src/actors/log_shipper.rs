@@ -51,6 +51,8 @@ const BLOCKS_WITHIN: Duration = Duration::from_mins(10);
 pub struct LogShipperActor {
     /// `None` ships nothing.
     every: Option<Duration>,
+    /// How long a pass may take.
+    slowest: Duration,
     ports: LogShipperPorts,
     state: LogShipperState,
 }
@@ -60,6 +62,7 @@ impl LogShipperActor {
     pub fn new(every: Option<Duration>, ports: LogShipperPorts) -> Self {
         Self {
             every,
+            slowest: Duration::ZERO,
             ports,
             state: LogShipperState::default(),
         }
@@ -81,7 +84,8 @@ impl LogShipperActor {
                 Err(panic) => actor.fail(&panic.to_string(), 0),
             }
             if let Some(every) = actor.every {
-                ctx.run_later(pause(every, began.elapsed()), Self::ship);
+                actor.slowest = slowest(actor.slowest, began.elapsed());
+                ctx.run_later(pause(every, actor.slowest), Self::ship);
             }
         }));
     }
@@ -140,10 +144,17 @@ impl LogShipperActor {
     }
 }
 
-/// How long to wait after a pass that took so long. Until the next one has ended a lost host loses what came since the last
-/// one began: that is not to be more than `every`, as long as passes take less than half of it.
-fn pause(every: Duration, took: Duration) -> Duration {
-    every.saturating_sub(took.saturating_mul(2)).max(every / 4)
+/// How long a pass may be expected to take: as long as the slowest of late did, which is forgotten bit by bit.
+fn slowest(before: Duration, took: Duration) -> Duration {
+    took.max(before - before / 8)
+}
+
+/// How long to wait before the next pass, where one takes so long. Until the next one has ended a lost host loses what came
+/// since the last one began: that is not to be more than `every`, as long as passes take less than half of it.
+fn pause(every: Duration, takes: Duration) -> Duration {
+    every
+        .saturating_sub(takes.saturating_mul(2))
+        .max(every / 10)
 }
 
 async fn pass(ports: LogShipperPorts) -> LogReport {
@@ -227,8 +238,20 @@ mod tests {
     #[test]
     fn what_a_pass_takes_is_taken_off_the_pause() {
         let ms = Duration::from_millis;
-        for (took, expect) in [(0, 10_000), (300, 9_400), (4_000, 2_500), (60_000, 2_500)] {
+        for (took, expect) in [(0, 10_000), (300, 9_400), (4_000, 2_000), (60_000, 1_000)] {
             assert_eq!(pause(ms(10_000), ms(took)), ms(expect), "{took} ms");
         }
+    }
+
+    #[test]
+    fn a_slow_pass_is_expected_again_for_a_while() {
+        let ms = Duration::from_millis;
+        assert_eq!(slowest(ms(100), ms(400)), ms(400));
+        assert_eq!(slowest(ms(400), ms(100)), ms(350));
+        let mut takes = ms(400);
+        for _ in 0..16 {
+            takes = slowest(takes, ms(100));
+        }
+        assert_eq!(takes, ms(100));
     }
 }
