@@ -125,6 +125,34 @@ async fn stopping_ends_streams_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_late_hears_that_its_answer_is_cut() {
+    let fixture = Fixture::start(Memory::new(&[], Fault::Endless), |_, _| ()).await;
+    let mut stream = fixture
+        .store()
+        .series(request(&[("__name__", "up")]))
+        .await
+        .unwrap()
+        .into_inner();
+    stream.message().await.unwrap().unwrap();
+    let Fixture { server, channel } = fixture;
+    drop(channel);
+    let stopping = tokio::spawn(async move { server.stop(Duration::from_secs(10)).await });
+    // By now the windows and the channel are full, and the answer has ended.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let status = loop {
+        match stream.message().await {
+            Ok(Some(_)) => (),
+            ended => break ended.unwrap_err(),
+        }
+    };
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "shutting down")
+    );
+    assert!(stopping.await.unwrap());
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
     let fixture = Fixture::start(Memory::new(&[], Fault::Endless), |_, _| ()).await;
     let stalled = fixture

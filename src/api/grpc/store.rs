@@ -1,7 +1,10 @@
 //! `thanos.Store`: series, label names, label values.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use prost::Message;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
@@ -47,7 +50,7 @@ type Frame = Result<SeriesResponse, Status>;
 
 #[tonic::async_trait]
 impl Store for StoreService {
-    type SeriesStream = ReceiverStream<Frame>;
+    type SeriesStream = BoxStream<'static, Frame>;
 
     async fn series(
         &self,
@@ -57,9 +60,11 @@ impl Store for StoreService {
             let question = SeriesQuestion::new(request.into_inner(), &self.settings)?;
             let sources = self.sources();
             sources.check_matchers(&question.matchers)?;
-            let (frames, stream) = mpsc::channel(FRAMES_WAITING_MAX);
+            let (frames, coming) = mpsc::channel(FRAMES_WAITING_MAX);
+            let is_ended = Arc::new(AtomicBool::new(false));
             let answer = Answer {
                 frames,
+                is_ended: Arc::clone(&is_ended),
                 cancel: question.hints.cancel.clone(),
                 pool: self.pool.clone(),
                 ending: self.ending.clone(),
@@ -72,7 +77,7 @@ impl Store for StoreService {
                 };
                 answer.send(sources, question).await;
             });
-            Ok(Response::new(ReceiverStream::new(stream)))
+            Ok(Response::new(whole_or_cut(coming, is_ended)))
         })
         .await
     }
@@ -330,9 +335,23 @@ impl SeriesQuestion {
     }
 }
 
+/// The frames that come, and an error where they end before their end was said: nobody may take half an answer for a whole one.
+fn whole_or_cut(
+    coming: mpsc::Receiver<Frame>,
+    is_ended: Arc<AtomicBool>,
+) -> BoxStream<'static, Frame> {
+    let cut = stream::once(async move {
+        let is_cut = !is_ended.load(Ordering::Acquire);
+        stream::iter(is_cut.then(|| Err(shutting_down())))
+    });
+    ReceiverStream::new(coming).chain(cut.flatten()).boxed()
+}
+
 /// Carries frames from the pool to the client.
 struct Answer {
     frames: mpsc::Sender<Frame>,
+    /// The last frame, or the error that is the last, was handed over.
+    is_ended: Arc<AtomicBool>,
     cancel: Cancel,
     pool: Pool,
     ending: CancellationToken,
@@ -344,12 +363,16 @@ impl Answer {
         let selected = self.compute(move || sources.select(question)).await;
         match selected {
             Some(Ok(maker)) => self.send_frames(maker).await,
-            Some(Err(status)) => {
-                self.frames.send(Err(status)).await.ok();
-            }
+            Some(Err(status)) => self.fail(status).await,
             None => (),
         }
         drop(raised_when_dropped);
+    }
+
+    async fn fail(&self, status: Status) {
+        if self.frames.send(Err(status)).await.is_ok() {
+            self.is_ended.store(true, Ordering::Release);
+        }
     }
 
     async fn send_frames(&self, mut maker: FrameMaker) {
@@ -363,22 +386,18 @@ impl Answer {
                     maker = back;
                     batch
                 }
-                Some(Err(status)) => {
-                    self.frames.send(Err(status)).await.ok();
-                    return;
-                }
+                Some(Err(status)) => return self.fail(status).await,
                 None => return,
             };
             for frame in batch.frames {
                 tokio::select! {
                     sent = self.frames.send(frame) => if sent.is_err() { return },
-                    () = self.ending.cancelled() => {
-                        self.frames.try_send(Err(shutting_down())).ok();
-                        return;
-                    }
+                    // A client that reads nothing is not waited for; if it reads on, it hears of it.
+                    () = self.ending.cancelled() => return,
                 }
             }
             if batch.is_last {
+                self.is_ended.store(true, Ordering::Release);
                 return;
             }
         }
