@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use gauntlet::api::grpc::GrpcServer;
 use gauntlet::wire::thanos::series_response::Result as Frame;
-use gauntlet::wire::thanos::{LabelNamesRequest, PartialResponseStrategy};
-use tonic::Code;
+use gauntlet::wire::thanos::{LabelNamesRequest, PartialResponseStrategy, SeriesResponse};
+use tonic::{Code, Streaming};
 
 use crate::source::{Fault, Memory};
 use crate::{Fixture, SERIES, request};
@@ -96,59 +97,47 @@ async fn a_client_that_does_not_read_stops_the_work_and_one_that_leaves_ends_it(
     wait_until("the set is dropped", || is_dropped.load(Ordering::SeqCst)).await;
 }
 
-#[tokio::test]
-async fn stopping_ends_streams_and_says_so() {
+/// A server, and an answer of it without end, of which the first frame was read.
+async fn endless() -> (GrpcServer, Streaming<SeriesResponse>) {
     let fixture = Fixture::start(Memory::new(&[], Fault::Endless), |_, _| ()).await;
-    let mut stream = fixture
-        .store()
-        .series(request(&[("__name__", "up")]))
-        .await
-        .unwrap()
-        .into_inner();
+    let asked = fixture.store().series(request(&[("__name__", "up")])).await;
+    let mut stream = asked.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
-    let Fixture { server, channel } = fixture;
-    drop(channel);
-    let reading = tokio::spawn(async move {
-        loop {
-            match stream.message().await {
-                Ok(Some(_)) => (),
-                ended => return ended,
+    (fixture.server, stream)
+}
+
+/// What an answer ends with that its server does not wait for.
+fn cut() -> (Code, String) {
+    (Code::Unavailable, "shutting down".to_owned())
+}
+
+async fn end_of(stream: &mut Streaming<SeriesResponse>) -> (Code, String) {
+    loop {
+        match stream.message().await {
+            Ok(Some(_)) => (),
+            ended => {
+                let status = ended.unwrap_err();
+                return (status.code(), status.message().to_owned());
             }
         }
-    });
+    }
+}
+
+#[tokio::test]
+async fn stopping_ends_streams_and_says_so() {
+    let (server, mut stream) = endless().await;
+    let reading = tokio::spawn(async move { end_of(&mut stream).await });
     assert!(server.stop(Duration::from_secs(10)).await);
-    let status = reading.await.unwrap().unwrap_err();
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::Unavailable, "shutting down")
-    );
+    assert_eq!(reading.await.unwrap(), cut());
 }
 
 #[tokio::test]
 async fn a_client_that_reads_late_hears_that_its_answer_is_cut() {
-    let fixture = Fixture::start(Memory::new(&[], Fault::Endless), |_, _| ()).await;
-    let mut stream = fixture
-        .store()
-        .series(request(&[("__name__", "up")]))
-        .await
-        .unwrap()
-        .into_inner();
-    stream.message().await.unwrap().unwrap();
-    let Fixture { server, channel } = fixture;
-    drop(channel);
+    let (server, mut stream) = endless().await;
     let stopping = tokio::spawn(async move { server.stop(Duration::from_secs(10)).await });
     // By now the windows and the channel are full, and the answer has ended.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let status = loop {
-        match stream.message().await {
-            Ok(Some(_)) => (),
-            ended => break ended.unwrap_err(),
-        }
-    };
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::Unavailable, "shutting down")
-    );
+    assert_eq!(end_of(&mut stream).await, cut());
     assert!(stopping.await.unwrap());
 }
 
