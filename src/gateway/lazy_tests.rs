@@ -1,6 +1,7 @@
 //! Blocks open late and close early; limits, shards, and buckets that fail.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -281,45 +282,70 @@ async fn three_of_ten_requests_fail_and_nothing_is_lost() {
     assert!(fixture.gateway.status().damaged.is_empty());
 }
 
+/// How long a slow bucket takes for anything.
+const PAUSE_MS: u64 = 30;
+
+/// A gateway that knows its blocks, over a bucket that is slow from now on.
+struct Slow {
+    fixture: Fixture,
+    bucket: Arc<FaultyBucket>,
+    began_ns: u64,
+}
+
+impl Slow {
+    /// With the blocks in `dir`.
+    async fn new(dir: &Path) -> Self {
+        let bucket = Arc::new(FaultyBucket::new(Arc::new(StoreBucket::in_memory())));
+        copy(dir, &*bucket).await;
+        let fixture = Fixture::new(Arc::clone(&bucket) as Arc<dyn Bucket>);
+        fixture.gateway.sync().await.unwrap();
+        bucket.fail(0..u64::MAX, Fault::Late(Duration::from_millis(PAUSE_MS)));
+        Self {
+            fixture,
+            bucket,
+            began_ns: SystemClock.now_ns(),
+        }
+    }
+
+    fn took_ms(&self) -> u64 {
+        (SystemClock.now_ns() - self.began_ns) / 1_000_000
+    }
+
+    /// So many requests at least were made, and not one after the other.
+    fn assert_at_once(&self, n_least: u64, took_ms: u64) {
+        let n_requests = self.bucket.n_operations();
+        assert!(n_least <= n_requests, "{n_requests}");
+        let in_turn_ms = n_requests * PAUSE_MS;
+        assert!(took_ms < in_turn_ms / 3, "{took_ms} of {in_turn_ms} ms");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_blocks_are_opened_and_read_at_once() {
     const N_BLOCKS: u64 = 40;
-    const PAUSE_MS: u64 = 30;
     let dir = tempfile::tempdir().unwrap();
     for n in 1..=N_BLOCKS {
         write(dir.path(), u128::from(n), &own(), &one_series("up"));
     }
-    let faulty = Arc::new(FaultyBucket::new(Arc::new(StoreBucket::in_memory())));
-    copy(dir.path(), &*faulty).await;
-    let fixture = Fixture::new(Arc::clone(&faulty) as Arc<dyn Bucket>);
-    fixture.gateway.sync().await.unwrap();
-    faulty.fail(0..u64::MAX, Fault::Late(Duration::from_millis(PAUSE_MS)));
-    let began_ns = SystemClock.now_ns();
+    let slow = Slow::new(dir.path()).await;
+    let fixture = &slow.fixture;
     let (found, warnings) = fixture.ask(&[]).await.unwrap();
-    let took_ms = (SystemClock.now_ns() - began_ns) / 1_000_000;
+    let took_ms = slow.took_ms();
     assert_eq!((found.len(), warnings), (1, vec![]));
     assert_eq!(fixture.gateway.status().n_open as u64, N_BLOCKS);
-    let n_requests = faulty.n_operations();
-    assert!(2 * N_BLOCKS <= n_requests, "{n_requests}");
-    let in_turn_ms = n_requests * PAUSE_MS;
-    assert!(took_ms < in_turn_ms / 3, "{took_ms} of {in_turn_ms} ms");
+    slow.assert_at_once(2 * N_BLOCKS, took_ms);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_blocks_are_opened_and_asked_about_labels_at_once() {
     const N_BLOCKS: u64 = 100;
-    const PAUSE_MS: u64 = 30;
     let dir = tempfile::tempdir().unwrap();
     for n in 1..=N_BLOCKS {
         let series = one_series(&format!("m{}", n % 70));
         write(dir.path(), u128::from(n), &own(), &series);
     }
-    let faulty = Arc::new(FaultyBucket::new(Arc::new(StoreBucket::in_memory())));
-    copy(dir.path(), &*faulty).await;
-    let fixture = Fixture::new(Arc::clone(&faulty) as Arc<dyn Bucket>);
-    fixture.gateway.sync().await.unwrap();
-    faulty.fail(0..u64::MAX, Fault::Late(Duration::from_millis(PAUSE_MS)));
-    let began_ns = SystemClock.now_ns();
+    let slow = Slow::new(dir.path()).await;
+    let fixture = &slow.fixture;
     let snapshot = fixture.gateway.snapshot();
     let asked = tokio::task::spawn_blocking(move || {
         let hints = LabelHints::new(Interval::ALL);
@@ -329,14 +355,11 @@ async fn many_blocks_are_opened_and_asked_about_labels_at_once() {
         (all.unwrap(), some.unwrap())
     });
     let (all, some) = asked.await.unwrap();
-    let took_ms = (SystemClock.now_ns() - began_ns) / 1_000_000;
+    let took_ms = slow.took_ms();
     let mut expect: Vec<String> = (0..70).map(|n| format!("m{n}")).collect();
     expect.sort_unstable();
     assert_eq!(all.values, expect);
     assert_eq!(some.values, expect[..3]);
     assert_eq!(fixture.gateway.status().n_open as u64, N_BLOCKS);
-    let n_requests = faulty.n_operations();
-    assert!(N_BLOCKS <= n_requests, "{n_requests}");
-    let in_turn_ms = n_requests * PAUSE_MS;
-    assert!(took_ms < in_turn_ms / 3, "{took_ms} of {in_turn_ms} ms");
+    slow.assert_at_once(N_BLOCKS, took_ms);
 }
