@@ -123,13 +123,7 @@ impl Engine {
         t_ms: TimestampMs,
         options: &QueryOptions,
     ) -> Result<QueryOutput, QueryError> {
-        let times = Times {
-            grid: Grid::instant(t_ms),
-            end_ms: t_ms,
-            step_ms: 0,
-            is_range: false,
-            began_ns: self.settings.clock.now_ns(),
-        };
+        let times = Times::instant(t_ms, self.settings.clock.now_ns());
         self.evaluate(self.select(queryable, self.plan((expr, ""), times, options)?)?)
     }
 
@@ -158,13 +152,7 @@ impl Engine {
         t_ms: TimestampMs,
         options: &QueryOptions,
     ) -> Result<PlannedQuery, QueryError> {
-        let times = Times {
-            grid: Grid::instant(t_ms),
-            end_ms: t_ms,
-            step_ms: 0,
-            is_range: false,
-            began_ns: self.settings.clock.now_ns(),
-        };
+        let times = Times::instant(t_ms, self.settings.clock.now_ns());
         self.plan((&read(query)?, query), times, options)
     }
 
@@ -189,13 +177,7 @@ impl Engine {
                 "zero or negative query resolution step widths are not accepted. Try a positive integer".to_owned(),
             ));
         }
-        let times = Times {
-            grid: Grid::range(start_ms, end_ms, step_ms),
-            end_ms,
-            step_ms,
-            is_range: true,
-            began_ns,
-        };
+        let times = Times::range((start_ms, end_ms, step_ms), began_ns);
         self.plan((&expr, query), times, options)
     }
 
@@ -356,17 +338,11 @@ impl Engine {
         (start_ms, end_ms, step_ms): (TimestampMs, TimestampMs, i64),
         options: &QueryOptions,
     ) -> Result<Operator, QueryError> {
-        let is_range = step_ms > 0;
-        let times = Times {
-            grid: if is_range {
-                Grid::range(start_ms, end_ms, step_ms)
-            } else {
-                Grid::instant(end_ms)
-            },
-            end_ms,
-            step_ms,
-            is_range,
-            began_ns: self.settings.clock.now_ns(),
+        let began_ns = self.settings.clock.now_ns();
+        let times = if step_ms > 0 {
+            Times::range((start_ms, end_ms, step_ms), began_ns)
+        } else {
+            Times::instant(end_ms, began_ns)
         };
         let plan = self.plan((&read(query)?, query), times, options)?.plan;
         let counts = count_all(&plan, queryable, &self.budget(options))?;

@@ -22,6 +22,31 @@ pub(crate) struct Times {
     pub(crate) began_ns: u64,
 }
 
+impl Times {
+    pub(crate) fn instant(t_ms: TimestampMs, began_ns: u64) -> Self {
+        Self {
+            grid: Grid::instant(t_ms),
+            end_ms: t_ms,
+            step_ms: 0,
+            is_range: false,
+            began_ns,
+        }
+    }
+
+    pub(crate) fn range(
+        (start_ms, end_ms, step_ms): (TimestampMs, TimestampMs, i64),
+        began_ns: u64,
+    ) -> Self {
+        Self {
+            grid: Grid::range(start_ms, end_ms, step_ms),
+            end_ms,
+            step_ms,
+            is_range: true,
+            began_ns,
+        }
+    }
+}
+
 /// A query that is read and planned.
 #[derive(Debug)]
 pub struct PlannedQuery {
