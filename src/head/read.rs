@@ -181,7 +181,8 @@ impl HeadView {
         found: &mut Vec<ChunkSeries>,
     ) {
         let matching = group.iter().filter(|series| is_match(series, unchecked));
-        // Who holds several locks waits only for series behind which it holds none, so nobody waits in a circle.
+        // A group is in the order of its numbers, and whoever waits for one of it holds only later ones: nobody waits in a
+        // circle.
         let locked: SmallVec<[_; SERIES_PER_GROUP]> =
             matching.map(|series| (series, series.try_lock())).collect();
         // The memory of all chunks is asked for at once: locking in between would wait for each.
