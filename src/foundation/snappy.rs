@@ -11,16 +11,19 @@ const INPUT_AHEAD: usize = 32;
 /// Elements up to this length are copied at once.
 const SHORT: usize = 16;
 
+/// No element makes more bytes than this of each of its own: the best are 64 of 3.
+const GAIN_MAX: usize = 22;
+
 /// Of the six bits of a literal's length those above are the number of bytes that have it.
 const LITERAL_MAX: usize = 60;
 
-/// Bytes that are not Snappy's block format.
+/// Why bytes are not Snappy's block format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadSnappy(&'static str);
 
 impl fmt::Display for BadSnappy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bad snappy: {}", self.0)
+        f.write_str(self.0)
     }
 }
 
@@ -28,6 +31,7 @@ impl std::error::Error for BadSnappy {}
 
 const CUT: BadSnappy = BadSnappy("an element is cut off");
 const TOO_LONG: BadSnappy = BadSnappy("an element goes beyond the length in the header");
+const LIE: BadSnappy = BadSnappy("the header promises more than so many bytes can hold");
 const NOWHERE: BadSnappy = BadSnappy("a copy begins before the first byte");
 
 /// The length that `stored` says it has once it is decompressed. Nothing else of it is looked at.
@@ -55,6 +59,9 @@ fn header(stored: &[u8]) -> Result<(usize, &[u8]), BadSnappy> {
 /// [`decompressed_len`] is not more than it is ready for.
 pub fn decompress(stored: &[u8], out: &mut Vec<u8>) -> Result<(), BadSnappy> {
     let (len, elements) = header(stored)?;
+    if elements.len().saturating_mul(GAIN_MAX) < len {
+        return Err(LIE);
+    }
     out.resize(len + SLOP, 0);
     let decompressed = fast_elements(elements, out, len);
     out.truncate(len);
@@ -259,8 +266,19 @@ mod tests {
             assert!(decompressed_len(header).is_err(), "{header:?}");
             assert!(decompressed(header).is_err(), "{header:?}");
         }
+    }
+
+    #[test]
+    fn a_length_that_no_elements_of_that_size_make_is_refused_before_anything_is_allocated() {
         let longest = [0xff, 0xff, 0xff, 0xff, 0xf];
         assert_eq!(decompressed_len(&longest), Ok(u32::MAX as usize));
+        assert_eq!(decompressed(&longest), Err(LIE));
+        // The best there is: copies of 64 bytes, of three bytes each.
+        let mut stored = Vec::new();
+        crate::foundation::cursor::put_uvarint(&mut stored, 1 + 64 * 1000);
+        stored.extend([0, b'x']);
+        stored.extend([2 | 63 << 2, 1, 0].repeat(1000));
+        assert_eq!(decompressed(&stored), Ok(vec![b'x'; 1 + 64 * 1000]));
     }
 
     /// Bytes that repeat themselves near and far, as samples do.

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::foundation::snappy;
+
 /// Why a body is no snappy block that is taken.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -24,20 +26,15 @@ pub enum SnappyError {
 
 /// Unfolds `block` into `out`, whose memory is used again; at most `limit_bytes`.
 pub fn decompress(block: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> Result<(), SnappyError> {
-    let corrupt = |error: snap::Error| SnappyError::Corrupt(error.to_string());
-    let decoded_bytes = snap::raw::decompress_len(block).map_err(corrupt)?;
+    let corrupt = |error: snappy::BadSnappy| SnappyError::Corrupt(error.to_string());
+    let decoded_bytes = snappy::decompressed_len(block).map_err(corrupt)?;
     if limit_bytes < decoded_bytes {
         return Err(SnappyError::TooLarge {
             decoded_bytes,
             limit_bytes,
         });
     }
-    out.resize(decoded_bytes, 0);
-    let n_bytes = snap::raw::Decoder::new()
-        .decompress(block, out)
-        .map_err(corrupt)?;
-    out.truncate(n_bytes);
-    Ok(())
+    snappy::decompress(block, out).map_err(corrupt)
 }
 
 /// A snappy block of `bytes`.

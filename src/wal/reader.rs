@@ -270,12 +270,12 @@ impl SegmentReader {
 fn decompress(flags: u8, stored: &[u8], record: &mut Vec<u8>) -> Result<(), String> {
     match flags {
         SNAPPY => {
-            let len = snappy::decompressed_len(stored).map_err(|e| e.to_string())?;
-            // Snappy's best case is about 21 to 1; a header that promises more lies.
-            if len > RECORD_BYTES_MAX || len / 64 > stored.len() {
+            let bad = |error: snappy::BadSnappy| format!("bad snappy: {error}");
+            let len = snappy::decompressed_len(stored).map_err(bad)?;
+            if len > RECORD_BYTES_MAX {
                 return Err(format!("a snappy record claims {len} bytes"));
             }
-            snappy::decompress(stored, record).map_err(|error| error.to_string())?;
+            snappy::decompress(stored, record).map_err(bad)?;
         }
         ZSTD => {
             record.clear();
