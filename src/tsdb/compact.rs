@@ -145,6 +145,22 @@ impl Inner {
         }
     }
 
+    /// From now on timelines read `block`, which was cut from the head; those that are held now do too, once the head let
+    /// go of what it holds.
+    pub(crate) fn show_cut(&self, block: Block) {
+        self.replace(|now| {
+            let mut blocks = now.blocks.clone();
+            blocks.push(block.clone());
+            sort(&mut blocks);
+            Sources {
+                blocks,
+                bucket: Arc::clone(&now.bucket),
+                cut: Some(block),
+                ..Sources::default()
+            }
+        });
+    }
+
     /// From now on timelines read `come` instead of `gone`.
     pub(crate) fn replace_blocks(&self, gone: &[BlockId], come: &[Block]) {
         self.replace(|now| {

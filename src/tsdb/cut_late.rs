@@ -1,13 +1,9 @@
 //! Blocks of what came out of order.
 
-use std::sync::Arc;
-
 use crate::block::{BlockMeta, NewBlock, meta, write_block};
 use crate::model::{Interval, TimeRange};
 use crate::tsdb::TsdbError;
 use crate::tsdb::db::{HeadSeries, Inner, Tsdb};
-use crate::tsdb::load::sort;
-use crate::tsdb::timeline::Sources;
 
 impl Tsdb {
     /// Writes what came out of order to blocks, one for each aligned range that holds some; the head lets go of it.
@@ -44,17 +40,7 @@ impl Inner {
                 continue;
             };
             let block = self.open_new(&meta)?;
-            self.replace(|now| {
-                let mut blocks = now.blocks.clone();
-                blocks.push(block.clone());
-                sort(&mut blocks);
-                Sources {
-                    blocks,
-                    bucket: Arc::clone(&now.bucket),
-                    cut: Some(block),
-                    ..Sources::default()
-                }
-            });
+            self.show_cut(block);
             written.push(meta);
         }
         self.head().drop_frozen(frozen)?;

@@ -17,7 +17,7 @@ use crate::model::{BlockId, Interval, TimeRange};
 use crate::storage::{Appendable, Appender, ChunkSeries, Flaws, SeriesSet, StorageError};
 use crate::tsdb::floor::raise_floor;
 use crate::tsdb::heads::Heads;
-use crate::tsdb::load::{Quarantined, delete_block_dir, sort};
+use crate::tsdb::load::{Quarantined, delete_block_dir};
 use crate::tsdb::lock::DirLock;
 use crate::tsdb::retention::{BlockSize, RetentionReason, RetentionSettings, plan_retention};
 use crate::tsdb::stats::Counters;
@@ -372,17 +372,7 @@ impl Inner {
         if let Some(meta) = &written {
             // When it does not open, the head keeps the samples, and the next attempt writes another block.
             let block = self.open_new(meta)?;
-            self.replace(|now| {
-                let mut blocks = now.blocks.clone();
-                blocks.push(block.clone());
-                sort(&mut blocks);
-                Sources {
-                    blocks,
-                    bucket: Arc::clone(&now.bucket),
-                    cut: Some(block),
-                    ..Sources::default()
-                }
-            });
+            self.show_cut(block);
         }
         if written.is_none() {
             raise_floor(&self.dir, range.max)?;

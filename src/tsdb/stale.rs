@@ -1,6 +1,5 @@
 //! Series that ended leave the head early: into blocks of their own, one for every block range.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::block::{BlockMeta, NewBlock, meta, write_block};
@@ -8,8 +7,6 @@ use crate::head::StaleSeries;
 use crate::model::{Interval, TimeRange, TimestampMs};
 use crate::tsdb::TsdbError;
 use crate::tsdb::db::{HeadSeries, Inner, Tsdb};
-use crate::tsdb::load::sort;
-use crate::tsdb::timeline::Sources;
 
 impl Tsdb {
     /// Lets ended series go when they are as many as the settings say; the blocks they went into.
@@ -82,17 +79,7 @@ impl Inner {
             if let Some(meta) = write_block(&self.dir, new, &mut series)? {
                 let block = self.open_new(&meta)?;
                 // Timelines that are held now read it too, once the head let go.
-                self.replace(|now| {
-                    let mut blocks = now.blocks.clone();
-                    blocks.push(block.clone());
-                    sort(&mut blocks);
-                    Sources {
-                        blocks,
-                        bucket: Arc::clone(&now.bucket),
-                        cut: Some(block),
-                        ..Sources::default()
-                    }
-                });
+                self.show_cut(block);
                 written.push(meta);
             }
             start = end;
