@@ -161,6 +161,18 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// What a field of 32 bits holds of a wider varint: the rest is lost, as in every decoder.
+#[expect(clippy::cast_possible_truncation, reason = "cutting is the format")]
+pub fn low_32_bits(raw: u64) -> u32 {
+    raw as u32
+}
+
+/// A `sint32`.
+pub fn sint32(raw: u64) -> i32 {
+    let raw = low_32_bits(raw);
+    (raw >> 1).cast_signed() ^ -((raw & 1).cast_signed())
+}
+
 /// The signed integer behind a `sint32` or `sint64`.
 pub fn zigzag(raw: u64) -> i64 {
     (raw >> 1).cast_signed() ^ -((raw & 1).cast_signed())

@@ -1,7 +1,7 @@
 //! Samples, native histograms and exemplars of both versions: the fields are the same but for a few.
 
-use crate::foundation::proto::{Fields, ProtoError, Slice, Value, zigzag};
-use crate::model::histogram::{BucketSpan, EXPONENTIAL_SCHEMA_MAX};
+use crate::foundation::proto::{Fields, ProtoError, Slice, Value, sint32, zigzag};
+use crate::model::histogram::{BucketSpan, EXPONENTIAL_SCHEMA_MAX, read_span, signed, whole};
 use crate::model::{
     Buckets, CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, ResetHint, SampleTime, TimestampMs,
 };
@@ -172,23 +172,6 @@ fn reset_hint(raw: u64) -> ResetHint {
     }
 }
 
-fn read_span(message: Slice<'_>) -> Result<BucketSpan, ProtoError> {
-    let mut fields = Fields::new(message, "BucketSpan");
-    let mut span = BucketSpan {
-        offset: 0,
-        length: 0,
-    };
-    while let Some((number, value)) = fields.next_field()? {
-        match (number, value) {
-            (1, Value::Varint(raw)) => span.offset = sint32(raw),
-            (2, Value::Varint(raw)) => span.length = low_32_bits(raw),
-            (1 | 2, _) => return Err(fields.error("wrong wire type")),
-            _ => (),
-        }
-    }
-    Ok(span)
-}
-
 /// Value and time of an `Exemplar`; its labels stand in field 1.
 pub(super) fn read_exemplar(message: Slice<'_>) -> Result<(f64, TimestampMs), ProtoError> {
     let mut fields = Fields::new(message, "Exemplar");
@@ -202,31 +185,4 @@ pub(super) fn read_exemplar(message: Slice<'_>) -> Result<(f64, TimestampMs), Pr
         }
     }
     Ok((v, t))
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a count beyond 2^53 is rounded, as every float sample of it is"
-)]
-fn whole(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a count beyond 2^53 is rounded, as every float sample of it is"
-)]
-fn signed(count: i64) -> f64 {
-    count as f64
-}
-
-/// Wider than the field is: what is above is lost, as in every decoder.
-#[expect(clippy::cast_possible_truncation, reason = "cutting is the format")]
-fn low_32_bits(raw: u64) -> u32 {
-    raw as u32
-}
-
-fn sint32(raw: u64) -> i32 {
-    let raw = low_32_bits(raw);
-    (raw >> 1).cast_signed() ^ -((raw & 1).cast_signed())
 }

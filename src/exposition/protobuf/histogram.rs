@@ -3,7 +3,7 @@
 use crate::exposition::classic::{Collector, HistogramSample};
 use crate::exposition::entry::ParseError;
 use crate::exposition::protobuf::message::{HistogramMessage, SideMessage, next_bucket};
-use crate::model::histogram::{Buckets, Counts, Histogram, ResetHint};
+use crate::model::histogram::{Buckets, Counts, Histogram, ResetHint, signed, whole};
 
 /// The native histogram of `message`.
 pub(super) fn native(
@@ -98,20 +98,4 @@ fn buckets(side: SideMessage, is_float: bool) -> Result<Buckets, (u64, usize)> {
         return Err((need, counts.len()));
     }
     Ok(Buckets { spans, counts })
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a count beyond 2^53 is rounded, as every float sample of it is"
-)]
-pub(super) fn whole(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a count beyond 2^53 is rounded, as every float sample of it is"
-)]
-fn signed(count: i64) -> f64 {
-    count as f64
 }

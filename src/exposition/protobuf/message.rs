@@ -1,9 +1,8 @@
 //! `io.prometheus.client`, message by message, read in place.
 
-use crate::exposition::protobuf::histogram::whole;
-use crate::foundation::proto::{Fields, ProtoError, Slice, Value, zigzag};
+use crate::foundation::proto::{Fields, ProtoError, Slice, Value, low_32_bits, sint32, zigzag};
 use crate::model::TimestampMs;
-use crate::model::histogram::BucketSpan;
+use crate::model::histogram::{BucketSpan, read_span, whole};
 
 /// What the metrics of a family hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -449,23 +448,6 @@ pub(super) fn read_exemplar(message: Slice<'_>) -> Result<(f64, Option<Timestamp
     Ok((v, t))
 }
 
-fn read_span(message: Slice<'_>) -> Result<BucketSpan, ProtoError> {
-    let mut fields = Fields::new(message, "BucketSpan");
-    let mut span = BucketSpan {
-        offset: 0,
-        length: 0,
-    };
-    while let Some((number, value)) = fields.next_field()? {
-        match (number, value) {
-            (1, Value::Varint(raw)) => span.offset = sint32(raw),
-            (2, Value::Varint(raw)) => span.length = low_32_bits(raw),
-            (1 | 2, _) => return Err(fields.error("wrong wire type")),
-            _ => (),
-        }
-    }
-    Ok(span)
-}
-
 /// `google.protobuf.Timestamp`, cut to milliseconds.
 fn read_timestamp(message: Slice<'_>) -> Result<TimestampMs, ProtoError> {
     let mut fields = Fields::new(message, "Timestamp");
@@ -479,15 +461,4 @@ fn read_timestamp(message: Slice<'_>) -> Result<TimestampMs, ProtoError> {
         }
     }
     Ok(seconds.wrapping_mul(1000).wrapping_add(nanos / 1_000_000))
-}
-
-/// Wider than the field is: what is above is lost, as in every decoder.
-#[expect(clippy::cast_possible_truncation, reason = "cutting is the format")]
-fn low_32_bits(raw: u64) -> u32 {
-    raw as u32
-}
-
-fn sint32(raw: u64) -> i32 {
-    let raw = low_32_bits(raw);
-    (raw >> 1).cast_signed() ^ -((raw & 1).cast_signed())
 }

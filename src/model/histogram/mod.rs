@@ -9,6 +9,7 @@ mod bounds;
 mod check;
 mod layout;
 mod merge;
+mod message;
 #[cfg(test)]
 mod random_tests;
 mod reset;
@@ -23,6 +24,7 @@ pub use arith::KahanHistogram;
 pub use check::HistogramError;
 pub use layout::Slot;
 pub use merge::{IncompatibleSchemas, Merged};
+pub use message::{read_span, signed, whole};
 
 /// The schema of histograms whose bucket bounds are listed (`NHCB`).
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
