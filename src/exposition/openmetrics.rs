@@ -176,16 +176,7 @@ impl<'a> OpenMetricsParser<'a> {
     }
 
     fn metadata(&mut self, keyword: &str) -> Result<Entry<'a>, ParseError> {
-        let missing = || format!("expected metric name after {keyword}");
-        let name = match self.scanner.peek() {
-            Some(b'"') => match self.scanner.quoted(true) {
-                Some(name) => name,
-                None => return Err(self.scanner.unexpected(&missing())),
-            },
-            Some(b) if is_metric_start(b) => self.scanner.skip_while(is_metric_byte),
-            _ => return Err(self.scanner.unexpected(&missing())),
-        };
-        let name = self.scanner.text(name, "metric name")?;
+        let name = self.scanner.metric_name_after(keyword)?;
         if !self.scanner.skip(b" ") {
             let expected = format!("expected text in {keyword}");
             return Err(self.scanner.unexpected(&expected));

@@ -110,6 +110,19 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The name that a line of metadata is about, bare or in quotes.
+    pub(super) fn metric_name_after(&mut self, keyword: &str) -> Result<&'a str, ParseError> {
+        let name = match self.peek() {
+            Some(b'"') => self.quoted(true),
+            Some(b) if is_metric_start(b) => Some(self.skip_while(is_metric_byte)),
+            _ => None,
+        };
+        match name {
+            Some(name) => self.text(name, "metric name"),
+            None => Err(self.unexpected(&format!("expected metric name after {keyword}"))),
+        }
+    }
+
     pub(super) fn bytes(&self, range: Range<usize>) -> &'a [u8] {
         self.input.get(range).unwrap_or_default()
     }

@@ -95,16 +95,7 @@ impl<'a> TextParser<'a> {
     /// The name and the rest of a `# HELP` or `# TYPE` line.
     fn metadata(&mut self, keyword: &str) -> Result<Entry<'a>, ParseError> {
         self.scanner.skip_blanks();
-        let missing = || format!("expected metric name after {keyword}");
-        let name = match self.scanner.peek() {
-            Some(b'"') => match self.scanner.quoted(true) {
-                Some(name) => name,
-                None => return Err(self.scanner.unexpected(&missing())),
-            },
-            Some(b) if is_metric_start(b) => self.scanner.skip_while(is_metric_byte),
-            _ => return Err(self.scanner.unexpected(&missing())),
-        };
-        let name = self.scanner.text(name, "metric name")?;
+        let name = self.scanner.metric_name_after(keyword)?;
         let line = self.scanner.skip_line();
         self.scanner.at += 1;
         // Blanks up to the end of the line are no text; of a text the first byte, a blank, is not part of it.
