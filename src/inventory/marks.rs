@@ -1,5 +1,6 @@
 //! Marks beside a block: `deletion-mark.json`, since when it is to be deleted.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BlockId, TimestampMs};
@@ -46,9 +47,7 @@ impl DeletionMark {
 
     /// Reads the text; the error says what is wrong.
     pub fn decode(text: &[u8]) -> Result<Self, String> {
-        let mark: Self = serde_json::from_slice(text).map_err(|flaw| flaw.to_string())?;
-        check_version(mark.version)?;
-        Ok(mark)
+        decode(text)
     }
 }
 
@@ -87,9 +86,7 @@ impl NoCompactMark {
 
     /// Reads the text; the error says what is wrong.
     pub fn decode(text: &[u8]) -> Result<Self, String> {
-        let mark: Self = serde_json::from_slice(text).map_err(|flaw| flaw.to_string())?;
-        check_version(mark.version)?;
-        Ok(mark)
+        decode(text)
     }
 }
 
@@ -128,18 +125,21 @@ impl NoDownsampleMark {
 
     /// Reads the text; the error says what is wrong.
     pub fn decode(text: &[u8]) -> Result<Self, String> {
-        let mark: Self = serde_json::from_slice(text).map_err(|flaw| flaw.to_string())?;
-        check_version(mark.version)?;
-        Ok(mark)
+        decode(text)
     }
 }
 
-fn check_version(version: u64) -> Result<(), String> {
-    if version == VERSION {
-        Ok(())
-    } else {
-        Err(format!("version {version} is not {VERSION}"))
+/// Reads a mark of the only version.
+fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct AnyVersion {
+        version: u64,
     }
+    let AnyVersion { version } = serde_json::from_slice(text).map_err(|flaw| flaw.to_string())?;
+    if version != VERSION {
+        return Err(format!("version {version} is not {VERSION}"));
+    }
+    serde_json::from_slice(text).map_err(|flaw| flaw.to_string())
 }
 
 #[cfg(test)]
