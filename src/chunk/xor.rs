@@ -310,6 +310,22 @@ pub(super) enum Flaw {
     Layout(&'static str),
 }
 
+/// What stands in front of a difference in a window of its own: its leading zeros, and how many bits there are of it.
+#[inline(always)]
+pub(super) fn read_window(bits: &mut BitReader<'_>) -> Result<(u32, u32), Flaw> {
+    // Eleven bits fit any integer.
+    let header = u32::try_from(bits.bits(11)?).unwrap_or_default();
+    let leading = header >> 6;
+    let significant = ((header & 0x3f).wrapping_sub(1) & 0x3f) + 1;
+    if 64 < leading + significant {
+        return Err(Flaw::Window {
+            leading,
+            significant,
+        });
+    }
+    Ok((leading, significant))
+}
+
 impl From<OutOfBits> for Flaw {
     fn from(_: OutOfBits) -> Self {
         Self::Short

@@ -3,7 +3,7 @@
 use crate::chunk::bits::{BitReader, BitWriter};
 use crate::chunk::error::ChunkError;
 use crate::chunk::start_time::{StartReader, StartWriter, put_uvarint, put_varint};
-use crate::chunk::xor::{Flaw, Window, put_diff};
+use crate::chunk::xor::{Flaw, Window, put_diff, read_window};
 use crate::foundation::Cursor;
 use crate::model::{STALE_NAN_BITS, Sample, TimestampMs};
 
@@ -138,18 +138,7 @@ impl<'a> Xor2Iter<'a> {
     #[inline]
     fn changed(&mut self, is_new_window: bool) -> Result<u64, Flaw> {
         if is_new_window {
-            // Eleven bits fit any integer.
-            let header = u32::try_from(self.bits.bits(11)?).unwrap_or_default();
-            let leading = header >> 6;
-            let significant = ((header & 0x3f).wrapping_sub(1) & 0x3f) + 1;
-            if 64 < leading + significant {
-                return Err(Flaw::Window {
-                    leading,
-                    significant,
-                });
-            }
-            self.leading = leading;
-            self.significant = significant;
+            (self.leading, self.significant) = read_window(&mut self.bits)?;
         }
         let diff = self.bits.bits(self.significant)?;
         self.baseline ^= diff << (64 - self.leading - self.significant);

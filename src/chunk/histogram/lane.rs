@@ -2,7 +2,7 @@
 
 use crate::chunk::bits::{BitReader, BitWriter};
 use crate::chunk::varbit::{put_varbit_int, varbit_int};
-use crate::chunk::xor::{Flaw, Window, XOR_PREFIXES, put_diff};
+use crate::chunk::xor::{Flaw, Window, XOR_PREFIXES, put_diff, read_window};
 
 /// An integer, told by how its difference changes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,18 +67,7 @@ impl FloatLane {
             return Ok(());
         }
         if bits.bit()? {
-            // Eleven bits fit any integer.
-            let header = u32::try_from(bits.bits(11)?).unwrap_or_default();
-            let leading = header >> 6;
-            let significant = ((header & 0x3f).wrapping_sub(1) & 0x3f) + 1;
-            if 64 < leading + significant {
-                return Err(Flaw::Window {
-                    leading,
-                    significant,
-                });
-            }
-            self.leading = leading;
-            self.significant = significant;
+            (self.leading, self.significant) = read_window(bits)?;
         }
         let diff = bits.bits(self.significant)?;
         self.value ^= diff << (64 - self.leading - self.significant);
