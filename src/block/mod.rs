@@ -29,7 +29,7 @@ pub use meta::{
 };
 pub use read::{Block, CHUNKS_DIR, INDEX_FILE};
 pub use sorted::{ChunkTrail, SegmentSink, SortedBlockWriter};
-pub use source::{BlockSource, SeriesIds, TakeRaw, chunk_that_counts};
+pub use source::{BlockSource, SeriesIds, TakeRaw, chunk_that_counts, slice_that_counts};
 pub use tombstones::{TOMBSTONES_FILE, Tombstones};
 pub use verify::{BlockReport, verify, verify_with};
 pub use write::{NewBlock, TMP_FOR_CREATION, TMP_FOR_DELETION, merge_blocks, write_block};

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::block::error::BlockError;
 use crate::block::meta::BlockMeta;
 use crate::block::series_set::BlockSeriesSet;
+use crate::block::source::slice_that_counts;
 use crate::block::tombstones::Tombstones;
-use crate::chunk::{ChunkError, SegmentReader, StoredChunk, without_intervals};
+use crate::chunk::{ChunkError, SegmentReader};
 use crate::foundation::Cancel;
 use crate::index::{ChunkMeta, IndexError, IndexReader, SeriesEntry};
 use crate::model::{Interval, Labels, Matcher};
@@ -136,23 +135,8 @@ impl Inner {
         id: u32,
         meta: &ChunkMeta,
     ) -> Result<Option<ChunkSlice>, ChunkError> {
-        let StoredChunk { encoding, data, .. } = self.segments.chunk(meta.at)?;
-        let deleted = self.tombstones.of(u64::from(id));
-        if deleted.iter().any(|gone| gone.overlaps(&meta.interval())) {
-            let rest = without_intervals(encoding, &data, deleted)?;
-            return Ok(rest.map(|rest| ChunkSlice {
-                min_t: rest.min_t,
-                max_t: rest.max_t,
-                encoding: rest.encoding,
-                data: Bytes::from(rest.data),
-            }));
-        }
-        Ok(Some(ChunkSlice {
-            min_t: meta.min_t,
-            max_t: meta.max_t,
-            encoding,
-            data,
-        }))
+        let stored = self.segments.chunk(meta.at)?;
+        slice_that_counts(meta, stored, self.tombstones.of(u64::from(id)))
     }
 }
 

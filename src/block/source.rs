@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::block::{Block, BlockError, BlockMeta, Tombstones};
-use crate::chunk::{ChunkRef, RawChunk, StoredChunk, without_intervals};
+use crate::chunk::{ChunkError, ChunkRef, RawChunk, StoredChunk, without_intervals};
 use crate::index::{ChunkMeta, SeriesEntry, Symbols};
 use crate::model::Interval;
 use crate::storage::ChunkSlice;
@@ -115,7 +115,15 @@ pub fn chunk_that_counts(
     if deleted.iter().any(is_whole) {
         return Ok(None);
     }
-    let stored = source.chunk(meta.at)?;
+    Ok(slice_that_counts(meta, source.chunk(meta.at)?, deleted)?)
+}
+
+/// The samples of a chunk without those that were deleted; `None` when nothing is left of it.
+pub fn slice_that_counts(
+    meta: &ChunkMeta,
+    stored: StoredChunk,
+    deleted: &[Interval],
+) -> Result<Option<ChunkSlice>, ChunkError> {
     if deleted.iter().any(|gone| gone.overlaps(&meta.interval())) {
         let rest = without_intervals(stored.encoding, &stored.data, deleted)?;
         return Ok(rest.map(|rest| ChunkSlice {

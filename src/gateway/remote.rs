@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::block::{BlockMeta, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, Tombstones};
+use crate::block::{
+    BlockMeta, CHUNKS_DIR, INDEX_FILE, TOMBSTONES_FILE, Tombstones, slice_that_counts,
+};
 use crate::bucket::{BucketError, keys};
-use crate::chunk::{decode_chunk, without_intervals};
+use crate::chunk::decode_chunk;
 use crate::foundation::Cursor;
 use crate::gateway::header::open_header;
 use crate::gateway::pages::{Ask, PageCache, Pages, RemoteFile};
@@ -276,25 +278,15 @@ impl Inner {
         let file = self.segment(meta)?;
         let offset = u64::from(meta.at.offset());
         let flawed = |problem: String| self.corrupt(file, offset, &problem);
-        let chunk = decode_chunk(entry, 0).map_err(|error| flawed(error.to_string()))?;
+        let stored = decode_chunk(entry, 0).map_err(|error| flawed(error.to_string()))?;
         let deleted = self.tombstones.of(u64::from(id));
-        if deleted.iter().any(|gone| gone.overlaps(&meta.interval())) {
-            let rest = without_intervals(chunk.encoding, &chunk.data, deleted)
-                .map_err(|error| flawed(error.to_string()))?;
-            return Ok(rest.map(|rest| ChunkSlice {
-                min_t: rest.min_t,
-                max_t: rest.max_t,
-                encoding: rest.encoding,
-                data: Bytes::from(rest.data),
-            }));
-        }
-        Ok(Some(ChunkSlice {
-            min_t: meta.min_t,
-            max_t: meta.max_t,
-            encoding: chunk.encoding,
+        let mut slice =
+            slice_that_counts(meta, stored, deleted).map_err(|error| flawed(error.to_string()))?;
+        if let Some(slice) = &mut slice {
             // A copy: the chunk may stay for the length of a query, the page that it lies in must not.
-            data: Bytes::copy_from_slice(&chunk.data),
-        }))
+            slice.data = Bytes::copy_from_slice(&slice.data);
+        }
+        Ok(slice)
     }
 }
 
