@@ -5,6 +5,7 @@
 
 use crate::api::http::columns::{Manner, Rows, Written, write_rows};
 use crate::api::http::pace::Pace;
+use crate::api::http::plain::is_plain;
 use crate::api::http::portions::Pieces;
 use crate::foundation::append::append_short;
 use crate::model::{Histogram, Label, TimestampMs, number};
@@ -15,12 +16,10 @@ pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     push_quoted(out, text, true);
 }
 
-/// Appends a name or a value as it is, if nothing of it has to be escaped; without branches, for most are short.
+/// Appends a name or a value as it is, if nothing of it has to be escaped.
 #[inline]
 fn push_plain(out: &mut Vec<u8>, text: &str) -> bool {
-    let is_plain = |byte: &u8| (*byte >= 0x20) & (*byte != b'"') & (*byte != b'\\');
-    let all_plain = |plain, byte| plain & is_plain(byte);
-    if !text.as_bytes().iter().fold(true, all_plain) {
+    if !is_plain(text.as_bytes()) {
         return false;
     }
     append_short(out, text.as_bytes());

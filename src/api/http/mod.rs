@@ -17,6 +17,7 @@ mod manage;
 mod observe;
 mod pace;
 mod params;
+mod plain;
 mod portions;
 mod query;
 mod routes;

@@ -127,6 +127,9 @@ pub(super) fn invalid(name: &str, reason: &str) -> ApiError {
 
 fn unescaped(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
+    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Some(text.to_owned());
+    }
     let is_whole = bytes.iter().enumerate().all(|(at, byte)| {
         let digits = bytes.get(at + 1..at + 3);
         *byte != b'%' || digits.is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit))

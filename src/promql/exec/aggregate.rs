@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{Labels, METRIC_NAME, SeriesKey};
+use crate::model::{Label, Labels, METRIC_NAME, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::booking::Booking;
 use crate::promql::exec::frame::{Frame, Head, Row};
@@ -18,7 +18,7 @@ use crate::promql::functions::kahan::{Kahan, Mean};
 use crate::promql::functions::quantile::quantile;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::Hold;
-use crate::promql::parse::ast::AggregateOp;
+use crate::promql::parse::ast::{AggregateOp, VectorMatching};
 use crate::promql::plan::{Aggregate, Grid, Node};
 
 /// Which group every series belongs to, and who the groups are.
@@ -37,30 +37,6 @@ const GROUP_BYTES: usize = size_of::<Head>() + 2 * size_of::<(SeriesKey, usize)>
 /// Series that are placed before somebody asks whether to go on.
 const SERIES_BETWEEN_CHECKS: usize = 1024;
 
-/// The key of the group that `labels` belong to.
-pub(crate) fn group_key(labels: &Labels, aggregate: &Aggregate) -> SeriesKey {
-    let is_listed = |name: &str| aggregate.grouping.iter().any(|listed| listed == name);
-    SeriesKey::of(labels.iter().filter(|(name, _)| {
-        if aggregate.without {
-            *name != METRIC_NAME && !is_listed(name)
-        } else {
-            is_listed(name)
-        }
-    }))
-}
-
-/// The labels of the group that `labels` belong to.
-pub(crate) fn group_labels(labels: &Labels, aggregate: &Aggregate) -> Labels {
-    let is_listed = |name: &str| aggregate.grouping.iter().any(|listed| listed == name);
-    labels.filtered(|name| {
-        if aggregate.without {
-            name != METRIC_NAME && !is_listed(name)
-        } else {
-            is_listed(name)
-        }
-    })
-}
-
 impl Grouping {
     /// Places every series.
     pub(crate) fn of(
@@ -72,7 +48,8 @@ impl Grouping {
         let mut n_bytes = 0;
         let mut by_key: HashMap<SeriesKey, usize> = HashMap::new();
         let mut groups: Vec<Head> = Vec::new();
-        let is_single = !aggregate.without && aggregate.grouping.is_empty();
+        let by = GroupBy::of(aggregate);
+        let is_single = !by.without && by.grouping.is_empty();
         let mut group_of = Vec::with_capacity(heads.len());
         for (i, head) in heads.iter().enumerate() {
             if i % SERIES_BETWEEN_CHECKS == SERIES_BETWEEN_CHECKS - 1 {
@@ -82,14 +59,12 @@ impl Grouping {
             let group = if is_single && !groups.is_empty() {
                 0
             } else {
-                *by_key
-                    .entry(group_key(&head.labels, aggregate))
-                    .or_insert_with(|| {
-                        let labels = group_labels(&head.labels, aggregate);
-                        n_bytes += GROUP_BYTES + labels.n_bytes();
-                        groups.push(Head::new(labels));
-                        groups.len() - 1
-                    })
+                *by_key.entry(by.key(&head.labels)).or_insert_with(|| {
+                    let labels = by.labels(&head.labels);
+                    n_bytes += GROUP_BYTES + labels.n_bytes();
+                    groups.push(Head::new(labels));
+                    groups.len() - 1
+                })
             };
             groups[group].drop_name |= head.drop_name;
             group_of.push(group);
@@ -247,12 +222,28 @@ impl Fold for Variance {
 
 /// What groups series: made once, used wherever series are computed.
 #[derive(Debug, Clone)]
-struct GroupBy {
+pub(crate) struct GroupBy {
+    /// Ascending.
     grouping: Vec<String>,
     without: bool,
 }
 
 impl GroupBy {
+    /// By the labels of these names, or by all others but the metric's name.
+    pub(crate) fn new(mut grouping: Vec<String>, without: bool) -> Self {
+        grouping.sort_unstable();
+        Self { grouping, without }
+    }
+
+    /// By the labels that decide who meets whom.
+    pub(crate) fn of_matching(matching: &VectorMatching) -> Self {
+        Self::new(matching.labels.clone(), !matching.on)
+    }
+
+    fn of(aggregate: &Aggregate) -> Self {
+        Self::new(aggregate.grouping.clone(), aggregate.without)
+    }
+
     fn keeps(&self, name: &str) -> bool {
         let is_listed = self.grouping.iter().any(|listed| listed == name);
         if self.without {
@@ -262,12 +253,36 @@ impl GroupBy {
         }
     }
 
-    fn key(&self, labels: &Labels) -> SeriesKey {
-        if !self.without && self.grouping.is_empty() {
+    /// The labels of the group that `labels` belong to.
+    pub(crate) fn labels(&self, labels: &Labels) -> Labels {
+        labels.filtered(|name| self.keeps(name))
+    }
+
+    /// The key of this group.
+    pub(crate) fn key(&self, labels: &Labels) -> SeriesKey {
+        if self.without {
+            return SeriesKey::of(labels.iter().filter(|(name, _)| self.keeps(name)));
+        }
+        if self.grouping.is_empty() {
             return SeriesKey(0);
         }
-        SeriesKey::of(labels.iter().filter(|(name, _)| self.keeps(name)))
+        SeriesKey::of(listed(labels, &self.grouping))
     }
+}
+
+/// Those labels that are called one of `names`, which ascend: nothing is looked at behind the last of these.
+fn listed<'a>(labels: &'a Labels, names: &'a [String]) -> impl Iterator<Item = Label<'a>> {
+    let (mut labels, mut names) = (labels.iter(), names.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            names.peek()?;
+            let (name, value) = labels.next()?;
+            while names.next_if(|wanted| wanted.as_str() < name).is_some() {}
+            if names.next_if(|wanted| wanted.as_str() == name).is_some() {
+                return Some((name, value));
+            }
+        }
+    })
 }
 
 /// Columns and, by series, the key of its group.
@@ -320,7 +335,7 @@ impl<F: Fold> Folding<F> {
         let group = *self.group_of.entry(key).or_insert(next);
         if group == next {
             self.booking.add(self.n_steps)?;
-            let labels = head.labels.filtered(|name| self.by.keeps(name));
+            let labels = self.by.labels(&head.labels);
             self.make_room(labels.n_bytes())?;
             self.heads.push(Head::new(labels));
             self.slots.resize(self.slots.len() + self.n_steps, None);
@@ -428,10 +443,7 @@ impl Evaluator {
     }
 
     fn fold<F: Fold>(&self, aggregate: &Aggregate, grid: Grid) -> Result<Frame, QueryError> {
-        let by = GroupBy {
-            grouping: aggregate.grouping.clone(),
-            without: aggregate.without,
-        };
+        let by = GroupBy::of(aggregate);
         let mut folding = Folding::<F>::new(
             by.clone(),
             grid.n,

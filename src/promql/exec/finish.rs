@@ -133,7 +133,12 @@ impl Evaluator {
         let heads = frame.heads();
         let _keyed = Hold::with(&self.budget, heads.len() * 2 * size_of::<(u128, u32)>())?;
         let rows = (0..).take(heads.len()).collect();
-        let order = by_labels(heads, rows, KEYS_MAX, &self.budget)?;
+        // Blocks have their series in order.
+        let order = if in_label_order(frame, &self.budget)? {
+            rows
+        } else {
+            by_labels(heads, rows, KEYS_MAX, &self.budget)?
+        };
         self.answer.add(order.len() * size_of::<u32>())?;
         Ok(order)
     }

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{Labels, METRIC_NAME, SeriesKey};
+use crate::model::{Labels, SeriesKey};
 use crate::promql::exec::Evaluator;
+use crate::promql::exec::aggregate::GroupBy;
 use crate::promql::exec::arith::{Kernel, changes_metric, kernel};
 use crate::promql::exec::finish::{SAME_LABELSET, without_metric};
 use crate::promql::exec::frame::{Frame, Head, Row, ones, words_for};
-use crate::promql::exec::set::match_key;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::Hold;
 use crate::promql::parse::ast::{Cardinality, VectorMatching};
@@ -202,16 +202,15 @@ impl Meeting<'_> {
         let mut by_key: HashMap<SeriesKey, usize> =
             HashMap::with_capacity(self.many.len().max(self.one.len()));
         let mut groups: Vec<Group> = Vec::new();
+        let by = GroupBy::of_matching(self.matching);
         let mut place = |labels: &Labels, groups: &mut Vec<Group>| {
-            *by_key
-                .entry(match_key(labels, self.matching))
-                .or_insert_with(|| {
-                    groups.push(Group {
-                        matched: vec![0; words],
-                        ..Group::default()
-                    });
-                    groups.len() - 1
-                })
+            *by_key.entry(by.key(labels)).or_insert_with(|| {
+                groups.push(Group {
+                    matched: vec![0; words],
+                    ..Group::default()
+                });
+                groups.len() - 1
+            })
         };
         for (i, head) in self.one.heads().iter().enumerate() {
             budget.every(i)?;
@@ -326,14 +325,7 @@ impl Meeting<'_> {
 
     /// The labels that a group is known by.
     pub(crate) fn match_labels(&self, labels: &Labels) -> Labels {
-        labels.filtered(|name| {
-            let is_listed = self.matching.labels.iter().any(|listed| listed == name);
-            if self.matching.on {
-                is_listed
-            } else {
-                name != METRIC_NAME && !is_listed
-            }
-        })
+        GroupBy::of_matching(self.matching).labels(labels)
     }
 }
 

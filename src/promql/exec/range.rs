@@ -8,7 +8,7 @@
     reason = "window positions are searched within the samples; rows have a value per step"
 )]
 
-use crate::model::Interval;
+use crate::model::{Interval, Labels, METRIC_NAME};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::frame::{Frame, Head, RowMut, ones};
 use crate::promql::exec::histogram_stats::without_buckets;
@@ -28,6 +28,9 @@ use crate::storage::Windows;
 
 /// Windows of fewer samples are not booked: what they lie in is decoded anyway, and threads that book wait for each other.
 const WIDE_WINDOW: usize = 1 << 10;
+
+/// What a metric is, where somebody wrote it beside its name.
+const TYPE_LABEL: &str = "__type__";
 
 /// A range function with its scalar arguments.
 pub(crate) struct Job {
@@ -201,12 +204,20 @@ impl Evaluator {
         }
     }
 
-    fn note_counter(&self, labels: &crate::model::Labels, span: Span) {
-        let name = labels.metric_name();
+    fn note_counter(&self, labels: &Labels, span: Span) {
+        let (mut name, mut type_label) = ("", "");
+        // These two come early.
+        for (label, value) in labels {
+            match label {
+                METRIC_NAME => name = value,
+                TYPE_LABEL => type_label = value,
+                later if TYPE_LABEL < later => break,
+                _ => (),
+            }
+        }
         if name.is_empty() {
             return;
         }
-        let type_label = labels.value("__type__");
         // Series without the label were written by those who do not know it.
         if self.context.type_and_unit_labels && !type_label.is_empty() {
             if type_label != "counter" && type_label != "histogram" {

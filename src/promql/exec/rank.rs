@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use crate::model::SeriesKey;
 use crate::model::labels::go_quote;
 use crate::model::number::{format_f, format_g};
-use crate::promql::exec::aggregate::{Bounds, Grouping, group_key, group_labels};
+use crate::promql::exec::aggregate::{Bounds, GroupBy, Grouping};
 use crate::promql::exec::frame::{Cell, Frame, Head};
 use crate::promql::exec::{Evaluator, Value};
 use crate::promql::functions::heap;
@@ -210,19 +210,11 @@ impl Evaluator {
             let label = go_quote(&label);
             return Err(QueryError::Execution(format!("invalid label name {label}")));
         }
-        let mut by_value = Aggregate {
-            grouping: aggregate.grouping.clone(),
-            op: aggregate.op,
-            expr: crate::promql::plan::Node::Number(0.0),
-            expr_span: aggregate.expr_span,
-            param: None,
-            without: aggregate.without,
-            is_fused: false,
-            span: aggregate.span,
-        };
-        if !by_value.without && !by_value.grouping.iter().any(|name| **name == *label) {
-            by_value.grouping.push(label.as_ref().to_owned());
+        let mut grouping = aggregate.grouping.clone();
+        if !aggregate.without && !grouping.iter().any(|name| **name == *label) {
+            grouping.push(label.as_ref().to_owned());
         }
+        let by_value = GroupBy::new(grouping, aggregate.without);
         let input = self.vector(&aggregate.expr, grid)?;
         let mut place_of: HashMap<SeriesKey, usize> = HashMap::new();
         let mut out = Frame::new(grid.n, &self.budget);
@@ -247,12 +239,10 @@ impl Evaluator {
                         let labels = builder
                             .build()
                             .map_err(|error| QueryError::Execution(error.to_string()))?;
-                        *place_of
-                            .entry(group_key(&labels, &by_value))
-                            .or_insert_with(|| {
-                                out.push(Head::new(group_labels(&labels, &by_value)));
-                                out.len() - 1
-                            })
+                        *place_of.entry(by_value.key(&labels)).or_insert_with(|| {
+                            out.push(Head::new(by_value.labels(&labels)));
+                            out.len() - 1
+                        })
                     }
                 };
                 last = bits.map(|bits| (bits, place));

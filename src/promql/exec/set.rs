@@ -3,24 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{Labels, METRIC_NAME, SeriesKey};
+use crate::model::SeriesKey;
 use crate::promql::exec::Evaluator;
+use crate::promql::exec::aggregate::GroupBy;
 use crate::promql::exec::frame::{Frame, words_for};
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::Hold;
 use crate::promql::parse::ast::{BinaryOp, VectorMatching};
-
-/// The labels that decide who meets whom.
-pub(crate) fn match_key(labels: &Labels, matching: &VectorMatching) -> SeriesKey {
-    let is_listed = |name: &str| matching.labels.iter().any(|listed| listed == name);
-    SeriesKey::of(labels.iter().filter(|(name, _)| {
-        if matching.on {
-            is_listed(name)
-        } else {
-            *name != METRIC_NAME && !is_listed(name)
-        }
-    }))
-}
 
 /// Steps by key.
 type Presence = HashMap<SeriesKey, Vec<u64>>;
@@ -28,7 +17,7 @@ type Presence = HashMap<SeriesKey, Vec<u64>>;
 /// By key: the steps at which any series has a value.
 fn presence(
     frame: &Frame,
-    matching: &VectorMatching,
+    by: &GroupBy,
     budget: &Arc<Budget>,
 ) -> Result<(Presence, Hold), QueryError> {
     let key_bytes = size_of::<(SeriesKey, Vec<u64>)>() + words_for(frame.n_steps()) * 8;
@@ -37,7 +26,7 @@ fn presence(
     for (i, (head, row)) in frame.rows().enumerate() {
         budget.every(i)?;
         let seen = presence
-            .entry(match_key(&head.labels, matching))
+            .entry(by.key(&head.labels))
             .or_insert_with(|| vec![0; words_for(frame.n_steps())]);
         for (word, here) in seen.iter_mut().zip(row.present) {
             *word |= here;
@@ -55,8 +44,9 @@ impl Evaluator {
         mut left: Frame,
         right: &Frame,
     ) -> Result<Frame, QueryError> {
+        let by = GroupBy::of_matching(matching);
         if op == BinaryOp::Or {
-            let (taken, _held) = presence(&left, matching, &self.budget)?;
+            let (taken, _held) = presence(&left, &by, &self.budget)?;
             for (i, (head, row)) in right.rows().enumerate() {
                 self.budget.every(i)?;
                 left.push_row(head.clone(), row);
@@ -64,7 +54,7 @@ impl Evaluator {
                     continue;
                 };
                 let out = left.row_mut(last);
-                let seen = taken.get(&match_key(&head.labels, matching));
+                let seen = taken.get(&by.key(&head.labels));
                 for (position, word) in out.present.iter_mut().enumerate() {
                     let here = row.present.get(position).copied().unwrap_or(0);
                     let seen = seen.and_then(|seen| seen.get(position)).copied();
@@ -75,10 +65,10 @@ impl Evaluator {
             // A left and a right series may be the same series, each at its own steps.
             return self.join_same_labels(left);
         }
-        let (partners, _held) = presence(right, matching, &self.budget)?;
+        let (partners, _held) = presence(right, &by, &self.budget)?;
         for i in 0..left.len() {
             self.budget.every(i)?;
-            let key = match_key(&left.head(i).labels, matching);
+            let key = by.key(&left.head(i).labels);
             let seen = partners.get(&key);
             for (position, word) in left.row_mut(i).present.iter_mut().enumerate() {
                 let seen = seen.and_then(|seen| seen.get(position)).copied();
