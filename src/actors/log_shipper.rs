@@ -53,6 +53,7 @@ pub struct LogShipperActor {
     every: Option<Duration>,
     /// How long a pass may take.
     slowest: Duration,
+    exposure: Exposure,
     ports: LogShipperPorts,
     state: LogShipperState,
 }
@@ -63,6 +64,7 @@ impl LogShipperActor {
         Self {
             every,
             slowest: Duration::ZERO,
+            exposure: Exposure::default(),
             ports,
             state: LogShipperState::default(),
         }
@@ -80,7 +82,12 @@ impl LogShipperActor {
             actor.state.is_shipping = false;
             actor.state.n_passes += 1;
             match pass {
-                Ok(report) => actor.note(report),
+                Ok(report) => {
+                    if let (Some(every), None) = (actor.every, &report.failed) {
+                        actor.exposure.passed(began, Instant::now(), every);
+                    }
+                    actor.note(report);
+                }
                 Err(panic) => actor.fail(&panic.to_string(), 0),
             }
             if let Some(every) = actor.every {
@@ -104,14 +111,17 @@ impl LogShipperActor {
                     true => self.state.n_waiting.saturating_add(1),
                     false => 0,
                 };
-                let waited = self.every.unwrap_or_default() * self.state.n_waiting;
-                self.report(match BLOCKS_WITHIN < waited {
-                    false => DutyState::Ok,
-                    true => DutyState::Behind {
-                        reason: "not all local blocks are in the bucket yet, so the log of what they hold stays there"
-                            .to_owned(),
-                    },
+                let every = self.every.unwrap_or_default();
+                let exposed = self
+                    .exposure
+                    .beyond(every)
+                    .map(|reason| DutyState::Behind { reason });
+                let waits = BLOCKS_WITHIN < every * self.state.n_waiting;
+                let waits = waits.then(|| DutyState::Behind {
+                    reason: "not all local blocks are in the bucket yet, so the log of what they hold stays there"
+                        .to_owned(),
                 });
+                self.report(exposed.or(waits).unwrap_or(DutyState::Ok));
             }
             Some(error) => self.fail(&error.to_string(), backlog_bytes),
         }
@@ -141,6 +151,42 @@ impl LogShipperActor {
                 next_within_ms,
             })
             .ok();
+    }
+}
+
+/// What a lost host would lose: all that came since the last pass began that has ended.
+#[derive(Debug, Default)]
+struct Exposure {
+    last_began: Option<Instant>,
+    /// The most of it, which is just before a pass ends.
+    longest: Duration,
+    /// Passes in a row with more of it than there is to be.
+    n_beyond: u32,
+}
+
+impl Exposure {
+    /// As many passes in a row are no chance.
+    const N_BEYOND: u32 = 8;
+
+    fn passed(&mut self, began: Instant, ended: Instant, every: Duration) {
+        if let Some(last_began) = self.last_began.replace(began) {
+            self.longest = ended - last_began;
+            self.n_beyond = match every < self.longest {
+                true => self.n_beyond.saturating_add(1),
+                false => 0,
+            };
+        }
+    }
+
+    /// Why the promise is not kept, if for some time it was not.
+    fn beyond(&self, every: Duration) -> Option<String> {
+        (Self::N_BEYOND <= self.n_beyond).then(|| {
+            format!(
+                "passes take so long that a lost host loses up to {:.1?} and not {every:.1?}: raise bucket.wal_interval, \
+                 or give the host or the bucket more speed",
+                self.longest
+            )
+        })
     }
 }
 
@@ -241,6 +287,25 @@ mod tests {
         for (took, expect) in [(0, 10_000), (300, 9_400), (4_000, 2_000), (60_000, 1_000)] {
             assert_eq!(pause(ms(10_000), ms(took)), ms(expect), "{took} ms");
         }
+    }
+
+    #[test]
+    fn a_promise_that_passes_are_too_slow_for_is_said_to_be_broken() {
+        let ms = Duration::from_millis;
+        let mut exposure = Exposure::default();
+        let mut began = Instant::now();
+        let mut pass = |exposure: &mut Exposure, takes: u64| {
+            exposure.passed(began, began + ms(takes), ms(1000));
+            began += ms(takes + 100);
+            exposure.beyond(ms(1000))
+        };
+        // The second ends 1,300 ms after the first began, and so on: eight in a row, and not before.
+        for n in 0..8 {
+            assert_eq!(pass(&mut exposure, 600), None, "pass {n}");
+        }
+        let said = pass(&mut exposure, 600).unwrap();
+        assert!(said.contains("up to 1.3s and not 1.0s"), "{said}");
+        assert!(pass(&mut exposure, 100).is_none());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::s3::S3Server;
 const SERIES: usize = 20_000;
 /// Series in one request.
 const SERIES_PER_REQUEST: usize = 5000;
-/// The setting that bounds what is lost.
+/// The setting that bounds what is lost, where GAUNTLET_HOST_LOSS_INTERVAL_MS does not say otherwise.
 const INTERVAL_MS: i64 = 1000;
 /// What a pass may take on top of it on a machine that runs other tests.
 const SLACK_MS: i64 = 4000;
@@ -27,9 +27,17 @@ const STEP_MS: i64 = 2000;
 /// Rounds before anything is killed: longer than a block.
 const ROUNDS_MIN: usize = 20;
 
+/// What the variable says.
+fn said<T: std::str::FromStr>(variable: &str) -> Option<T> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 fn n_series() -> usize {
-    let text = std::env::var("GAUNTLET_HOST_LOSS_SERIES").ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(SERIES)
+    said("GAUNTLET_HOST_LOSS_SERIES").unwrap_or(SERIES)
+}
+
+fn interval_ms() -> i64 {
+    said("GAUNTLET_HOST_LOSS_INTERVAL_MS").unwrap_or(INTERVAL_MS)
 }
 
 /// Where the bucket's objects are files, and the file that describes it.
@@ -66,7 +74,7 @@ fn in_s3(start: &Start) -> Elsewhere {
 fn ships_log(start: Start, file: &Path) -> Start {
     start
         .set("bucket.config_file", &file.display().to_string())
-        .set("bucket.wal_interval", "1s")
+        .set("bucket.wal_interval", &format!("{}ms", interval_ms()))
         .set("bucket.sync_interval", "1s")
         .set("head.block_range", "20s")
         .set("head.out_of_order_window", "1h")
@@ -200,7 +208,7 @@ fn assert_a_beginning(seen: &[(i64, f64)], sent: &[Sent], killed_ms: i64) -> i64
     assert_eq!(sent.iter().filter(is_seen).count(), n_seen, "a hole");
     for (t, _, at) in sent.iter().skip(n_seen) {
         assert!(
-            killed_ms - at <= INTERVAL_MS + SLACK_MS,
+            killed_ms - at <= interval_ms() + SLACK_MS,
             "the sample at {t}, acknowledged {} ms before the end, is lost",
             killed_ms - at
         );
@@ -269,9 +277,10 @@ fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
     let count = appliance.value("count(count_over_time(counted[2h]))", end);
     assert_eq!(count, Some(all), "every series");
     report(&format!(
-        "{kind}: {n_series} series, {} rounds; what was acknowledged in the last {lost_ms} ms is lost; \
+        "{kind}: {n_series} series, {} rounds; what was acknowledged in the last {lost_ms} ms of {} is lost; \
          restored in {restoring_ms} ms, replayed in {replaying_ms} ms; peak memory {peak_mib} MiB, {} MiB after the replay: {}",
         written.n_rounds,
+        interval_ms(),
         appliance.peak_mib(),
         told["restored"]
     ));
