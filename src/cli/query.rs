@@ -256,6 +256,7 @@ fn operator(tree: &Value, depth: usize, lines: &mut Vec<String>) {
     let count = |key, what: &str| number(key).map(|n| format!("{n} {what}"));
     let mut facts = Vec::new();
     facts.extend(count("estimatedSeries", "series match"));
+    facts.extend(count("estimatedSamples", "samples or so"));
     if number("calls") == Some(0) && field(tree, "executionTime") == "0s" {
         facts.push("done by the operator above".to_owned());
     } else if tree.get("executionTime").is_some() {
@@ -361,8 +362,11 @@ mod tests {
     #[test]
     fn a_plan_is_a_tree_of_operators_with_units() {
         check(
-            r#"{"name":"call rate","children":[{"name":"range 5m of #0 m[5m]","estimatedSeries":3}]}"#,
-            &["call rate", "  range 5m of #0 m[5m]  [3 series match]"],
+            r#"{"name":"call rate","children":[{"name":"range 5m of #0 m[5m]","estimatedSeries":3,"estimatedSamples":360}]}"#,
+            &[
+                "call rate",
+                "  range 5m of #0 m[5m]  [3 series match, 360 samples or so]",
+            ],
         );
         check(
             r#"{"resultType":"vector","result":[],"analysis":{"name":"call rate","calls":1,"executionTime":"2.5ms",

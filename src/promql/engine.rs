@@ -9,9 +9,10 @@ use crate::foundation::{Cancel, Clock, SystemClock};
 use crate::model::{Resolution, TimestampMs};
 use crate::promql::annotations::Annotations;
 use crate::promql::columns::Columns;
+use crate::promql::exec::estimate::estimate_all;
 use crate::promql::exec::frame::Frame;
 use crate::promql::exec::profile::{Profile, Tree};
-use crate::promql::exec::source::{Selected, count_all, select_all};
+use crate::promql::exec::source::{Selected, select_all};
 use crate::promql::exec::tally::Tally;
 use crate::promql::exec::{EvalContext, Evaluator, Value, finish};
 use crate::promql::explain::Operator;
@@ -329,7 +330,7 @@ impl Engine {
         })
     }
 
-    /// The plan of `query` as a tree, and about how many series its selectors match; nothing is evaluated. `grid` as
+    /// The plan of `query` as a tree, and about how many series and samples its selectors find; nothing is evaluated. `grid` as
     /// for [`Self::instant`] and [`Self::range`]: start, end, and a step, which is zero for an instant.
     pub fn explain(
         &self,
@@ -345,7 +346,7 @@ impl Engine {
             Times::instant(end_ms, began_ns)
         };
         let plan = self.plan((&read(query)?, query), times, options)?.plan;
-        let counts = count_all(&plan, queryable, &self.budget(options))?;
+        let estimates = estimate_all(&plan, queryable, &self.budget(options))?;
         let tree = Tree {
             plan: &plan,
             query,
@@ -353,9 +354,11 @@ impl Engine {
         };
         let mut root = tree.operator(&plan.root);
         for leaf in root.leaves_mut() {
-            leaf.estimated_series = leaf
+            let estimate = leaf
                 .selector_position
-                .and_then(|position| counts.get(position).copied());
+                .and_then(|position| estimates.get(position));
+            leaf.estimated_series = estimate.map(|(n_series, _)| *n_series);
+            leaf.estimated_samples = estimate.map(|(_, n_samples)| *n_samples);
         }
         Ok(root)
     }

@@ -16,6 +16,8 @@ pub struct Operator {
     pub selector_position: Option<usize>,
     /// Of a leaf that was not evaluated: series that match.
     pub estimated_series: Option<u64>,
+    /// About how many samples these have that could matter, judged by a few of them.
+    pub estimated_samples: Option<u64>,
     /// What it did, if it was evaluated.
     pub actual: Option<Actual>,
     /// What it reads, in the order it is evaluated.
@@ -78,7 +80,11 @@ impl Operator {
             write!(out, " {selector}").ok();
         }
         if let Some(n) = self.estimated_series {
-            write!(out, "  [about {n} series]").ok();
+            write!(out, "  [about {n} series").ok();
+            if let Some(n) = self.estimated_samples {
+                write!(out, ", {n} samples").ok();
+            }
+            out.push(']');
         }
         if let Some(actual) = &self.actual {
             out.push_str("  [");

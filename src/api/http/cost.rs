@@ -22,6 +22,9 @@ pub(super) fn push_operator(out: &mut Vec<u8>, operator: &Operator) {
     if let Some(series) = operator.estimated_series {
         field("estimatedSeries", series);
     }
+    if let Some(samples) = operator.estimated_samples {
+        field("estimatedSamples", samples);
+    }
     if let Some(actual) = &operator.actual {
         for (name, value) in [
             ("peakSamples", actual.peak_samples),
@@ -183,6 +186,7 @@ mod tests {
             name: "select #0".to_owned(),
             selector: Some("up{a=\"<\"}".to_owned()),
             estimated_series: Some(3),
+            estimated_samples: Some(360),
             ..Operator::default()
         };
         let root = Operator {
@@ -200,7 +204,7 @@ mod tests {
             |out| push_operator(out, &root),
             "{\"name\":\"negate\",\"peakSamples\":0,\"totalSamples\":0,\"calls\":1,\"series\":2,\"samples\":0,\"bytes\":0,\
              \"executionTime\":\"1.5µs\",\"selfTime\":\"0s\",\"selectTime\":\"0s\",\"children\":[{\"name\":\
-             \"select #0 up{a=\\\"\\u003c\\\"}\",\"estimatedSeries\":3}]}",
+             \"select #0 up{a=\\\"\\u003c\\\"}\",\"estimatedSeries\":3,\"estimatedSamples\":360}]}",
         );
     }
 }

@@ -296,7 +296,7 @@ fn a_query_is_explained_without_being_evaluated() {
     let root = engine.explain(&*many(), "sum(rate(m{i=~\"1.\"}[1m]))", times, &options);
     assert_eq!(
         root.unwrap().text(),
-        "fused aggregate sum\n  call rate\n    range 1m of #0 m{i=~\"1.\"}[1m]  [about 10 series]\n"
+        "fused aggregate sum\n  call rate\n    range 1m of #0 m{i=~\"1.\"}[1m]  [about 10 series, 990 samples]\n"
     );
     let refused = engine.explain(&*many(), "sum(", times, &options);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::BadData);

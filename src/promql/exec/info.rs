@@ -10,10 +10,11 @@ use std::sync::Arc;
 use crate::model::{Interval, Labels, METRIC_NAME, MatchType, Matcher, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::call::arg;
-use crate::promql::exec::frame::{Frame, Head};
+use crate::promql::exec::frame::{Frame, Head, ones};
 use crate::promql::exec::select::{Look, Show};
 use crate::promql::exec::source::select;
-use crate::promql::limits::QueryError;
+use crate::promql::functions::Func;
+use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::Span;
 use crate::promql::plan::{Call, Grid, Leaf, Node, RangeSource, Reading};
 use crate::storage::SelectHints;
@@ -80,8 +81,16 @@ fn reference(node: &Node) -> Option<(Option<i64>, i64)> {
         },
         Node::Negate(inner) | Node::Pinned(inner) => reference(inner),
         Node::Binary(binary) => reference(&binary.lhs).or_else(|| reference(&binary.rhs)),
-        Node::Aggregate(aggregate) => reference(&aggregate.expr),
-        Node::Call(call) => call.args.iter().find_map(reference),
+        Node::Aggregate(aggregate) => {
+            let param = aggregate.param.as_ref();
+            reference(&aggregate.expr).or_else(|| param.and_then(|(param, _)| reference(param)))
+        }
+        Node::Call(call) => {
+            // What an inner `info` asks for is written as a selector.
+            let is_asking = call.func == Func::Info && !call.matchers.is_empty();
+            let own = || is_asking.then_some((None, 0));
+            call.args.iter().find_map(reference).or_else(own)
+        }
     }
 }
 
@@ -104,6 +113,7 @@ impl Evaluator {
                 .or_default()
                 .push(i);
         }
+        refuse_twins(&base, &times, &by_key, &self.budget)?;
         let mut out = Frame::new(grid.n, &self.budget);
         for i in 0..base.len() {
             self.budget.check()?;
@@ -198,7 +208,7 @@ impl Evaluator {
         for (step, cell) in base.row(i).cells() {
             let mut chosen = Vec::new();
             for members in names.into_iter().flat_map(BTreeMap::values) {
-                chosen.extend(newest_of(times, members, step)?);
+                chosen.extend(newest_of(times, members, step));
             }
             if chosen.is_empty() && !keeps_unmatched {
                 continue;
@@ -237,27 +247,58 @@ fn refuse_histograms(base: &Frame, times: &Frame) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Of info series that identify the same, the one with the newest sample.
-fn newest_of(times: &Frame, members: &[usize], step: usize) -> Result<Option<usize>, QueryError> {
-    let mut best: Option<(usize, f64)> = None;
+/// Of info series that identify the same one has the newest sample wherever there is anything to join, whether these are
+/// joined or not. The earliest step at which two have it is told.
+fn refuse_twins(
+    base: &Frame,
+    times: &Frame,
+    by_key: &ByKey<'_>,
+    budget: &Budget,
+) -> Result<(), QueryError> {
+    let any = base.any_present();
+    let mut earliest: Option<(usize, usize, usize)> = None;
+    let alike = by_key.values().flat_map(BTreeMap::values);
+    for members in alike.filter(|members| 1 < members.len()) {
+        budget.check()?;
+        let found = ones(&any).find_map(|step| {
+            let (known, twin) = twins_of(times, members, step)?;
+            Some((step, twin, known))
+        });
+        earliest = [earliest, found].into_iter().flatten().min();
+    }
+    let Some((step, twin, known)) = earliest else {
+        return Ok(());
+    };
+    let ms = format!("{:.0}", times.row(twin).get(step).unwrap_or(0.0) * 1000.0);
+    Err(QueryError::Execution(format!(
+        "found duplicate series for info metric: existing {} @ {ms}, new {} @ {ms}",
+        times.head(known).labels,
+        times.head(twin).labels
+    )))
+}
+
+/// Walking over `members`, the first whose sample is as new as the newest before, behind the one that had that.
+fn twins_of(times: &Frame, members: &[usize], step: usize) -> Option<(usize, usize)> {
+    let mut newest: Option<(usize, f64)> = None;
     for i in members {
         let Some(t) = times.row(*i).get(step) else {
             continue;
         };
-        match best {
-            Some((other, newest)) if newest.total_cmp(&t).is_eq() => {
-                let ms = format!("{:.0}", t * 1000.0);
-                return Err(QueryError::Execution(format!(
-                    "found duplicate series for info metric: existing {} @ {ms}, new {} @ {ms}",
-                    times.head(other).labels,
-                    times.head(*i).labels
-                )));
-            }
-            Some((_, newest)) if newest > t => (),
-            _ => best = Some((*i, t)),
+        match newest {
+            Some((known, before)) if before.total_cmp(&t).is_eq() => return Some((known, *i)),
+            Some((_, before)) if before > t => (),
+            _ => newest = Some((*i, t)),
         }
     }
-    Ok(best.map(|(i, _)| i))
+    None
+}
+
+/// Of info series that identify the same, the one with the newest sample.
+fn newest_of(times: &Frame, members: &[usize], step: usize) -> Option<usize> {
+    let there = members.iter().copied();
+    let there = there.filter_map(|i| Some((i, times.row(i).get(step)?)));
+    let newest = there.reduce(|best, next| if best.1 < next.1 { next } else { best });
+    newest.map(|(i, _)| i)
 }
 
 /// The labels of a series with those of its info series.

@@ -17,6 +17,7 @@ mod coarse;
 #[cfg(test)]
 mod coarse_tests;
 pub(crate) mod effort;
+pub(crate) mod estimate;
 pub(crate) mod finish;
 pub(crate) mod frame;
 mod histogram_aggregate;

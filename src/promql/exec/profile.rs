@@ -133,6 +133,7 @@ impl Tree<'_> {
             selector: selector.map(|selector| selector.text(self.query)),
             selector_position: leaf,
             estimated_series: None,
+            estimated_samples: None,
             actual,
             children,
         }

@@ -115,6 +115,13 @@ impl Evaluator {
                 call.name
             )));
         };
+        // What is evaluated at no step is no error.
+        if let RangeSource::Samples(leaf) = &range.source
+            && let Some(extend) = leaf.extend
+            && 0 < grid.n
+        {
+            extended::check(extend, call.name)?;
+        }
         let (span, only_stats, reading) = match &range.source {
             RangeSource::Samples(leaf) => (range_span, leaf.only_stats, leaf.reading),
             // The points of a subquery are nowhere in the text: remarks about them stand at its start, as Prometheus has

@@ -133,41 +133,6 @@ pub(crate) fn select_all(
     Ok((all, cost))
 }
 
-/// How many series every selector of `plan` matches, without their chunks.
-pub(crate) fn count_all(
-    plan: &Plan,
-    queryable: &dyn Queryable,
-    budget: &Budget,
-) -> Result<Vec<u64>, QueryError> {
-    let mut counts = Vec::with_capacity(plan.selectors.len());
-    for selector in &plan.selectors {
-        let matchers: Vec<Matcher> = selector
-            .matchers
-            .iter()
-            .map(|matcher| Matcher::clone(matcher))
-            .collect();
-        let hints = SelectHints {
-            resolutions: selector.resolutions,
-            skip_chunks: true,
-            cancel: budget.cancel().clone(),
-            ..SelectHints::new(selector.interval)
-        };
-        let mut set = queryable
-            .select(&matchers, &hints)
-            .map_err(|error| budget.storage_error(&error))?;
-        let mut n = 0;
-        while let Some(series) = set.next() {
-            series.map_err(|error| budget.storage_error(&error))?;
-            n += 1;
-            if n % 1024 == 0 {
-                budget.check()?;
-            }
-        }
-        counts.push(n);
-    }
-    Ok(counts)
-}
-
 /// Asks the storage once; errors name the selector as `text`.
 pub(crate) fn select(
     queryable: &dyn Queryable,

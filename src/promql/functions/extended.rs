@@ -6,6 +6,26 @@
 )]
 
 use crate::promql::functions::window::Window;
+use crate::promql::limits::QueryError;
+use crate::promql::parse::ast::Extend;
+
+/// `anchored` and `smoothed` go with few functions.
+pub(crate) fn check(extend: Extend, function: &str) -> Result<(), QueryError> {
+    let (modifier, allowed): (&str, &[&str]) = match extend {
+        Extend::Anchored => (
+            "anchored",
+            &["changes", "delta", "increase", "rate", "resets"],
+        ),
+        Extend::Smoothed => ("smoothed", &["delta", "increase", "rate"]),
+    };
+    if allowed.contains(&function) {
+        return Ok(());
+    }
+    Err(QueryError::Execution(format!(
+        "{modifier} modifier can only be used with: {} - not with {function}",
+        allowed.join(", ")
+    )))
+}
 
 /// The straight line between two neighbours, at `t`. A counter that fell between them began again at zero.
 fn between(w: &Window<'_>, left: usize, t: i64, is_counter: bool) -> f64 {

@@ -10,7 +10,7 @@ use crate::model::{Interval, Matcher};
 use crate::promql::functions::Func;
 use crate::promql::limits::QueryError;
 use crate::promql::parse::ast::{
-    AggregateExpr, AtModifier, BinaryExpr, Call as CallExpr, DurationSpec, Expr, ExprKind, Extend,
+    AggregateExpr, AtModifier, BinaryExpr, Call as CallExpr, DurationSpec, Expr, ExprKind,
     MatrixSelector, Span, SubqueryExpr, UnaryOp, VectorSelector,
 };
 use crate::promql::plan::{
@@ -155,7 +155,6 @@ impl Builder<'_> {
         let name = call.func.name;
         let func = Func::by_name(name)
             .ok_or_else(|| QueryError::execution(format!("unknown function {name}")))?;
-        check_extend(call)?;
         let mut matchers = Vec::new();
         let mut args: &[Expr] = &call.args;
         if func == Func::Info {
@@ -189,29 +188,4 @@ fn selector_matchers(expr: &Expr) -> Vec<Arc<Matcher>> {
         ExprKind::Matrix(matrix) => matrix.selector.matchers.clone(),
         _ => Vec::new(),
     }
-}
-
-/// `anchored` and `smoothed` go with few functions.
-fn check_extend(call: &CallExpr) -> Result<(), QueryError> {
-    for arg in &call.args {
-        let ExprKind::Matrix(matrix) = &arg.unparen().kind else {
-            continue;
-        };
-        let (modifier, allowed): (&str, &[&str]) = match matrix.selector.extend {
-            None => continue,
-            Some(Extend::Anchored) => (
-                "anchored",
-                &["changes", "delta", "increase", "rate", "resets"],
-            ),
-            Some(Extend::Smoothed) => ("smoothed", &["delta", "increase", "rate"]),
-        };
-        let name = call.func.name;
-        if !allowed.contains(&name) {
-            return Err(QueryError::Execution(format!(
-                "{modifier} modifier can only be used with: {} - not with {name}",
-                allowed.join(", ")
-            )));
-        }
-    }
-    Ok(())
 }
