@@ -9,8 +9,8 @@ use crate::block::tombstones::Tombstones;
 use crate::chunk::{
     AggregateChunk, ChunkError, ChunkRef, SegmentReader, StoredChunk, decode_times, n_samples,
 };
-use crate::index::{ChunkMeta, IndexReader, SeriesEntry};
-use crate::model::{Encoding, Labels, Resolution, TimeRange};
+use crate::index::{ChunkMeta, IndexReader, VisitedSeries};
+use crate::model::{Encoding, Resolution, TimeRange};
 
 /// So many problems are spelt out; the rest are counted.
 const PROBLEMS_MAX: usize = 100;
@@ -95,15 +95,15 @@ fn verify_series(
     report: &mut BlockReport,
 ) {
     let range = report.meta.as_ref().map(BlockMeta::range);
-    let walked = index.verify(&mut |_, labels: &Labels, entry: &SeriesEntry| {
+    let walked = index.verify(&mut |series: &VisitedSeries<'_>| {
         report.stats.num_series += 1;
-        for meta in &entry.chunks {
+        for meta in &series.entry.chunks {
             report.stats.num_chunks += 1;
             let stored = chunk(meta.at).map_err(|error| error.to_string());
             let sound =
                 stored.and_then(|stored| verify_chunk(&stored, meta, range, &mut report.stats));
             if let Err(problem) = sound {
-                report.problem(format!("{labels}: {problem}"));
+                report.problem(format!("{series}: {problem}"));
             }
         }
     });

@@ -117,12 +117,40 @@ impl<'a> RawChunk<'a> {
     /// The chunk at `offset` of `bytes`.
     #[inline]
     pub fn read(bytes: &'a [u8], offset: usize) -> Result<Self, ChunkError> {
+        if let Some(chunk) = Self::at_hand(bytes, offset) {
+            return Ok(chunk);
+        }
         let (encoding, data, entry) = entry_at(bytes, offset)?;
         Ok(Self {
             entry,
             encoding,
             data,
             n_samples: n_samples(encoding, data)?,
+        })
+    }
+
+    /// As [`Self::read`]. `None` where it is not whole in `bytes`, damaged, or one of the last of them: `read` says which.
+    #[inline]
+    pub fn at_hand(bytes: &'a [u8], offset: usize) -> Option<Self> {
+        let rest = bytes.get(offset..)?;
+        let mut cursor = Cursor::new(rest);
+        let len = usize::try_from(cursor.quick_uvarint()?).ok()?;
+        let (body, behind) = cursor.rest().split_at_checked(len.checked_add(1)?)?;
+        if crc32c(body) != u32::from_be_bytes(*behind.first_chunk::<4>()?) {
+            return None;
+        }
+        let (&encoding, data) = body.split_first()?;
+        let encoding = Encoding::from_byte(encoding)?;
+        let n_samples = match (encoding, data.first_chunk::<2>()) {
+            (Encoding::Xor, Some(count)) => usize::from(u16::from_be_bytes(*count)),
+            _ => n_samples(encoding, data).ok()?,
+        };
+        let entry = rest.get(..cursor.offset() + body.len() + 4)?;
+        Some(Self {
+            entry,
+            encoding,
+            data,
+            n_samples,
         })
     }
 }

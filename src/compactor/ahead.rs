@@ -47,6 +47,19 @@ impl Waiting {
     }
 }
 
+/// So much of a part is brought to the processor at once: of a dozen sources it fits the cache of a core.
+const NEAR_BYTES: usize = 16 << 10;
+
+/// What the processor gets from memory at once.
+const LINE_BYTES: usize = 64;
+
+/// Looks at every line of the first bytes, one behind the other: memory brings them many times faster so than in the order
+/// of a merge, which goes from source to source.
+fn bring_near(bytes: &[u8]) {
+    let lines = bytes.iter().take(NEAR_BYTES).step_by(LINE_BYTES);
+    std::hint::black_box(lines.fold(0, |sum, byte| sum ^ byte));
+}
+
 /// A range that was asked for.
 type Coming = (Range<u64>, JoinHandle<Result<Bytes, BucketError>>);
 
@@ -60,6 +73,8 @@ pub(crate) struct ReadAhead {
     /// Neighbours, in order.
     parts: VecDeque<(u64, Bytes)>,
     coming: Option<Coming>,
+    /// What of the part that is read from was brought to the processor.
+    near: Range<u64>,
 }
 
 impl Drop for ReadAhead {
@@ -77,6 +92,7 @@ impl ReadAhead {
             part_bytes: part_bytes.max(1),
             parts: VecDeque::new(),
             coming: None,
+            near: 0..0,
         }
     }
 
@@ -97,13 +113,6 @@ impl ReadAhead {
         Ok(self.joined(&range))
     }
 
-    /// The byte at `offset`, where it is in the part that is read from.
-    pub(crate) fn glance(&self, offset: u64) -> Option<u8> {
-        let (base, part) = self.parts.front()?;
-        let place = usize::try_from(offset.checked_sub(*base)?).ok()?;
-        part.get(place).copied()
-    }
-
     /// The part that holds the byte at `offset`, where it is here already, and the byte's place in it.
     pub(crate) fn at_hand(&mut self, offset: u64) -> Option<(&Bytes, usize)> {
         loop {
@@ -115,7 +124,12 @@ impl ReadAhead {
             self.parts.pop_front();
         }
         let (base, part) = self.parts.front()?;
-        Some((part, usize::try_from(offset.checked_sub(*base)?).ok()?))
+        let place = usize::try_from(offset.checked_sub(*base)?).ok()?;
+        if !self.near.contains(&offset) {
+            self.near = offset..offset.saturating_add(NEAR_BYTES as u64);
+            bring_near(part.get(place..).unwrap_or_default());
+        }
+        Some((part, place))
     }
 
     /// At most `N` bytes from `offset` on, and how many there are.

@@ -13,8 +13,8 @@ use crate::compactor::upload::Uploaded;
 use crate::foundation::Cancel;
 use crate::foundation::checksum::crc32c;
 use crate::foundation::mmap::map_file;
-use crate::index::{IndexReader, SeriesEntry};
-use crate::model::{BlockId, Labels};
+use crate::index::{IndexReader, SeriesEntry, VisitedSeries};
+use crate::model::BlockId;
 
 /// Compared at once.
 const PART_BYTES: u64 = 4 << 20;
@@ -40,9 +40,9 @@ pub(crate) fn read_back(
     let index = IndexReader::open(&path).map_err(|error| wrong(error.to_string()))?;
     let mut found = Found::default();
     let mut flaw: Option<CompactorError> = None;
-    let walked = index.verify(&mut |_, labels: &Labels, entry: &SeriesEntry| {
+    let walked = index.verify(&mut |series: &VisitedSeries<'_>| {
         if flaw.is_none() {
-            flaw = found.add(meta, (labels, entry), cancel).err();
+            flaw = found.add(meta, series, cancel).err();
         }
     });
     walked.map_err(|error| wrong(error.to_string()))?;
@@ -88,7 +88,7 @@ impl Found {
     fn add(
         &mut self,
         meta: &BlockMeta,
-        (labels, entry): (&Labels, &SeriesEntry),
+        series: &VisitedSeries<'_>,
         cancel: &Cancel,
     ) -> Result<(), CompactorError> {
         let block = meta.ulid;
@@ -97,14 +97,14 @@ impl Found {
             return Err(CompactorError::Canceled);
         }
         self.n_series += 1;
-        if entry.chunks.is_empty() {
-            return Err(wrong(format!("{labels} has no chunks")));
+        if series.entry.chunks.is_empty() {
+            return Err(wrong(format!("{series} has no chunks")));
         }
         let range = meta.range();
-        for chunk in &entry.chunks {
+        for chunk in &series.entry.chunks {
             if chunk.min_t < range.min || range.max <= chunk.max_t {
                 return Err(wrong(format!(
-                    "a chunk of {labels} lies outside of the block"
+                    "a chunk of {series} lies outside of the block"
                 )));
             }
             self.trail.add(chunk);

@@ -203,8 +203,9 @@ impl BlockSource for BucketSource {
         self.chunks.chunk(at)
     }
 
-    fn touch(&self, chunks: &[ChunkMeta]) -> u8 {
-        self.chunks.touch(chunks)
+    fn touch(&self, _: &[ChunkMeta]) -> u8 {
+        // What comes next was brought with what was read before it.
+        0
     }
 
     fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
@@ -388,36 +389,37 @@ impl RemoteChunks {
             .map_err(|flaw| damaged(&self.path(number), offset, flaw.to_string()))
     }
 
-    fn touch(&self, chunks: &[ChunkMeta]) -> u8 {
-        let open = self.open.lock();
-        let Some((number, reader)) = &*open else {
-            return 0;
-        };
-        let here = chunks
-            .iter()
-            .filter(|meta| meta.at.segment().saturating_add(1) == *number);
-        let first = here.filter_map(|meta| reader.glance(u64::from(meta.at.offset())));
-        first.fold(0, |sum, byte| sum ^ byte)
-    }
-
     fn raw_chunks(&self, chunks: &[ChunkMeta], take: &mut TakeRaw<'_>) -> Result<(), BlockError> {
         let mut open = self.open.lock();
-        for meta in chunks {
-            let offset = u64::from(meta.at.offset());
-            let (number, reader) = self.reader(&mut open, meta.at)?;
-            let goes_on = if let Some((part, place)) = reader.at_hand(offset)
-                && let Ok(chunk) = RawChunk::read(part, place)
-            {
-                take(meta, &chunk)
-            } else {
-                let bytes = self.entry(reader, meta.at, number)?;
+        let mut rest = chunks;
+        while let Some(first) = rest.first() {
+            let offset = u64::from(first.at.offset());
+            let (number, reader) = self.reader(&mut open, first.at)?;
+            let mut n_taken = 0;
+            if let Some((part, place)) = reader.at_hand(offset) {
+                let base = offset - place as u64;
+                let is_here = |meta: &&ChunkMeta| meta.at.segment() == first.at.segment();
+                for meta in rest.iter().take_while(is_here) {
+                    let place = u64::from(meta.at.offset()).checked_sub(base);
+                    let place = place.and_then(|place| usize::try_from(place).ok());
+                    let chunk = place.and_then(|place| RawChunk::at_hand(part, place));
+                    let Some(chunk) = chunk else { break };
+                    if !take(meta, &chunk) {
+                        return Ok(());
+                    }
+                    n_taken += 1;
+                }
+            }
+            if n_taken == 0 {
+                let bytes = self.entry(reader, first.at, number)?;
                 let chunk = RawChunk::read(&bytes, 0)
                     .map_err(|flaw| damaged(&self.path(number), offset, flaw.to_string()))?;
-                take(meta, &chunk)
-            };
-            if !goes_on {
-                break;
+                if !take(first, &chunk) {
+                    return Ok(());
+                }
+                n_taken = 1;
             }
+            rest = rest.get(n_taken..).unwrap_or_default();
         }
         Ok(())
     }

@@ -146,26 +146,35 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// As [`Self::uvarint`], where eight bytes are there and hold it; otherwise `None`, and nothing is read. It is meant to
+    /// be part of the loop that calls it: short ones, whose length the processor guesses, cost a comparison each.
+    #[inline]
+    pub fn quick_uvarint(&mut self) -> Option<u64> {
+        let word = u64::from_le_bytes(*self.rest.first_chunk::<8>()?);
+        let (value, n) = if word & 0x80 == 0 {
+            (word & 0x7f, 1)
+        } else if word & 0x8000 == 0 {
+            (word & 0x7f | word >> 1 & 0x3f80, 2)
+        } else if word & 0x0080_0000 == 0 {
+            (word & 0x7f | word >> 1 & 0x3f80 | word >> 2 & 0x1f_c000, 3)
+        } else {
+            uvarint_of_word(word)?
+        };
+        self.rest = self.rest.get(n..)?;
+        self.offset += n;
+        Some(value)
+    }
+
     /// All at once, where eight bytes are there and hold it.
     #[inline]
     fn several_bytes(&mut self, what: &'static str) -> Result<u64, ShortRead> {
-        const ENDS: u64 = 0x8080_8080_8080_8080;
-        if let Some(bytes) = self.rest.first_chunk::<8>() {
-            let word = u64::from_le_bytes(*bytes);
-            let ends = !word & ENDS;
-            let n = (ends.trailing_zeros() / 8 + 1) as usize;
-            if ends != 0
-                && let Some(rest) = self.rest.get(n..)
-            {
-                self.rest = rest;
-                self.offset += n;
-                // Nothing behind the last byte, then seven bits of each byte beside those of its neighbour, twice and again.
-                let own = word & (ends ^ ends.wrapping_sub(1)) & !ENDS;
-                let pairs = (own & 0x007f_007f_007f_007f) | ((own & 0x7f00_7f00_7f00_7f00) >> 1);
-                let fours =
-                    (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
-                return Ok((fours & 0x0fff_ffff) | ((fours & 0x0fff_ffff_0000_0000) >> 4));
-            }
+        if let Some(bytes) = self.rest.first_chunk::<8>()
+            && let Some((value, n)) = uvarint_of_word(u64::from_le_bytes(*bytes))
+            && let Some(rest) = self.rest.get(n..)
+        {
+            self.rest = rest;
+            self.offset += n;
+            return Ok(value);
         }
         self.long_uvarint(what)
     }
@@ -240,6 +249,25 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The integer that eight bytes, the first one lowest, begin with, and how many of them it takes.
+#[inline]
+fn uvarint_of_word(word: u64) -> Option<(u64, usize)> {
+    const ENDS: u64 = 0x8080_8080_8080_8080;
+    let ends = !word & ENDS;
+    if ends == 0 {
+        return None;
+    }
+    let n = (ends.trailing_zeros() / 8 + 1) as usize;
+    // Nothing behind the last byte, then seven bits of each byte beside those of its neighbour, twice and again.
+    let own = word & (ends ^ ends.wrapping_sub(1)) & !ENDS;
+    let pairs = (own & 0x007f_007f_007f_007f) | ((own & 0x7f00_7f00_7f00_7f00) >> 1);
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+    Some((
+        (fours & 0x0fff_ffff) | ((fours & 0x0fff_ffff_0000_0000) >> 4),
+        n,
+    ))
+}
+
 /// Appends LEB128 as Go's `binary.PutUvarint`.
 #[expect(
     clippy::cast_possible_truncation,
@@ -283,6 +311,13 @@ mod tests {
                     let mut cursor = Cursor::new(&out);
                     assert_eq!(cursor.uvarint("value"), Ok(value));
                     assert_eq!((cursor.offset(), cursor.remaining()), (len, 12));
+                    let mut cursor = Cursor::new(&out);
+                    let quick = cursor.quick_uvarint();
+                    assert_eq!(quick, (len <= 8).then_some(value), "{value:#x}");
+                    let n_read = if quick.is_some() { len } else { 0 };
+                    assert_eq!((cursor.offset(), cursor.rest()), (n_read, &out[n_read..]));
+                    let mut cursor = Cursor::new(out.get(..7).unwrap());
+                    assert_eq!((cursor.quick_uvarint(), cursor.offset()), (None, 0));
                 }
             }
         }

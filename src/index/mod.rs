@@ -28,4 +28,5 @@ pub use source::{IndexError, Source};
 pub use symbols::Symbols;
 pub use table::{PostingsRange, PostingsTable};
 pub use toc::{IndexVersion, Toc};
+pub use verify::VisitedSeries;
 pub use writer::IndexWriter;

@@ -77,12 +77,15 @@ impl SeriesEntry {
         for number in 0..n_chunks {
             let min_t = match number {
                 0 => cursor.varint("first time")?,
-                _ => max_t.wrapping_add(cursor.uvarint("gap between chunks")?.cast_signed()),
+                _ => max_t.wrapping_add(uvarint(&mut cursor, "gap between chunks")?.cast_signed()),
             };
-            max_t = min_t.wrapping_add(cursor.uvarint("chunk span")?.cast_signed());
+            max_t = min_t.wrapping_add(uvarint(&mut cursor, "chunk span")?.cast_signed());
             at = match number {
-                0 => cursor.uvarint("chunk reference")?,
-                _ => at.wrapping_add(cursor.varint("chunk reference")?.cast_unsigned()),
+                0 => uvarint(&mut cursor, "chunk reference")?,
+                _ => {
+                    let zigzag = uvarint(&mut cursor, "chunk reference")?;
+                    at.wrapping_add(zigzag >> 1 ^ (zigzag & 1).wrapping_neg())
+                }
             };
             self.chunks.push(ChunkMeta {
                 min_t,
@@ -99,9 +102,9 @@ impl SeriesEntry {
         let n_labels = cursor.uvarint_len("label count")?;
         self.symbols.reserve(n_labels.min(cursor.remaining() / 2));
         for _ in 0..n_labels {
-            let name = cursor.uvarint32("label name symbol")?;
+            let name = symbol(cursor, "label name symbol")?;
             self.symbols
-                .push((name, cursor.uvarint32("label value symbol")?));
+                .push((name, symbol(cursor, "label value symbol")?));
         }
         Ok(())
     }
@@ -140,6 +143,27 @@ impl SeriesEntry {
         }
         Ok(Labels::from_sorted(&pairs))
     }
+}
+
+/// The integers of an entry, of which a block has as many as it has chunks, times three.
+#[inline]
+fn uvarint(cursor: &mut Cursor<'_>, what: &'static str) -> Result<u64, ShortRead> {
+    match cursor.quick_uvarint() {
+        Some(value) => Ok(value),
+        None => cursor.uvarint(what),
+    }
+}
+
+#[inline]
+fn symbol(cursor: &mut Cursor<'_>, what: &'static str) -> Result<u32, ShortRead> {
+    let before = cursor.clone();
+    if let Some(value) = cursor.quick_uvarint()
+        && let Ok(value) = u32::try_from(value)
+    {
+        return Ok(value);
+    }
+    *cursor = before;
+    cursor.uvarint32(what)
 }
 
 /// The body of the entry at `offset`, and the offset behind the entry.

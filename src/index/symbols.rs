@@ -11,6 +11,9 @@ use crate::index::toc::IndexVersion;
 /// The place of every so many-th symbol is kept: half a byte per symbol, and at most seven steps to any of them.
 const STRIDE: usize = 8;
 
+/// Names and values shorter than this are not too long for a label.
+const LABEL_BYTES_SURE: usize = 1 << 20;
+
 /// A symbol table over mapped bytes.
 #[derive(Debug, Clone)]
 pub struct Symbols {
@@ -131,6 +134,42 @@ impl Symbols {
         cursor
             .uvarint_str("symbol")
             .map_err(|short| self.failed(reference, &short))
+    }
+
+    /// Can references be compared instead of texts? Then they are numbers, each text is there once and above the one
+    /// before, and all of them are texts that a label can have.
+    pub(super) fn are_numbered(&self) -> bool {
+        let mut before: Option<&str> = None;
+        self.version == IndexVersion::V2
+            && self.iter().all(|text| {
+                let Ok(text) = text else { return false };
+                let is_above = before.is_none_or(|before| before < text);
+                before = Some(text);
+                is_above && text.len() < LABEL_BYTES_SURE
+            })
+    }
+
+    /// The number of `text`, if it is there; where they are numbered.
+    pub(super) fn number_of(&self, text: &str) -> Result<Option<u32>, IndexError> {
+        // The last sampled one that is not above it is at `low`, if any is.
+        let (mut low, mut high) = (0, self.sampled.len());
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            let number = u32::try_from(middle * STRIDE).unwrap_or(u32::MAX);
+            if self.get(number)? <= text {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        let first = low * STRIDE;
+        for number in (first..self.len()).take(STRIDE) {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            if self.get(number)? == text {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
     }
 
     fn failed(&self, reference: u32, short: &ShortRead) -> IndexError {

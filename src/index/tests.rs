@@ -84,7 +84,9 @@ fn open(bytes: &[u8]) -> Result<IndexReader, IndexError> {
 /// Everything an index says.
 fn read_all(index: &IndexReader) -> Result<Vec<Series>, IndexError> {
     let mut all = Vec::new();
-    index.verify(&mut |_, labels, entry| all.push((labels.clone(), entry.chunks.clone())))?;
+    index.verify(&mut |series| {
+        all.push((series.labels().unwrap(), series.entry.chunks.clone()));
+    })?;
     for name in index.label_names(&[])? {
         index.label_values(&name, &[])?;
     }
@@ -229,6 +231,89 @@ fn version_1_is_read() {
             .unwrap(),
         ["1"]
     );
+}
+
+/// Changes what lies behind a length of `n_length` bytes at `start`, and makes its checksum right again.
+fn change(bytes: &mut [u8], (start, n_length): (usize, usize), how: impl FnOnce(&mut [u8])) {
+    let length = bytes[start..start + n_length].iter();
+    let n = length.fold(0, |n, byte| n << 8 | usize::from(*byte));
+    let (body, behind) = bytes[start + n_length..].split_at_mut(n);
+    how(body);
+    behind[..4].copy_from_slice(&crc32c(body).to_be_bytes());
+}
+
+/// Where the list of `b="2"` begins, and the two series.
+fn places(index: &IndexReader) -> (usize, [u32; 2]) {
+    let list = index.table().find("b", "2").unwrap().unwrap();
+    let ids = index.all_series().unwrap();
+    (usize::try_from(list.start).unwrap(), [ids[0], ids[1]])
+}
+
+#[test]
+fn postings_of_another_series_are_damage_in_every_version() {
+    for mut bytes in [written(&two_series()), version_1()] {
+        let (list, [first, second]) = places(&open(&bytes).unwrap());
+        change(&mut bytes, (list, 4), |list| {
+            assert_eq!(list[4..], second.to_be_bytes());
+            list[4..].copy_from_slice(&first.to_be_bytes());
+        });
+        let error = read_all(&open(&bytes).unwrap()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("postings and series disagree"), "{text}");
+    }
+}
+
+#[test]
+fn series_with_other_symbols_are_damage() {
+    let good = written(&two_series());
+    let (_, ids) = places(&open(&good).unwrap());
+    // "", "1", "2", "a", "b" are symbols 0 to 4; labels begin behind their number.
+    for (series, at, symbol, expect) in [
+        (1, 4, 1, "postings and series disagree"),
+        (0, 2, 2, "series {a=\"1\", b=\"2\"} is not above {a=\"2\"}"),
+        (1, 1, 4, "label name \"b\" is not unique"),
+        (1, 4, 0, "series {a=\"1\"} is not above {a=\"1\"}"),
+        (1, 4, 5, "symbol 5 of 5 does not exist"),
+    ] {
+        let mut bytes = good.clone();
+        let start = ids[series] as usize * 16;
+        change(&mut bytes, (start, 1), |entry| entry[at] = symbol);
+        let text = read_all(&open(&bytes).unwrap()).unwrap_err().to_string();
+        assert!(text.contains(expect), "{text}");
+    }
+}
+
+#[test]
+fn where_a_text_has_two_symbols_texts_are_compared() {
+    let mut bytes = written(&two_series());
+    // The count, then "", "1" and "2".
+    change(&mut bytes, (5, 4), |symbols| {
+        assert_eq!(symbols[7..9], [1, b'2']);
+        symbols[8] = b'1';
+    });
+    let text = read_all(&open(&bytes).unwrap()).unwrap_err().to_string();
+    assert!(text.contains("postings and series disagree"), "{text}");
+    let toc = open(&bytes).unwrap().toc();
+    let table = usize::try_from(toc.postings_table).unwrap();
+    change(&mut bytes, (table, 4), |table| {
+        let place = table.iter().rposition(|byte| *byte == b'2').unwrap();
+        table[place] = b'1';
+    });
+    let all = read_all(&open(&bytes).unwrap()).unwrap();
+    assert_eq!(all[1].0, labels(&[("a", "1"), ("b", "1")]));
+}
+
+#[test]
+fn every_symbol_has_a_number_and_other_texts_have_none() {
+    let index = open(&written(&many_series())).unwrap();
+    let symbols = index.symbols();
+    assert!(symbols.are_numbered());
+    for (number, text) in (0..).zip(symbols.iter()) {
+        let text = text.unwrap();
+        assert_eq!(symbols.number_of(text).unwrap(), Some(number), "{text}");
+        assert_eq!(symbols.number_of(&format!("{text}!")).unwrap(), None);
+    }
+    assert!(!open(&version_1()).unwrap().symbols().are_numbered());
 }
 
 #[test]

@@ -203,7 +203,11 @@ fn read_index(bytes: &[u8], matchers: &[Vec<Matcher>]) -> usize {
             index.label_values(name, wanted).ok();
         }
     }
-    index.verify(&mut |_, _, _| ()).ok();
+    index
+        .verify(&mut |series| {
+            series.labels().ok();
+        })
+        .ok();
     n_read
 }
 
