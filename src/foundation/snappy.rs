@@ -58,14 +58,25 @@ fn header(stored: &[u8]) -> Result<(usize, &[u8]), BadSnappy> {
 /// Decompresses `stored` into `out`, whose memory is used again. The caller has seen to it that
 /// [`decompressed_len`] is not more than it is ready for.
 pub fn decompress(stored: &[u8], out: &mut Vec<u8>) -> Result<(), BadSnappy> {
+    let decompressed = decompress_at(stored, out, 0);
+    out.truncate(*decompressed.as_ref().unwrap_or(&0));
+    decompressed.map(|_| ())
+}
+
+/// Decompresses `stored` behind the first `at` bytes of `out`, which is made longer when it has to be, and never shorter;
+/// where it ends there.
+pub fn decompress_at(stored: &[u8], out: &mut Vec<u8>, at: usize) -> Result<usize, BadSnappy> {
     let (len, elements) = header(stored)?;
     if elements.len().saturating_mul(GAIN_MAX) < len {
         return Err(LIE);
     }
-    out.resize(len + SLOP, 0);
-    let decompressed = fast_elements(elements, out, len);
-    out.truncate(len);
-    decompressed
+    let end = at + len;
+    if out.len() < end + SLOP {
+        out.resize(end + SLOP, 0);
+    }
+    let here = out.get_mut(at..end + SLOP).ok_or(TOO_LONG)?;
+    fast_elements(elements, here, len)?;
+    Ok(end)
 }
 
 /// `out` has [`SLOP`] bytes more than `len`. What kind an element is of is asked in branches, not looked up: guessed

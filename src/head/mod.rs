@@ -36,6 +36,7 @@ mod replay_apply;
 mod replay_lanes;
 mod replay_read;
 mod replay_slots;
+mod replay_turns;
 mod restore;
 mod room;
 mod save;

@@ -20,7 +20,8 @@ use crate::head::postings::Postings;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay_apply::Applied;
 use crate::head::replay_lanes::Lanes;
-use crate::head::replay_read::{Log, Reader};
+use crate::head::replay_read::Reader;
+use crate::head::replay_turns::{Log, ToRead, read_segments};
 use crate::head::room::{Room, free_reserve};
 use crate::head::save::remove_unfinished_snapshot;
 use crate::head::saved::{FILE_NAME, Position, Saved};
@@ -240,10 +241,11 @@ impl Replay<'_> {
         let wal = Wal::open(&self.dirs.wal, self.settings.wal)?;
         let wbl = OutOfOrderLog::open(&self.dirs.wbl, self.settings.wal)?;
         let inner = self.empty_head(files, found.series_max, (wal, wbl));
+        let segments = self.to_read();
         let (applied, damaged) = thread::scope(|scope| {
             let (lanes, threads) = Lanes::start(scope, self.n_threads, &inner, self.progress)?;
             let mut reader = Reader::new(&inner, &mut found, lanes);
-            let read = self.read(&mut reader);
+            let read = self.read(&segments, &mut reader);
             let (report, damaged) = reader.finish();
             let mut applied = threads.join()?;
             read?;
@@ -257,37 +259,42 @@ impl Replay<'_> {
         Ok((Head::from_inner(inner), report, damaged))
     }
 
-    fn read(&self, reader: &mut Reader<'_>) -> Result<(), HeadError> {
+    /// The segments that are to be read, in their order: those of out-of-order samples once all series are known.
+    fn to_read(&self) -> Vec<ToRead<'_>> {
         let nothing = Position::default();
         let saved = self.saved.map_or(&nothing, |saved| &saved.position);
         let is_of_log = |segment: &SegmentFile| segment.path.parent() == Some(&self.dirs.wal);
         // A checkpoint is older than any snapshot that is used.
-        let in_order: Vec<_> = (self.segments.iter())
+        let in_order = (self.segments.iter())
             .filter(|segment| self.saved.is_none() || is_of_log(segment))
-            .filter_map(|segment| Some((segment, saved.wal.later_from(segment.number)?)))
-            .collect();
-        let late: Vec<_> = (self.late_segments.iter())
-            .filter_map(|segment| Some((segment, saved.wbl.later_from(segment.number)?)))
-            .collect();
-        let numbers = in_order.iter().filter(|(segment, _)| is_of_log(segment));
-        let numbers = numbers.map(|(segment, _)| segment.number);
+            .filter_map(|segment| {
+                Some(ToRead {
+                    segment,
+                    log: Log::InOrder,
+                    from: saved.wal.later_from(segment.number)?,
+                    number: is_of_log(segment).then_some(segment.number),
+                })
+            });
+        let late = self.late_segments.iter().filter_map(|segment| {
+            Some(ToRead {
+                segment,
+                log: Log::OutOfOrder,
+                from: saved.wbl.later_from(segment.number)?,
+                number: None,
+            })
+        });
+        in_order.chain(late).collect()
+    }
+
+    fn read(&self, segments: &[ToRead<'_>], reader: &mut Reader<'_>) -> Result<(), HeadError> {
+        let numbers = segments.iter().filter_map(|to_read| to_read.number);
         let numbers = numbers.clone().min().zip(numbers.max());
-        let n_bytes = in_order.iter().chain(&late).map(|(s, _)| s.n_bytes).sum();
-        let n_segments = in_order.len() + late.len();
-        self.progress.begin(n_segments, n_bytes, numbers);
+        let n_bytes = segments.iter().map(|it| it.segment.n_bytes).sum();
+        self.progress.begin(segments.len(), n_bytes, numbers);
         if let Some(saved) = self.saved {
             reader.restore(saved).map_err(HeadError::Snapshot)?;
         }
-        for (segment, from) in in_order {
-            reader.segment(segment, Log::InOrder, from)?;
-            let number = is_of_log(segment).then_some(segment.number);
-            self.progress.segment_done(number, segment.n_bytes);
-        }
-        // Once all series are known.
-        for (segment, from) in late {
-            reader.segment(segment, Log::OutOfOrder, from)?;
-            self.progress.segment_done(None, segment.n_bytes);
-        }
+        read_segments(segments, reader, self.progress, self.n_threads)?;
         if self.late_segments.is_empty() && self.saved.is_none() {
             reader.unmarked_chunks();
         }

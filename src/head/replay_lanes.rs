@@ -1,5 +1,6 @@
 //! The threads of a replay. Each has series of its own and applies what the log says of them, in the order of the log.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
@@ -279,10 +280,14 @@ impl Batch {
     }
 }
 
+/// A thread ended in the middle of what it did.
+pub(crate) fn panicked(_: Box<dyn Any + Send>) -> HeadError {
+    HeadError::Refused("a thread of the replay panicked".to_owned())
+}
+
 impl Threads<'_> {
     /// What they did, all together.
     pub(crate) fn join(self) -> Result<Applied, HeadError> {
-        let panicked = |_| HeadError::Refused("a thread of the replay panicked".to_owned());
         let mut all = Applied::default();
         let mut failed = self.postings.join().map_err(panicked).err();
         for worker in self.workers {

@@ -1,11 +1,10 @@
-//! The thread that reads the logs: it knows which series a record means, and hands what it says to the thread that has
-//! the series.
+//! Records of the log, applied: which series a record means is known here, and what it says goes to the thread that has the
+//! series.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::head::HeadError;
 use crate::head::append::RareValue;
 use crate::head::chunk_files::FoundChunks;
 use crate::head::core::Inner;
@@ -15,23 +14,14 @@ use crate::head::replay_lanes::{Lanes, Rare};
 use crate::head::replay_slots::Slot;
 use crate::head::series::{MappedChunk, MemSeries};
 use crate::head::stats::count;
-use crate::model::{Interval, Labels, LabelsError, SampleTime, TimestampMs};
+use crate::model::{Interval, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
-    RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, SegmentFile, SegmentReader,
-    Unwanted, WalError, decode_exemplars, decode_markers, decode_metadata, decode_series,
-    decode_tombstones, read_floats, read_samples,
+    RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, Unwanted, WalError,
+    decode_exemplars, decode_markers, decode_metadata, decode_tombstones, read_floats,
+    read_samples,
 };
 
-/// Which log a segment belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Log {
-    /// `wal/`.
-    InOrder,
-    /// `wbl/`.
-    OutOfOrder,
-}
-
-/// Reads both logs.
+/// Applies both logs.
 pub(crate) struct Reader<'a> {
     pub(crate) inner: &'a Inner,
     found: &'a mut FoundChunks,
@@ -60,52 +50,19 @@ impl<'a> Reader<'a> {
         (self.report, self.damaged)
     }
 
-    /// Reads what a segment has behind its first `from` bytes, around what is damaged in it.
-    pub(crate) fn segment(
-        &mut self,
-        segment: &SegmentFile,
-        log: Log,
-        from: u64,
-    ) -> Result<(), HeadError> {
-        let path = &segment.path;
-        let mut reader = SegmentReader::open(path)?;
-        let mut is_damaged = false;
-        loop {
-            let is_next = reader.next_record().map(|body| body.is_some());
-            match is_next {
-                Ok(true) if reader.offset() <= from => (),
-                Ok(true) => {
-                    let body = reader.record();
-                    let read = match log {
-                        Log::InOrder => self.record(body),
-                        Log::OutOfOrder => self.late_record(body),
-                    };
-                    if let Err(error) = read {
-                        self.report.n_damages += 1;
-                        tracing::warn!(path = %path.display(), %error, "a record of the log does not decode");
-                    }
-                }
-                Ok(false) => break,
-                Err(damage) => {
-                    is_damaged = true;
-                    self.report.n_damages += 1;
-                    tracing::warn!(%damage, "the log is damaged; reading goes on behind it");
-                    if !reader.resync()? {
-                        break;
-                    }
-                }
-            }
-        }
+    /// Everything that a segment has was applied.
+    pub(crate) fn end_segment(&mut self, path: &Path, is_damaged: bool) {
         if is_damaged {
-            self.damaged.push(path.clone());
+            self.damaged.push(path.to_owned());
         }
         self.report.n_segments += 1;
-        Ok(())
     }
 
-    fn record(&mut self, body: &[u8]) -> Result<(), WalError> {
+    /// A record of the log in order.
+    pub(crate) fn record(&mut self, body: &[u8]) -> Result<(), WalError> {
         match RecordKind::of(body) {
-            RecordKind::Series => decode_series(body, |number, labels| self.series(number, labels)),
+            // Whoever read it made series of it.
+            RecordKind::Series => Ok(()),
             RecordKind::Samples => self.floats(body),
             RecordKind::SamplesV2 => read_samples(body, |sample| self.started_float(sample)),
             RecordKind::Metadata => {
@@ -221,10 +178,11 @@ impl<'a> Reader<'a> {
         self.inner.series.by_ref(number)
     }
 
-    fn series(&mut self, number: u64, labels: Result<Labels, LabelsError>) {
+    /// A series under its number in the log.
+    pub(crate) fn series(&mut self, number: u64, series: Result<Arc<MemSeries>, LabelsError>) {
         self.report.n_series += 1;
-        let labels = match labels {
-            Ok(labels) if !labels.is_empty() => labels,
+        let series = match series {
+            Ok(series) if !series.labels.is_empty() => series,
             Ok(_) | Err(_) => {
                 self.report.n_damages += 1;
                 return;
@@ -234,11 +192,7 @@ impl<'a> Reader<'a> {
         if self.lanes.slots.get(number).is_some() {
             return;
         }
-        let key = labels.key();
-        let (series, is_new) = self
-            .inner
-            .series
-            .get_or_insert(key, || Arc::new(MemSeries::new(number, key, labels)));
+        let (series, is_new) = self.inner.series.get_or_insert(series.key, || series);
         if is_new {
             count(&self.inner.counters.series_created, 1);
             let (from, n_bytes) = self.begin(&series);
@@ -313,7 +267,7 @@ impl<'a> Reader<'a> {
 
     /// A record of the log of out-of-order samples. A chunk is taken over when a marker names it: without one its samples
     /// are in the log, or in a block.
-    fn late_record(&mut self, body: &[u8]) -> Result<(), WalError> {
+    pub(crate) fn late_record(&mut self, body: &[u8]) -> Result<(), WalError> {
         let late_sample = |number, at, value| self.late_sample(number, at, value);
         if let Some(read) = read_values(body, late_sample) {
             return read;

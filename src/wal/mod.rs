@@ -31,7 +31,7 @@ pub use floats::{Unwanted, read_floats, read_samples};
 pub use histograms::{HistogramsEncoder, RefHistogram, decode_histograms};
 pub use markers::{MarkersEncoder, RefMarker, decode_markers};
 pub use page::Compression;
-pub use reader::{Damage, SegmentReader};
+pub use reader::{Damage, SegmentReader, StoredRecord};
 pub use record::{
     MetadataEncoder, RecordKind, RefMetadata, RefSample, RefTombstone, SamplesEncoder,
     SeriesEncoder, decode_metadata, decode_samples, decode_series, decode_tombstones,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::foundation::checksum::crc32c;
@@ -49,8 +50,9 @@ pub struct SegmentReader {
     position: usize,
     /// The stored bytes of the record so far.
     stored: Vec<u8>,
-    /// The record after decompression.
+    /// The record after decompression: its first `n_bytes`.
     record: Vec<u8>,
+    n_bytes: usize,
     /// The record is what was stored.
     is_stored_plain: bool,
 }
@@ -77,6 +79,69 @@ enum Fragment {
     End,
 }
 
+/// A record whose fragments were put together.
+struct Fragments {
+    /// Where the page has it, if it is there as a whole.
+    whole: Option<Range<usize>>,
+    flags: u8,
+    /// Where reading it began.
+    start: u64,
+    /// Where its first fragment begins.
+    first: u64,
+}
+
+/// A record as it lies in its segment: checked, and compressed still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    start: u64,
+    first: u64,
+    end: u64,
+    resync_at: u64,
+    flags: u8,
+    bytes: Range<usize>,
+}
+
+impl StoredRecord {
+    /// Where its first fragment begins.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Where its last fragment ends.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Where [`SegmentReader::resync`] looks for whole records when this one does not decompress: those that begin before are
+    /// passed over.
+    pub fn resync_at(&self) -> u64 {
+        self.resync_at
+    }
+
+    /// Decompresses it behind the first `at` bytes of `bodies`, which grow when they have to and are not made shorter; of
+    /// `stored` it takes what [`SegmentReader::next_stored`] put there. Where it ends, if it was compressed at all: else it is
+    /// [`StoredRecord::plain`].
+    pub fn decompress(
+        &self,
+        path: &Path,
+        stored: &[u8],
+        (bodies, at): (&mut Vec<u8>, usize),
+    ) -> Result<usize, Damage> {
+        let stored = stored.get(self.bytes.clone()).unwrap_or_default();
+        decompress(self.flags, stored, (bodies, at)).map_err(|reason| Damage {
+            path: path.to_owned(),
+            offset: self.start,
+            reason,
+        })
+    }
+
+    /// The record, if it is not compressed.
+    pub fn plain<'s>(&self, stored: &'s [u8]) -> Option<&'s [u8]> {
+        let stored = stored.get(self.bytes.clone()).unwrap_or_default();
+        (self.flags == 0).then_some(stored)
+    }
+}
+
 impl SegmentReader {
     /// Opens a segment at its start.
     pub fn open(path: &Path) -> Result<Self, WalError> {
@@ -94,6 +159,7 @@ impl SegmentReader {
             position: 0,
             stored: Vec::new(),
             record: Vec::new(),
+            n_bytes: 0,
             is_stored_plain: true,
         }
     }
@@ -105,9 +171,63 @@ impl SegmentReader {
 
     /// The next record, `None` at the end. After damage, [`SegmentReader::resync`] goes on behind it.
     pub fn next_record(&mut self) -> Result<Option<&[u8]>, Damage> {
+        let mut stored = std::mem::take(&mut self.stored);
+        stored.clear();
+        let next = self.next_fragments(&mut stored, true);
+        self.stored = stored;
+        let Some(Fragments {
+            whole,
+            flags,
+            start,
+            ..
+        }) = next?
+        else {
+            return Ok(None);
+        };
+        self.is_stored_plain = flags == 0;
+        let stored = match whole {
+            Some(here) => self.page.get(here).unwrap_or_default(),
+            None => &self.stored,
+        };
+        match decompress(flags, stored, (&mut self.record, 0)) {
+            Ok(n_bytes) => {
+                self.n_bytes = n_bytes;
+                Ok(Some(self.record()))
+            }
+            Err(reason) => Err(self.damage(start, reason)),
+        }
+    }
+
+    /// Puts the bytes of the next record behind those of `stored`, as they lie there; `None` at the end.
+    pub fn next_stored(&mut self, stored: &mut Vec<u8>) -> Result<Option<StoredRecord>, Damage> {
+        let from = stored.len();
+        let next = self.next_fragments(stored, false)?;
+        Ok(next.map(
+            |Fragments {
+                 flags,
+                 start,
+                 first,
+                 ..
+             }| StoredRecord {
+                start,
+                first,
+                end: self.offset(),
+                resync_at: self.page_offset + self.page_len as u64,
+                flags,
+                bytes: from..stored.len(),
+            },
+        ))
+    }
+
+    /// Puts the fragments of a record together behind `stored`; a compressed one that is whole stays where it is, if it may.
+    fn next_fragments(
+        &mut self,
+        stored: &mut Vec<u8>,
+        may_stay: bool,
+    ) -> Result<Option<Fragments>, Damage> {
         let record_start = self.offset();
-        self.stored.clear();
-        let mut flags_of_record = None;
+        let stored_before = stored.len();
+        let mut of_record = None;
         loop {
             let Fragment::Here {
                 position,
@@ -118,36 +238,36 @@ impl SegmentReader {
                 .next_fragment()
                 .map_err(|reason| self.damage(record_start, reason))?
             else {
-                if flags_of_record.is_some() {
+                if of_record.is_some() {
                     return Err(self.damage(record_start, "the last record is torn".to_owned()));
                 }
                 return Ok(None);
             };
             let is_start = position == FULL || position == FIRST;
-            if is_start == flags_of_record.is_some()
-                || flags_of_record.is_some_and(|first| first != flags)
+            if is_start == of_record.is_some() || of_record.is_some_and(|(first, _)| first != flags)
             {
                 let reason = format!("unexpected fragment of kind {position}");
                 return Err(self.damage(record_start, reason));
             }
-            flags_of_record = Some(flags);
-            if self.stored.len() + len > RECORD_BYTES_MAX {
+            let here = self.page_offset + (start - FRAGMENT_HEADER_BYTES) as u64;
+            let (_, first) = *of_record.get_or_insert((flags, here));
+            if stored.len() - stored_before + len > RECORD_BYTES_MAX {
                 let reason = format!("record is longer than {RECORD_BYTES_MAX} bytes");
                 return Err(self.damage(record_start, reason));
             }
-            let here = self.page.get(start..start + len).unwrap_or_default();
-            let is_whole = position == FULL && flags != 0;
+            let here = start..start + len;
+            let is_whole = may_stay && position == FULL && flags != 0;
             if !is_whole {
-                self.stored.extend_from_slice(here);
+                let here = self.page.get(here.clone()).unwrap_or_default();
+                stored.extend_from_slice(here);
             }
             if position == FULL || position == LAST {
-                self.is_stored_plain = flags == 0;
-                let stored = if is_whole { here } else { &self.stored };
-                let decompressed = decompress(flags, stored, &mut self.record);
-                return match decompressed {
-                    Ok(()) => Ok(Some(self.record())),
-                    Err(reason) => Err(self.damage(record_start, reason)),
-                };
+                return Ok(Some(Fragments {
+                    whole: is_whole.then_some(here),
+                    flags,
+                    start: record_start,
+                    first,
+                }));
             }
         }
     }
@@ -157,7 +277,7 @@ impl SegmentReader {
         if self.is_stored_plain {
             &self.stored
         } else {
-            &self.record
+            self.record.get(..self.n_bytes).unwrap_or_default()
         }
     }
 
@@ -267,7 +387,8 @@ impl SegmentReader {
     }
 }
 
-fn decompress(flags: u8, stored: &[u8], record: &mut Vec<u8>) -> Result<(), String> {
+/// Decompresses behind the first `at` bytes of `out`; where the record ends there.
+fn decompress(flags: u8, stored: &[u8], (out, at): (&mut Vec<u8>, usize)) -> Result<usize, String> {
     match flags {
         SNAPPY => {
             let bad = |error: snappy::BadSnappy| format!("bad snappy: {error}");
@@ -275,26 +396,22 @@ fn decompress(flags: u8, stored: &[u8], record: &mut Vec<u8>) -> Result<(), Stri
             if len > RECORD_BYTES_MAX {
                 return Err(format!("a snappy record claims {len} bytes"));
             }
-            snappy::decompress(stored, record).map_err(bad)?;
+            snappy::decompress_at(stored, out, at).map_err(bad)
         }
         ZSTD => {
-            record.clear();
+            out.truncate(at);
             zstd::Decoder::new(stored)
-                .and_then(|decoder| {
-                    decoder
-                        .take(RECORD_BYTES_MAX as u64 + 1)
-                        .read_to_end(record)
-                })
+                .and_then(|decoder| decoder.take(RECORD_BYTES_MAX as u64 + 1).read_to_end(out))
                 .map_err(|error| error.to_string())?;
-            if record.len() > RECORD_BYTES_MAX {
+            if out.len() - at > RECORD_BYTES_MAX {
                 return Err(format!(
                     "a zstd record is longer than {RECORD_BYTES_MAX} bytes"
                 ));
             }
+            Ok(out.len())
         }
-        _ => (),
+        _ => Ok(at),
     }
-    Ok(())
 }
 
 struct Body<'a> {

@@ -1,0 +1,391 @@
+//! The threads that read the log of a replay. Each takes the records that come next, decompresses them and makes the series
+//! of which they speak, while others do the same; then it waits for its turn, and applies them.
+
+use std::sync::Arc;
+use std::thread::{self, Builder};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::head::HeadError;
+use crate::head::progress::ReplayProgress;
+use crate::head::replay_lanes::panicked;
+use crate::head::replay_read::Reader;
+use crate::head::series::MemSeries;
+use crate::model::LabelsError;
+use crate::wal::{
+    Damage, RecordKind, SegmentFile, SegmentNumber, SegmentReader, StoredRecord, WalError,
+    decode_series,
+};
+
+/// Which log a segment belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// `wal/`.
+    InOrder,
+    /// `wbl/`.
+    OutOfOrder,
+}
+
+/// A segment that is to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ToRead<'a> {
+    pub(crate) segment: &'a SegmentFile,
+    pub(crate) log: Log,
+    /// What is read begins behind so many bytes.
+    pub(crate) from: u64,
+    /// That of a segment of the log itself, which is not one of a checkpoint.
+    pub(crate) number: Option<SegmentNumber>,
+}
+
+/// Records are applied by one thread at a time: more than so many wait for each other.
+const READERS_MAX: usize = 3;
+/// A batch has about so many bytes of the log: few enough to be in the caches still when they are applied.
+const BYTES_PER_BATCH: usize = 96 << 10;
+/// So many bytes of decompressed records are kept for the next batch.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// A series under the number that the log gives it, if its labels are labels.
+type LoggedSeries = (u64, Result<Arc<MemSeries>, LabelsError>);
+
+/// What is found in a segment.
+#[derive(Debug)]
+enum Found {
+    Stored(StoredRecord),
+    /// Bytes that are no record, and where reading went on. A record before them may not decompress.
+    Damage(Damage),
+    /// The segment ends.
+    End,
+    /// It cannot be read.
+    Failed(WalError),
+}
+
+/// What became of it.
+#[derive(Debug)]
+enum Decoded {
+    /// Up to this place of the bodies.
+    Body(usize),
+    /// It was not compressed.
+    Plain,
+    /// So many of the batch.
+    Series(usize),
+    /// So many, and then it does not decode.
+    CutSeries(usize, WalError),
+    Damage(Damage),
+}
+
+/// Records that follow each other.
+#[derive(Debug, Default)]
+struct Batch<'a> {
+    found: Vec<(ToRead<'a>, Found)>,
+    stored: Vec<u8>,
+    /// One for each of `found` that is stored.
+    decoded: Vec<Decoded>,
+    bodies: Vec<u8>,
+    series: Vec<LoggedSeries>,
+}
+
+/// The log, read by one thread at a time.
+struct Source<'a> {
+    rest: std::slice::Iter<'a, ToRead<'a>>,
+    open: Option<(ToRead<'a>, SegmentReader)>,
+    n_batches: u64,
+    is_over: bool,
+}
+
+impl<'a> Source<'a> {
+    /// The next batch, and which it is; `None` behind the last.
+    fn next(&mut self, batch: &mut Batch<'a>) -> Option<u64> {
+        batch.clear();
+        while !self.is_over && batch.stored.len() < BYTES_PER_BATCH {
+            let Some((to_read, reader)) = &mut self.open else {
+                let Some(to_read) = self.rest.next() else {
+                    self.is_over = true;
+                    break;
+                };
+                match SegmentReader::open(&to_read.segment.path) {
+                    Ok(reader) => self.open = Some((*to_read, reader)),
+                    Err(error) => self.fail(*to_read, error, batch),
+                }
+                continue;
+            };
+            let (to_read, before) = (*to_read, batch.stored.len());
+            match reader.next_stored(&mut batch.stored) {
+                Ok(Some(record)) if record.end() <= to_read.from => batch.stored.truncate(before),
+                Ok(Some(record)) => batch.found.push((to_read, Found::Stored(record))),
+                Ok(None) => {
+                    batch.found.push((to_read, Found::End));
+                    self.open = None;
+                }
+                Err(damage) => {
+                    batch.found.push((to_read, Found::Damage(damage)));
+                    match reader.resync() {
+                        Ok(true) => (),
+                        Ok(false) => {
+                            batch.found.push((to_read, Found::End));
+                            self.open = None;
+                        }
+                        Err(error) => self.fail(to_read, error, batch),
+                    }
+                }
+            }
+        }
+        let number = self.n_batches;
+        self.n_batches += 1;
+        (!batch.found.is_empty()).then_some(number)
+    }
+
+    fn fail(&mut self, to_read: ToRead<'a>, error: WalError, batch: &mut Batch<'a>) {
+        batch.found.push((to_read, Found::Failed(error)));
+        self.is_over = true;
+    }
+}
+
+impl Batch<'_> {
+    /// Keeps the memory.
+    fn clear(&mut self) {
+        self.found.clear();
+        self.stored.clear();
+        self.decoded.clear();
+        self.series.clear();
+        if KEPT_BYTES_MAX < self.bodies.len() {
+            self.bodies = Vec::new();
+        }
+    }
+
+    /// What does not need its turn.
+    fn decode(&mut self) {
+        let mut end = 0;
+        for (to_read, found) in &self.found {
+            let Found::Stored(record) = found else {
+                continue;
+            };
+            let path = &to_read.segment.path;
+            let bodies = (&mut self.bodies, end);
+            let ends = match record.decompress(path, &self.stored, bodies) {
+                Ok(ends) => ends,
+                Err(damage) => {
+                    self.decoded.push(Decoded::Damage(damage));
+                    continue;
+                }
+            };
+            let plain = record.plain(&self.stored);
+            let body = plain.or_else(|| self.bodies.get(end..ends));
+            let body = body.unwrap_or_default();
+            let is_series = RecordKind::of(body) == RecordKind::Series;
+            self.decoded
+                .push(if is_series && to_read.log == Log::InOrder {
+                    // Its bytes are not needed any more.
+                    decode_series_into(&mut self.series, body)
+                } else if plain.is_some() {
+                    Decoded::Plain
+                } else {
+                    end = ends;
+                    Decoded::Body(end)
+                });
+        }
+    }
+}
+
+fn decode_series_into(all: &mut Vec<LoggedSeries>, body: &[u8]) -> Decoded {
+    let before = all.len();
+    let read = decode_series(body, |number, labels| {
+        let series = labels.map(|labels| Arc::new(MemSeries::new(number, labels.key(), labels)));
+        all.push((number, series));
+    });
+    let n_series = all.len() - before;
+    match read {
+        Ok(()) => Decoded::Series(n_series),
+        Err(error) => Decoded::CutSeries(n_series, error),
+    }
+}
+
+/// Whose turn it is, and what it is about.
+struct Turn<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    progress: &'r ReplayProgress,
+    /// The batch that is applied next.
+    next: u64,
+    /// Nothing is applied any more.
+    is_over: bool,
+    failed: Option<HeadError>,
+    /// The segment has damage.
+    is_damaged: bool,
+    /// Records of the segment that begin before this are passed over, as [`SegmentReader::resync`] does.
+    resync_at: u64,
+}
+
+impl Turn<'_, '_> {
+    fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), HeadError> {
+        let Batch {
+            found,
+            stored,
+            decoded,
+            bodies,
+            series,
+        } = batch;
+        let (mut decoded, mut series) = (decoded.drain(..), series.drain(..));
+        let mut end = 0;
+        for (to_read, found) in found.drain(..) {
+            let path = &to_read.segment.path;
+            match found {
+                Found::Stored(record) => {
+                    let is_wanted = self.resync_at <= record.first();
+                    let read = match decoded.next() {
+                        Some(Decoded::Body(ends)) => {
+                            let body = bodies.get(end..ends).unwrap_or_default();
+                            end = ends;
+                            self.body(is_wanted, body, to_read.log)
+                        }
+                        Some(Decoded::Plain) => {
+                            let body = record.plain(stored).unwrap_or_default();
+                            self.body(is_wanted, body, to_read.log)
+                        }
+                        Some(Decoded::Series(n)) => {
+                            self.series(is_wanted, series.by_ref().take(n));
+                            Ok(())
+                        }
+                        Some(Decoded::CutSeries(n, error)) => {
+                            self.series(is_wanted, series.by_ref().take(n));
+                            if is_wanted { Err(error) } else { Ok(()) }
+                        }
+                        Some(Decoded::Damage(damage)) => {
+                            if is_wanted {
+                                self.resync_at = record.resync_at();
+                                self.damage(&damage);
+                            }
+                            Ok(())
+                        }
+                        None => Ok(()),
+                    };
+                    if let Err(error) = read {
+                        self.reader.report.n_damages += 1;
+                        tracing::warn!(path = %path.display(), %error, "a record of the log does not decode");
+                    }
+                }
+                Found::Damage(damage) if damage.offset < self.resync_at => (),
+                Found::Damage(damage) => self.damage(&damage),
+                Found::End => {
+                    let is_damaged = std::mem::take(&mut self.is_damaged);
+                    self.reader.end_segment(path, is_damaged);
+                    let n_bytes = to_read.segment.n_bytes;
+                    self.progress.segment_done(to_read.number, n_bytes);
+                    self.resync_at = 0;
+                }
+                Found::Failed(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn damage(&mut self, damage: &Damage) {
+        self.is_damaged = true;
+        self.reader.report.n_damages += 1;
+        tracing::warn!(%damage, "the log is damaged; reading goes on behind it");
+    }
+
+    fn body(&mut self, is_wanted: bool, body: &[u8], log: Log) -> Result<(), WalError> {
+        match log {
+            _ if !is_wanted => Ok(()),
+            Log::InOrder => self.reader.record(body),
+            Log::OutOfOrder => self.reader.late_record(body),
+        }
+    }
+
+    fn series(&mut self, is_wanted: bool, series: impl Iterator<Item = LoggedSeries>) {
+        for (number, series) in series {
+            if is_wanted {
+                self.reader.series(number, series);
+            }
+        }
+    }
+}
+
+struct Turns<'r, 'a> {
+    source: Mutex<Source<'r>>,
+    turn: Mutex<Turn<'r, 'a>>,
+    /// Somebody else can go on.
+    changed: Condvar,
+}
+
+/// When a thread ends, whatever the reason, nobody waits for what it would have applied.
+struct Leaving<'t, 'r, 'a>(&'t Turns<'r, 'a>);
+
+impl Drop for Leaving<'_, '_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.turn.lock().is_over = true;
+        }
+        self.0.changed.notify_all();
+    }
+}
+
+impl Turns<'_, '_> {
+    /// Reads and applies until there is no more.
+    fn run(&self) {
+        let leaving = Leaving(self);
+        let mut batch = Batch::default();
+        while let Some(number) = {
+            let mut source = self.source.lock();
+            source.next(&mut batch)
+        } {
+            batch.decode();
+            let mut turn = self.turn.lock();
+            while turn.next != number && !turn.is_over {
+                self.changed.wait(&mut turn);
+            }
+            if turn.is_over {
+                break;
+            }
+            turn.next += 1;
+            if let Err(error) = turn.apply(&mut batch) {
+                turn.failed = Some(error);
+                turn.is_over = true;
+            }
+            drop(turn);
+            self.changed.notify_all();
+        }
+        drop(leaving);
+    }
+}
+
+/// Reads `segments` one after the other with `n_threads` threads, the calling one included, and lets `reader` apply what
+/// they have in its order, around what is damaged in them.
+pub(crate) fn read_segments(
+    segments: &[ToRead<'_>],
+    reader: &mut Reader<'_>,
+    progress: &ReplayProgress,
+    n_threads: usize,
+) -> Result<(), HeadError> {
+    let turns = Turns {
+        source: Mutex::new(Source {
+            rest: segments.iter(),
+            open: None,
+            n_batches: 0,
+            is_over: false,
+        }),
+        turn: Mutex::new(Turn {
+            reader,
+            progress,
+            next: 0,
+            is_over: false,
+            failed: None,
+            is_damaged: false,
+            resync_at: 0,
+        }),
+        changed: Condvar::new(),
+    };
+    let n_others = n_threads.clamp(1, READERS_MAX) - 1;
+    thread::scope(|scope| {
+        let others: Vec<_> = (0..n_others)
+            .filter_map(|number| {
+                let thread = Builder::new().name(format!("replay-log-{number}"));
+                // The others do the work of one that cannot be had.
+                thread.spawn_scoped(scope, || turns.run()).ok()
+            })
+            .collect();
+        turns.run();
+        let ended = others.into_iter().map(|other| other.join());
+        ended.fold(Ok(()), |all, ended| all.and(ended.map_err(panicked)))
+    })?;
+    turns.turn.into_inner().failed.map_or(Ok(()), Err)
+}
