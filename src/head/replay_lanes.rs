@@ -13,10 +13,12 @@ use crate::head::chunk_files::FoundChunk;
 use crate::head::core::Inner;
 use crate::head::postings_build::PostingsBuilder;
 use crate::head::progress::ReplayProgress;
+use crate::head::replay::ReplayReport;
 use crate::head::replay_apply::{Applied, Worker};
 use crate::head::replay_slots::{Rows, SLOTS_PER_PAGE, Slot, Slots, Waiting, Waits};
 use crate::head::series::{MappedChunk, MemSeries};
 use crate::model::{Encoding, Histogram, SampleTime, TimestampMs};
+use crate::wal::{FloatReader, Unwanted, WalError};
 
 /// Threads that apply what was read, at most.
 pub(crate) const LANES_MAX: usize = 16;
@@ -157,7 +159,7 @@ impl Lanes {
         let lanes = Self {
             lanes,
             slots: Slots::new(),
-            waiting: Waiting::new(n_threads.clamp(1, LANES_MAX)),
+            waiting: Waiting::new(),
             spare: Vec::new(),
             unlisted: Vec::new(),
             postings,
@@ -199,6 +201,69 @@ impl Lanes {
                 self.waiting.push(slot, t, v) == Waits::Yes
             }
         }
+    }
+
+    /// Floats without start times: of these there are by far the most. Those before `floor` are not wanted.
+    pub(crate) fn floats(
+        &mut self,
+        body: &[u8],
+        floor: TimestampMs,
+        report: &mut ReplayReport,
+    ) -> Result<(), WalError> {
+        let mut floats = FloatReader::new(body)?;
+        while let Some((series, t, v, _)) = floats.take()? {
+            let slot = self.slots.get(series).filter(|_| floor <= t);
+            let Some(slot) = slot else {
+                let is_old = t < floor;
+                report.n_samples_old += u64::from(is_old);
+                report.n_unknown_refs += u64::from(!is_old);
+                if is_old {
+                    let around = Unwanted {
+                        series: 0..=u64::MAX,
+                        before: floor,
+                    };
+                    report.n_samples_old += floats.pass_over(&around);
+                }
+                continue;
+            };
+            if self.float(slot, t, v) {
+                report.n_samples_old += self.more_floats(&mut floats, (series, slot), floor);
+                continue;
+            }
+            report.n_samples_old += 1;
+            report.n_samples_old += match self.slots.unwanted_around(series, t) {
+                Some(around) => floats.pass_over(&around),
+                None => self.more_floats(&mut floats, (series, slot), floor),
+            };
+        }
+        Ok(())
+    }
+
+    /// Takes the floats that come next, as long as they are of series beside this one and there is room: so nearly all are.
+    /// How many of them are not wanted.
+    fn more_floats(
+        &mut self,
+        floats: &mut FloatReader<'_>,
+        (series, slot): (u64, Slot),
+        floor: TimestampMs,
+    ) -> u64 {
+        let (Some(numbers), Some(mut page)) = (self.slots.around(series), self.waiting.page(slot))
+        else {
+            return 0;
+        };
+        let mut n_old = 0;
+        while let Some((series, t, v, n_bytes)) = floats.peek()
+            && let Some(slot) = numbers.get(series)
+            && floor <= t
+        {
+            match page.push(slot, t, v) {
+                Waits::Yes => (),
+                Waits::NotWanted => n_old += 1,
+                Waits::NoRoom => break,
+            }
+            floats.advance(n_bytes);
+        }
+        n_old
     }
 
     /// What waits on the page of the series waits no longer, and a float at `t` can.

@@ -16,9 +16,8 @@ use crate::head::series::{MappedChunk, MemSeries};
 use crate::head::stats::count;
 use crate::model::{Interval, LabelsError, SampleTime, TimestampMs};
 use crate::wal::{
-    RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, Unwanted, WalError,
-    decode_exemplars, decode_markers, decode_metadata, decode_tombstones, read_floats,
-    read_samples,
+    RecordKind, RefMarker, RefMetadata, RefSample, RefTombstone, WalError, decode_exemplars,
+    decode_markers, decode_metadata, decode_tombstones, read_samples,
 };
 
 /// Applies both logs.
@@ -63,7 +62,7 @@ impl<'a> Reader<'a> {
         match RecordKind::of(body) {
             // Whoever read it made series of it.
             RecordKind::Series => Ok(()),
-            RecordKind::Samples => self.floats(body),
+            RecordKind::Samples => self.lanes.floats(body, self.floor, &mut self.report),
             RecordKind::SamplesV2 => read_samples(body, |sample| self.started_float(sample)),
             RecordKind::Metadata => {
                 for entry in decode_metadata(body)? {
@@ -108,34 +107,6 @@ impl<'a> Reader<'a> {
                 })
             }
         }
-    }
-
-    /// Floats without start times: of these there are by far the most.
-    fn floats(&mut self, body: &[u8]) -> Result<(), WalError> {
-        let (floor, lanes) = (self.floor, &mut self.lanes);
-        let (mut n_old, mut n_unknown) = (0, 0);
-        let mut n_passed_over = 0;
-        let read = read_floats(body, &mut n_passed_over, |series, t, v| {
-            if t < floor {
-                n_old += 1;
-                return Some(Unwanted {
-                    series: 0..=u64::MAX,
-                    before: floor,
-                });
-            }
-            let Some(slot) = lanes.slots.get(series) else {
-                n_unknown += 1;
-                return None;
-            };
-            if lanes.float(slot, t, v) {
-                return None;
-            }
-            n_old += 1;
-            lanes.slots.unwanted_around(series, t)
-        });
-        self.report.n_samples_old += n_old + n_passed_over;
-        self.report.n_unknown_refs += n_unknown;
-        read
     }
 
     fn started_float(&mut self, sample: &RefSample) {

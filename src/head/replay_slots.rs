@@ -52,6 +52,21 @@ pub(crate) struct Slots {
     last: (u64, usize),
 }
 
+/// A page of [`Slots`].
+pub(crate) struct Around<'s> {
+    number: u64,
+    slots: &'s [Slot; SLOTS_PER_PAGE],
+}
+
+impl Around<'_> {
+    /// The series, if it is on this page.
+    #[inline(always)]
+    pub(crate) fn get(&self, series: u64) -> Option<Slot> {
+        let (number, place) = page_and_place(series);
+        (number == self.number).then(|| self.slots[place])
+    }
+}
+
 /// A page of numbers.
 struct Numbers {
     slots: [Slot; SLOTS_PER_PAGE],
@@ -78,6 +93,16 @@ impl Slots {
         let page = self.pages.get(self.last.1)?;
         let slot = page.slots.get(place)?;
         (*slot != Slot::NONE).then_some(*slot)
+    }
+
+    /// The series with numbers near this one, which was asked for last.
+    pub(crate) fn around(&self, series: u64) -> Option<Around<'_>> {
+        let number = page_and_place(series).0;
+        let page = self.pages.get(self.last.1)?;
+        (self.last.0 == number).then_some(Around {
+            number,
+            slots: &page.slots,
+        })
     }
 
     #[inline(never)]
@@ -243,7 +268,6 @@ pub(crate) const NO_COLUMNS: Columns =
 pub(crate) struct Waiting {
     pages: Vec<Page>,
     n_series: usize,
-    n_lanes: usize,
 }
 
 struct Page {
@@ -254,6 +278,31 @@ struct Page {
     from_max: TimestampMs,
     /// None until a float comes.
     rows: Option<Rows>,
+}
+
+/// A page of [`Waiting`] where floats wait.
+pub(crate) struct Taking<'w> {
+    page: usize,
+    from: &'w [TimestampMs; SLOTS_PER_PAGE],
+    from_max: TimestampMs,
+    rows: &'w mut Rows,
+}
+
+impl Taking<'_> {
+    /// Lets a float wait; there is no room for one of another page.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, slot: Slot, t: TimestampMs, v: f64) -> Waits {
+        let place = slot.place();
+        if slot.page() != self.page {
+            Waits::NoRoom
+        } else if t < self.from_max && t < self.from[usize::from(place)] {
+            Waits::NotWanted
+        } else if self.rows.push(place, t, v) {
+            Waits::Yes
+        } else {
+            Waits::NoRoom
+        }
+    }
 }
 
 /// What becomes of a float.
@@ -268,22 +317,17 @@ pub(crate) enum Waits {
 }
 
 impl Waiting {
-    /// For so many threads.
-    pub(crate) fn new(n_lanes: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             pages: Vec::new(),
             n_series: 0,
-            n_lanes: n_lanes.max(1),
         }
     }
 
-    /// The slot of one more series. Threads get one series each in turn, so the first pages are the first of each of
-    /// them.
+    /// The slot of one more series, behind the one before: what a log has in a row waits on one page.
     pub(crate) fn add(&mut self, from: TimestampMs) -> Option<Slot> {
-        let (of_lane, lane) = (self.n_series / self.n_lanes, self.n_series % self.n_lanes);
-        let (page, place) = (of_lane / SLOTS_PER_PAGE, of_lane % SLOTS_PER_PAGE);
-        let page = page * self.n_lanes + lane;
-        let slot = Slot::of_number(page * SLOTS_PER_PAGE + place)?;
+        let slot = Slot::of_number(self.n_series)?;
+        let page = slot.page();
         while self.pages.len() <= page {
             self.pages.push(Page {
                 from: [TimestampMs::MIN; SLOTS_PER_PAGE],
@@ -324,6 +368,17 @@ impl Waiting {
         } else {
             Waits::NoRoom
         }
+    }
+
+    /// The page of the series, if floats wait there.
+    pub(crate) fn page(&mut self, slot: Slot) -> Option<Taking<'_>> {
+        let page = self.pages.get_mut(slot.page())?;
+        Some(Taking {
+            page: slot.page(),
+            from: &page.from,
+            from_max: page.from_max,
+            rows: page.rows.as_mut()?,
+        })
     }
 
     /// Does a float of the series wait?
@@ -394,7 +449,7 @@ mod tests {
 
     #[test]
     fn floats_wait_for_others_of_their_series_and_come_in_order() {
-        let mut waiting = Waiting::new(1);
+        let mut waiting = Waiting::new();
         let slots: Vec<Slot> = (0..600).map(|n| waiting.add(n).unwrap()).collect();
         assert_eq!(waiting.n_pages(), 3);
         for page in 0..3 {
@@ -433,19 +488,6 @@ mod tests {
         waiting.want_all(slots[300]);
         waiting.turn(1, Some(Rows::new(0)));
         assert_eq!(waiting.push(slots[300], -7, 0.5), Waits::Yes);
-    }
-
-    #[test]
-    fn threads_get_series_in_turn_and_pages_of_their_own() {
-        let mut waiting = Waiting::new(3);
-        for n in 0..2000usize {
-            let slot = waiting.add(0).unwrap();
-            let (of_lane, lane) = (n / 3, n % 3);
-            assert_eq!(slot.page() % 3, lane);
-            let first = slot.page() / 3 * 256;
-            assert_eq!(first + usize::from(slot.place()), of_lane);
-        }
-        assert_eq!(waiting.n_pages(), 9);
     }
 
     #[test]

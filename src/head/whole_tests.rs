@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::foundation::checksum::crc32c;
+use crate::foundation::durable::replace_file;
 use crate::head::series::MemSeries;
 use crate::head::values_tests::{Model, Random, append, content, labels, scratch, settings};
 use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
@@ -13,6 +15,9 @@ use crate::model::{
     Exemplar, Interval, Labels, Matcher, Metadata, MetricType, SampleTime, stale_nan,
 };
 use crate::storage::Appendable;
+use crate::wal::{
+    Compression, RecordKind, SegmentReader, WalSettings, list_segments, read_samples,
+};
 
 fn rich(keeps_starts: bool) -> HeadSettings {
     HeadSettings {
@@ -237,6 +242,132 @@ fn any_number_of_threads_replays_the_same_head() {
     assert!(n_late > 10 && n_aliases > 10, "{n_late} {n_aliases}");
 }
 
+/// A log of a few batches in each segment; the series come first.
+fn long_log(dir: &Path, compression: Compression, random: &mut Random) -> HeadSettings {
+    let settings = HeadSettings {
+        wal: WalSettings {
+            segment_bytes_max: 512 << 10,
+            compression,
+        },
+        ..HeadSettings::default()
+    };
+    let head = Head::open(dir, settings, 0, &ReplayProgress::default());
+    let head = head.unwrap().0;
+    for round in 0..180 {
+        let mut appender = head.appender();
+        for n in 0..400 - round % 7 * 20 {
+            let labels = labels(&n.to_string());
+            let series = appender.series(labels.key(), &mut || Ok(labels.clone()));
+            let v = f64::from_bits(random.below(1 << 31) << 29 | random.below(1 << 31));
+            appender
+                .append(series.unwrap(), 1000 + round * 15, v)
+                .unwrap();
+        }
+        appender.commit().unwrap();
+    }
+    settings
+}
+
+/// Damages a segment behind its first page: a byte of one place, and the payload of a whole fragment elsewhere, whose
+/// checksum then is right.
+fn damage_segment(path: &Path, random: &mut Random) {
+    const PAGE: usize = 32 << 10;
+    const FULL: u8 = 1;
+    let mut bytes = fs::read(path).unwrap();
+    let mut whole = Vec::new();
+    let mut at = 0;
+    while at + 7 < bytes.len() {
+        let len = usize::from(u16::from_be_bytes([bytes[at + 1], bytes[at + 2]]));
+        if bytes[at] == 0 || PAGE - at % PAGE < 7 {
+            at = at / PAGE * PAGE + PAGE;
+            continue;
+        }
+        if bytes[at] & 7 == FULL && 7 < bytes[at] && PAGE < at {
+            whole.push((at, len));
+        }
+        at += 7 + len;
+        if PAGE - at % PAGE < 7 {
+            at = at / PAGE * PAGE + PAGE;
+        }
+    }
+    for _ in 0..3 {
+        let here = usize::try_from(random.below(u64::MAX >> 34)).unwrap();
+        if let Some((at, len)) = whole.get(here % whole.len().max(1)) {
+            let payload = *at + 7..*at + 7 + *len;
+            bytes[payload.clone()][..5].fill(0xff);
+            let crc = crc32c(&bytes[payload]);
+            bytes[*at + 3..*at + 7].copy_from_slice(&crc.to_be_bytes());
+        }
+    }
+    for _ in 0..2 {
+        let here = usize::try_from(random.below(u64::MAX >> 34)).unwrap();
+        let n_behind = bytes.len() - PAGE;
+        bytes[PAGE + here % n_behind] ^= 0x41;
+    }
+    replace_file(path, &bytes).unwrap();
+}
+
+/// Floats and damaged places that reading one record after the other finds.
+fn read_one_by_one(dir: &Path) -> (u64, u64) {
+    let (mut n_floats, mut n_damages) = (0, 0);
+    for segment in list_segments(&dir.join("wal")).unwrap() {
+        let mut reader = SegmentReader::open(&segment.path).unwrap();
+        loop {
+            match reader.next_record() {
+                Ok(None) => break,
+                Ok(Some(body)) if RecordKind::of(body) == RecordKind::Samples => {
+                    let read = read_samples(body, |_| n_floats += 1);
+                    n_damages += u64::from(read.is_err());
+                }
+                Ok(Some(_)) => (),
+                Err(_) => {
+                    n_damages += 1;
+                    if !reader.resync().unwrap() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    (n_floats, n_damages)
+}
+
+#[test]
+fn any_number_of_threads_finds_the_same_in_a_log_that_is_damaged_in_the_middle() {
+    let compressions = [Compression::Snappy, Compression::Zstd, Compression::None];
+    for (seed, compression) in (0..6).zip(compressions.into_iter().cycle()) {
+        let dir = scratch();
+        let mut random = Random(seed);
+        let settings = long_log(dir.path(), compression, &mut random);
+        let (n_written, _) = read_one_by_one(dir.path());
+        let segments = list_segments(&dir.path().join("wal")).unwrap();
+        for segment in segments.iter().filter(|s| 200 << 10 < s.n_bytes) {
+            damage_segment(&segment.path, &mut random);
+        }
+        let (n_floats, n_damages) = read_one_by_one(dir.path());
+        assert!(
+            n_floats < n_written && 1 < n_damages,
+            "{n_floats} {n_damages}"
+        );
+        let mut alone = None;
+        for n_threads in [1, 2, 3, 16] {
+            let other = scratch();
+            copy(dir.path(), other.path());
+            let progress = ReplayProgress::default();
+            let opened = Head::open_with(other.path(), (settings, 0), &progress, n_threads);
+            let (head, report) = opened.unwrap();
+            assert_counted(&head);
+            assert_eq!(report.n_samples + report.n_samples_old, n_floats, "{seed}");
+            assert_eq!(report.n_damages, n_damages, "seed {seed}");
+            let (n_done, n_total) = progress.get();
+            assert_eq!((n_done, n_total), (report.n_segments, report.n_segments));
+            let found = (picture(&head), report);
+            let alone = alone.get_or_insert_with(|| found.clone());
+            assert!(*alone == found, "seed {seed}, {n_threads} threads");
+        }
+    }
+}
+
 #[test]
 fn a_head_that_was_saved_comes_back_as_it_was_and_replays_what_came_later() {
     for seed in 0..24 {
@@ -301,7 +432,7 @@ fn a_snapshot_that_is_damaged_or_does_not_fit_is_not_used_and_nothing_is_missing
     };
     assert!(reopened(&|_| ()) > 0);
     let write = |dir: &Path, bytes: &[u8]| {
-        crate::foundation::durable::replace_file(&dir.join("head-snapshot"), bytes).unwrap();
+        replace_file(&dir.join("head-snapshot"), bytes).unwrap();
     };
     let step = (bytes.len() / 40).max(1);
     for len in (0..bytes.len()).step_by(step) {
@@ -318,7 +449,7 @@ fn a_snapshot_that_is_damaged_or_does_not_fit_is_not_used_and_nothing_is_missing
     let files = |dir: &Path| fs::remove_dir_all(dir.join("chunks_head")).unwrap();
     assert_eq!(reopened(&files), 0);
     let newest = |dir: &Path| {
-        let segments = crate::wal::list_segments(&dir.join("wal")).unwrap();
+        let segments = list_segments(&dir.join("wal")).unwrap();
         segments.last().unwrap().path.clone()
     };
     // The log is shorter, or says something else.

@@ -15,15 +15,16 @@ pub fn read_samples(body: &[u8], mut each: impl FnMut(&RefSample)) -> Result<(),
         cursor.u8("record type")?;
         return read_started(&mut cursor, each);
     }
-    read_floats(body, &mut 0, |series, t, v| {
+    let mut floats = FloatReader::new(body)?;
+    while let Some((series, t, v, _)) = floats.take()? {
         each(&RefSample {
             series,
             t,
             start_t: 0,
             v,
         });
-        None
-    })
+    }
+    Ok(())
 }
 
 /// Floats that a reader need not see.
@@ -35,46 +36,104 @@ pub struct Unwanted {
     pub before: TimestampMs,
 }
 
-/// Hands series, time and value of every float of a samples record of kind 2 to `each`, which says whether some behind
-/// this one are not to be handed over, as long as no other comes. So many more were not in `n_unwanted`.
-#[inline]
-pub fn read_floats(
-    body: &[u8],
-    n_unwanted: &mut u64,
-    mut each: impl FnMut(u64, TimestampMs, f64) -> Option<Unwanted>,
-) -> Result<(), WalError> {
-    let mut cursor = Cursor::new(body);
-    cursor.u8("record type")?;
-    if cursor.is_empty() {
-        return Ok(());
+/// The floats of a samples record of kind 2, one after the other.
+#[derive(Debug)]
+pub struct FloatReader<'a> {
+    rest: &'a [u8],
+    n_bytes: usize,
+    first_series: u64,
+    first_t: TimestampMs,
+}
+
+/// Series, time and value of a float, and how many bytes of the record it has.
+pub type FloatEntry = (u64, TimestampMs, f64, usize);
+
+impl<'a> FloatReader<'a> {
+    /// At the first float of a record.
+    pub fn new(body: &'a [u8]) -> Result<Self, WalError> {
+        let mut cursor = Cursor::new(body);
+        cursor.u8("record type")?;
+        let (first_series, first_t) = if cursor.is_empty() {
+            (0, 0)
+        } else {
+            let series = cursor.u64_be("first reference")?;
+            (series, cursor.i64_be("first time")?)
+        };
+        Ok(Self {
+            rest: cursor.rest(),
+            n_bytes: body.len(),
+            first_series,
+            first_t,
+        })
     }
-    let first_series = cursor.u64_be("first reference")?;
-    let first_t = cursor.i64_be("first time")?;
-    let mut rest = cursor.rest();
-    // `each` is called at one place alone, so that it becomes a part of the loop.
-    while !rest.is_empty() {
-        let (series, t, v, n_bytes) = match short_entry(rest) {
+
+    /// The next float, if it can be told quickly, as nearly all can.
+    #[inline(always)]
+    pub fn peek(&self) -> Option<FloatEntry> {
+        let (series, t, v, n_bytes) = short_entry(self.rest)?;
+        Some(self.entry(series, t, v, n_bytes))
+    }
+
+    /// Goes on behind a float of `n_bytes`.
+    #[inline(always)]
+    pub fn advance(&mut self, n_bytes: usize) {
+        self.rest = self.rest.get(n_bytes..).unwrap_or_default();
+    }
+
+    /// Takes the next float; `None` at the end.
+    #[inline]
+    pub fn take(&mut self) -> Result<Option<FloatEntry>, WalError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let (series, t, v, n_bytes) = match short_entry(self.rest) {
             Some(entry) => entry,
-            None => any_entry(rest, body.len() - rest.len())?,
+            None => any_entry(self.rest, self.n_bytes - self.rest.len())?,
         };
-        let unwanted = each(
-            first_series.wrapping_add(series.cast_unsigned()),
-            first_t.wrapping_add(t),
-            v,
-        );
-        rest = rest.get(n_bytes..).unwrap_or_default();
-        let Some(Unwanted { series, before }) = unwanted else {
-            continue;
-        };
-        while let Some((step, t, _, n_bytes)) = short_entry(rest)
-            && series.contains(&first_series.wrapping_add(step.cast_unsigned()))
-            && first_t.wrapping_add(t) < before
-        {
-            rest = rest.get(n_bytes..).unwrap_or_default();
-            *n_unwanted += 1;
+        self.advance(n_bytes);
+        Ok(Some(self.entry(series, t, v, n_bytes)))
+    }
+
+    #[inline(always)]
+    fn entry(&self, series: i64, t: TimestampMs, v: f64, n_bytes: usize) -> FloatEntry {
+        let series = self.first_series.wrapping_add(series.cast_unsigned());
+        (series, self.first_t.wrapping_add(t), v, n_bytes)
+    }
+
+    /// Passes over the floats that come next and are not wanted, as far as that can be told quickly; how many.
+    pub fn pass_over(&mut self, unwanted: &Unwanted) -> u64 {
+        let Unwanted { series, before } = unwanted;
+        let least = series.start().saturating_sub(self.first_series);
+        let n_more = series
+            .end()
+            .checked_sub(self.first_series.max(*series.start()));
+        let t_most = before.saturating_sub(self.first_t);
+        let mut n_passed = 0;
+        loop {
+            // A step forward of two bytes and one of time: so most entries are.
+            if let Some(n_more) = n_more
+                && let Some(window) = self.rest.first_chunk::<24>()
+            {
+                let word = u64::from(u32::from_le_bytes([window[0], window[1], window[2], 0]));
+                let (step, t) = (fourteen_bits(word), word >> 16);
+                let is_such = word & 0x80_8080 == 0x80 && (step | t) & 1 == 0;
+                let is_unwanted =
+                    (step / 2).wrapping_sub(least) <= n_more && (t / 2).cast_signed() < t_most;
+                if is_such && is_unwanted {
+                    self.rest = self.rest.get(11..).unwrap_or_default();
+                    n_passed += 1;
+                    continue;
+                }
+            }
+            match self.peek() {
+                Some((number, t, _, n_bytes)) if series.contains(&number) && t < *before => {
+                    self.advance(n_bytes);
+                    n_passed += 1;
+                }
+                _ => return n_passed,
+            }
         }
     }
-    Ok(())
 }
 
 #[cold]
@@ -198,20 +257,19 @@ mod tests {
             all.push((series, t));
         }
         let unwanted = |series, t| (10..=40).contains(&series) && t < 1008;
+        let around = Unwanted {
+            series: 10..=40,
+            before: 1008,
+        };
         let mut found = Vec::new();
         let mut n_unwanted = 0;
-        read_floats(
-            encoder.record().unwrap(),
-            &mut n_unwanted,
-            |series, t, _| {
-                found.push((series, t));
-                unwanted(series, t).then_some(Unwanted {
-                    series: 10..=40,
-                    before: 1008,
-                })
-            },
-        )
-        .unwrap();
+        let mut floats = FloatReader::new(encoder.record().unwrap()).unwrap();
+        while let Some((series, t, ..)) = floats.take().unwrap() {
+            found.push((series, t));
+            if unwanted(series, t) {
+                n_unwanted += floats.pass_over(&around);
+            }
+        }
         let mut was_unwanted = false;
         let mut expect = all.clone();
         expect.retain(|(series, t)| {
