@@ -384,8 +384,13 @@ pub(crate) fn read_segments(
             })
             .collect();
         turns.run();
-        let ended = others.into_iter().map(|other| other.join());
-        ended.fold(Ok(()), |all, ended| all.and(ended.map_err(panicked)))
+        let mut ended = Ok(());
+        for other in others {
+            if let Err(panic) = other.join() {
+                ended = Err(panicked(panic));
+            }
+        }
+        ended
     })?;
     turns.turn.into_inner().failed.map_or(Ok(()), Err)
 }
