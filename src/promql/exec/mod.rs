@@ -224,10 +224,7 @@ impl Evaluator {
                         });
                     }
                 }
-                for head in frame.heads_mut() {
-                    head.drop_name = true;
-                }
-                self.settle_names(&mut frame)?;
+                self.drop_names(&mut frame)?;
                 Value::Vector(frame)
             }
         })

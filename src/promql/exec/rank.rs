@@ -48,20 +48,6 @@ impl Evaluator {
             self.note_unranked(aggregate, &params, &input);
         }
         let grouping = Grouping::of(input.heads(), aggregate, &self.budget)?;
-        if aggregate.op == AggregateOp::LimitRatio {
-            for (i, (head, row)) in input.rows().enumerate() {
-                self.budget.every(i)?;
-                let part = share_of_hashes(head);
-                let mut picked = out.push(head.clone());
-                for (step, cell) in row.cells() {
-                    if is_in_ratio(params[step], part) {
-                        picked.set_cell(step, cell);
-                    }
-                }
-                out.settle_last()?;
-            }
-            return Ok(out);
-        }
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); grouping.heads.len()];
         for (i, group) in grouping.group_of.iter().enumerate() {
             members[*group].push(i);
@@ -70,13 +56,16 @@ impl Evaluator {
             // An instant result keeps the order of rank.
             for members in &members {
                 self.budget.check()?;
-                for i in rank(aggregate.op, params[0], members, 0, &input) {
+                for i in picked_at_once(aggregate.op, params[0], members, &input) {
                     self.budget.every(out.len())?;
                     out.push_row(input.head(i).clone(), input.row(i));
                     out.settle_last()?;
                 }
             }
             return Ok(out);
+        }
+        if aggregate.op == AggregateOp::LimitRatio {
+            return self.pick_share(&params, &input);
         }
         if let Some(worse) = worse_for(aggregate.op)
             && params.iter().all(|k| *k <= SIDE_BY_SIDE_MAX)
@@ -100,6 +89,23 @@ impl Evaluator {
             }
         }
         out.settle(&self.budget)?;
+        Ok(out)
+    }
+
+    /// What of each series its hash and the ratio of the step leave.
+    fn pick_share(&self, params: &[f64], input: &Frame) -> Result<Frame, QueryError> {
+        let mut out = Frame::new(params.len(), &self.budget);
+        for (i, (head, row)) in input.rows().enumerate() {
+            self.budget.every(i)?;
+            let part = share_of_hashes(head);
+            let mut picked = out.push(head.clone());
+            for (step, cell) in row.cells() {
+                if is_in_ratio(params[step], part) {
+                    picked.set_cell(step, cell);
+                }
+            }
+            out.settle_last()?;
+        }
         Ok(out)
     }
 
@@ -253,6 +259,29 @@ impl Evaluator {
         out.settle(&self.budget)?;
         Ok(out)
     }
+}
+
+/// Which of `members` are picked at the only step, in the order of the result.
+fn picked_at_once(op: AggregateOp, param: f64, members: &[usize], input: &Frame) -> Vec<usize> {
+    match op {
+        AggregateOp::LimitRatio => {
+            let there = members.iter().copied();
+            let there = there.filter(|i| input.row(*i).is_present(0));
+            let share = there.filter(|i| is_in_ratio(param, share_of_hashes(input.head(*i))));
+            as_held(share, input)
+        }
+        AggregateOp::Limitk => as_held(rank(op, param, members, 0, input).into_iter(), input),
+        _ => rank(op, param, members, 0, input),
+    }
+}
+
+/// In the order of the heap in which Prometheus holds what it takes, where histograms count as zero.
+fn as_held(taken: impl Iterator<Item = usize>, input: &Frame) -> Vec<usize> {
+    let mut held = heap::Best::new(usize::MAX, heap::smaller);
+    for i in taken {
+        held.offer((i, input.row(i).get(0).unwrap_or(0.0)));
+    }
+    held.stayed().iter().map(|(i, _)| *i).collect()
 }
 
 /// Which of `members` are picked at `step`, best first.

@@ -248,6 +248,26 @@ fn names_go_when_the_query_is_done() {
 }
 
 #[test]
+fn series_that_a_sign_makes_alike_at_different_steps_are_one() {
+    let engine = Engine::new(
+        EngineSettings {
+            delayed_name_removal: false,
+            ..EngineSettings::default()
+        },
+        None,
+    );
+    let query = "-count_values(\"__name__\", g{job=\"a\"})";
+    let options = QueryOptions::default();
+    let output = engine.range(memory(), query, 0, 10_000, 10_000, &options);
+    assert_eq!(lines(&output.unwrap().value), ["{} -1@0 -1@10"]);
+    let output = engine.instant(memory(), "-{job=\"a\", i=\"\"}", 100_000, &options);
+    assert_eq!(
+        output.unwrap_err().to_string(),
+        "vector cannot contain metrics with the same labelset"
+    );
+}
+
+#[test]
 fn remarks_and_errors_are_prometheus_own() {
     let output = instant("rate(g[1m])", 100).unwrap();
     assert_eq!(
