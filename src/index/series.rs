@@ -102,9 +102,15 @@ impl SeriesEntry {
         let n_labels = cursor.uvarint_len("label count")?;
         self.symbols.reserve(n_labels.min(cursor.remaining() / 2));
         for _ in 0..n_labels {
-            let name = symbol(cursor, "label name symbol")?;
-            self.symbols
-                .push((name, symbol(cursor, "label value symbol")?));
+            let before = cursor.clone();
+            let pair = match (quick_symbol(cursor), quick_symbol(cursor)) {
+                (Some(name), Some(value)) => (name, value),
+                _ => {
+                    *cursor = before;
+                    symbols(cursor)?
+                }
+            };
+            self.symbols.push(pair);
         }
         Ok(())
     }
@@ -155,15 +161,14 @@ fn uvarint(cursor: &mut Cursor<'_>, what: &'static str) -> Result<u64, ShortRead
 }
 
 #[inline]
-fn symbol(cursor: &mut Cursor<'_>, what: &'static str) -> Result<u32, ShortRead> {
-    let before = cursor.clone();
-    if let Some(value) = cursor.quick_uvarint()
-        && let Ok(value) = u32::try_from(value)
-    {
-        return Ok(value);
-    }
-    *cursor = before;
-    cursor.uvarint32(what)
+fn quick_symbol(cursor: &mut Cursor<'_>) -> Option<u32> {
+    u32::try_from(cursor.quick_uvarint()?).ok()
+}
+
+/// Name and value where they are not read quickly, or not at all.
+fn symbols(cursor: &mut Cursor<'_>) -> Result<(u32, u32), ShortRead> {
+    let name = cursor.uvarint32("label name symbol")?;
+    Ok((name, cursor.uvarint32("label value symbol")?))
 }
 
 /// The body of the entry at `offset`, and the offset behind the entry.
