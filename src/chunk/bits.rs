@@ -171,17 +171,6 @@ impl BitWriter {
         self.bytes.reserve_exact(n_more);
     }
 
-    /// Gives back room for more than `n_bytes` more.
-    pub fn trim(&mut self, n_bytes: usize) {
-        let wanted = (self.bytes.len() + n_bytes).next_multiple_of(16);
-        self.bytes.shrink_to(wanted);
-    }
-
-    /// Bytes that there is room for in all.
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
     /// What was written; unused bits of the last byte are zero.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

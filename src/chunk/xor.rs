@@ -213,16 +213,6 @@ impl XorAppender {
         self.bits.reserve(n_bytes);
     }
 
-    /// Gives back the room beyond that of the next sample.
-    pub fn trim(&mut self) {
-        self.bits.trim(XOR_SAMPLE_BYTES_MAX);
-    }
-
-    /// Bytes that there is room for in all.
-    pub fn capacity(&self) -> usize {
-        self.bits.capacity()
-    }
-
     /// How many samples.
     pub fn n_samples(&self) -> usize {
         usize::from(self.n_samples)

@@ -1,6 +1,5 @@
 //! The chunk of a series that takes samples: of floats or of native histograms, and where it ends.
 
-use std::ops::Range;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -19,9 +18,6 @@ const CHUNK_BYTES_MAX: usize = 1024 - XOR_SAMPLE_BYTES_MAX;
 
 /// Room for the first chunk of a series, of which nothing is known yet.
 const FIRST_CHUNK_BYTES: usize = 64;
-
-/// With so many samples the length of a chunk is foreseen.
-const FORESEEN_AT: Range<usize> = SAMPLES_PER_CHUNK / 4..SAMPLES_PER_CHUNK / 2;
 
 /// Where chunks end and how they are encoded.
 #[derive(Debug, Clone, Copy)]
@@ -199,33 +195,6 @@ impl OpenChunk {
             && let Builder::Xor(chunk) = &mut self.builder
         {
             chunk.reserve(bytes_behind(n_bytes));
-        }
-    }
-
-    /// Makes room for a whole chunk once there is enough of it to tell how long that becomes: growing by and by would copy
-    /// it again and again. For whoever has many samples at once, and calls [`OpenChunk::trim`] in the end.
-    pub(crate) fn foresee(&mut self) {
-        if let Builder::Xor(chunk) = &mut self.builder
-            && FORESEEN_AT.contains(&chunk.n_samples())
-        {
-            let n_bytes = chunk.n_bytes() * SAMPLES_PER_CHUNK / chunk.n_samples();
-            chunk.reserve((n_bytes + XOR_SAMPLE_BYTES_MAX).min(1024));
-        }
-    }
-
-    /// Bytes that there is room for.
-    #[cfg(test)]
-    pub(crate) fn capacity(&self) -> usize {
-        match &self.builder {
-            Builder::Xor(chunk) => chunk.capacity(),
-            Builder::Xor2(_) | Builder::Histogram(_) => 0,
-        }
-    }
-
-    /// Gives back what was foreseen and did not come.
-    pub(crate) fn trim(&mut self) {
-        if let Builder::Xor(chunk) = &mut self.builder {
-            chunk.trim();
         }
     }
 

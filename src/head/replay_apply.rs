@@ -73,7 +73,7 @@ pub(crate) struct Worker<'a> {
     rules: ChunkRules,
     floor: TimestampMs,
     series: Vec<Arc<MemSeries>>,
-    /// How many bytes the next chunk of each will have, as far as that is known; zero until then.
+    /// How many bytes the next chunk of each will have, where that is known.
     n_bytes: Vec<u32>,
     applied: Applied,
 }
@@ -100,11 +100,6 @@ impl<'a> Worker<'a> {
                 .add_samples(self.applied.report.n_samples - before);
             batch.clear();
             done.try_send(batch).ok();
-        }
-        for (series, n_bytes) in self.series.iter().zip(&self.n_bytes) {
-            if *n_bytes == 0 {
-                series.lock().trim();
-            }
         }
         self.applied
     }
@@ -151,10 +146,6 @@ impl<'a> Worker<'a> {
         drop(state);
         if 0 < pushed.n_closed {
             self.inner.enqueue_closed(series);
-            // The chunk that is open has the room of a closed one.
-            if let Some(n_bytes) = self.n_bytes.get_mut(place as usize) {
-                *n_bytes = (*n_bytes).max(1);
-            }
         }
         self.applied.n_chunks_created += pushed.n_chunks as u64;
         let report = &mut self.applied.report;

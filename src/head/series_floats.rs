@@ -27,13 +27,6 @@ impl PushedFloats {
 }
 
 impl SeriesState {
-    /// No more floats come at once.
-    pub(crate) fn trim(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.trim();
-        }
-    }
-
     /// What [`SeriesState::push`] does with each of them, for samples that all may see. The first chunk will have about
     /// `n_bytes`; zero where nothing is known of it.
     pub(crate) fn push_floats(
@@ -47,10 +40,7 @@ impl SeriesState {
         let mut rest = floats;
         while let Some(first) = rest.first() {
             let open = self.open.as_mut();
-            let n_next = open.map_or(0, |open| {
-                open.foresee();
-                open.append_floats(rest)
-            });
+            let n_next = open.map_or(0, |open| open.append_floats(rest));
             if let Some(last) = n_next.checked_sub(1).and_then(|last| rest.get(last)) {
                 (self.kind, self.is_custom) = (ValueKind::Float, false);
                 pushed.add(n_next, first.t, last.t);
@@ -95,37 +85,6 @@ mod tests {
     fn chunks(state: &SeriesState, files: &ChunkFiles) -> String {
         let slices = state.slices(Interval::ALL, u64::MAX, files, |_| ());
         format!("{slices:?} {:?} {:?}", state.kind, state.open)
-    }
-
-    #[test]
-    fn room_for_a_whole_chunk_is_made_once_and_given_back_where_no_more_comes() {
-        let rules = ChunkRules {
-            range_ms: 1 << 40,
-            writes_xor2: false,
-            keeps_starts: false,
-        };
-        let floats: Vec<Sample> = (0..48u32)
-            .map(|n| Sample {
-                t: 1000 + i64::from(n) * 15,
-                v: f64::from(n).sqrt(),
-            })
-            .collect();
-        let mut state = SeriesState::default();
-        let mut room = Vec::new();
-        for some in floats.chunks(16) {
-            state.push_floats(some, AT, (rules, 0));
-            let open = state.open.as_ref().unwrap();
-            room.push((open.bytes().len(), open.capacity()));
-        }
-        let (n_bytes, n_room) = room[2];
-        assert!(room[0].1 < n_bytes && n_bytes * 9 / 4 < n_room, "{room:?}");
-        assert_eq!(room[1].1, n_room, "{room:?}");
-        state.trim();
-        let n_room = state.open.as_ref().unwrap().capacity();
-        assert!(
-            n_bytes + 19 <= n_room && n_room < n_bytes + 19 + 16,
-            "{room:?}"
-        );
     }
 
     proptest! {
