@@ -22,8 +22,8 @@ const POINTS_PER_PART: usize = 2048;
 /// Series written in one go at most.
 const SERIES_PER_PART: usize = 256;
 
-/// Below this many parts asking for help costs more than it saves: one thread writes them in a third of a millisecond.
-const SHARED_PARTS_MIN: usize = 9;
+/// Below this many parts asking for help costs more than it saves: a part is a tenth of a millisecond's work.
+const SHARED_PARTS_MIN: usize = 3;
 
 /// Bytes of a point and of the labels of a series, more or less: room that is taken beforehand.
 const POINT_BYTES: usize = 32;
