@@ -491,6 +491,21 @@ mod tests {
     }
 
     #[test]
+    fn a_page_takes_its_own_floats_that_are_wanted_and_no_others() {
+        let mut waiting = Waiting::new();
+        let slots: Vec<Slot> = (0..600).map(|n| waiting.add(n).unwrap()).collect();
+        assert!(waiting.page(slots[300]).is_none());
+        waiting.turn(1, Some(Rows::new(300)));
+        let mut page = waiting.page(slots[300]).unwrap();
+        for other in [slots[0], slots[599], Slot::NONE] {
+            assert_eq!(page.push(other, 700, 0.5), Waits::NoRoom);
+        }
+        assert_eq!(page.push(slots[300], 299, 0.5), Waits::NotWanted);
+        assert_eq!(page.push(slots[300], 300, 0.5), Waits::Yes);
+        assert!(waiting.has(slots[300]) && !waiting.has(slots[301]));
+    }
+
+    #[test]
     fn times_far_from_the_others_wait_among_themselves() {
         for first in [i64::MIN, -1, 0, 1_700_000_000_000, i64::MAX] {
             let far = first.wrapping_add(1 << 33);

@@ -333,6 +333,24 @@ fn read_one_by_one(dir: &Path) -> (u64, u64) {
 }
 
 #[test]
+fn of_a_record_the_floats_before_the_floor_are_left_out_and_counted() {
+    let dir = scratch();
+    let settings = HeadSettings::default();
+    let (head, _) = open(dir.path(), settings, 0, 1);
+    let mut appender = head.appender();
+    for n in 0..60 {
+        let t = 1000 + i64::from(n % 3) * 100;
+        let labels = labels(&n.to_string());
+        appender.append_labels(&labels, t, f64::from(n)).unwrap();
+    }
+    appender.commit().unwrap();
+    drop(head);
+    let (head, report) = open(dir.path(), settings, 1100, 2);
+    assert_eq!((report.n_samples, report.n_samples_old), (40, 20));
+    assert_eq!(head.stats().min_t, Some(1100));
+}
+
+#[test]
 fn any_number_of_threads_finds_the_same_in_a_log_that_is_damaged_in_the_middle() {
     let compressions = [Compression::Snappy, Compression::Zstd, Compression::None];
     for (seed, compression) in (0..6).zip(compressions.into_iter().cycle()) {
