@@ -198,6 +198,12 @@ impl BlockMeta {
         Resolution::from_ms(downsample.unwrap_or_default().resolution)
     }
 
+    /// The blocks of level 1 that it holds; itself when it does not say.
+    pub fn sources(&self) -> impl Iterator<Item = BlockId> {
+        let own = self.compaction.sources.is_empty().then_some(self.ulid);
+        self.compaction.sources.iter().copied().chain(own)
+    }
+
     /// Was it made of out-of-order samples only?
     pub fn is_from_out_of_order(&self) -> bool {
         self.has_hint(HINT_OUT_OF_ORDER)

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::compact::merged_block;
 use crate::compactor::group::GroupKey;
 use crate::compactor::plan::{Candidate, plan};
-use crate::compactor::retention::sources_of;
 use crate::model::BlockId;
 
 /// More rounds than this are not looked ahead, in each group.
@@ -71,7 +70,7 @@ fn on_paper(id: BlockId, merged: &[Candidate]) -> Option<Candidate> {
     (meta.min_time, meta.max_time) = (new.range.min, new.range.max);
     meta.stats.num_tombstones = 0;
     meta.compaction.level = new.level;
-    meta.compaction.sources = metas.iter().flat_map(|meta| sources_of(meta)).collect();
+    meta.compaction.sources = metas.iter().flat_map(|meta| meta.sources()).collect();
     Some(Candidate {
         meta,
         is_excluded: false,

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::BlockMeta;
 use crate::compactor::group::GroupKey;
-use crate::compactor::retention::sources_of;
 use crate::model::{BlockId, TimestampMs};
 
 /// An upload that nothing was added to for so long was given up, as in Thanos.
@@ -22,7 +21,7 @@ pub fn duplicates<'a>(
         let group = groups
             .entry(GroupKey::of(meta, replica_labels))
             .or_default();
-        group.push((meta.ulid, sources_of(meta)));
+        group.push((meta.ulid, meta.sources().collect()));
     }
     let mut found = BTreeMap::new();
     for mut group in groups.into_values() {

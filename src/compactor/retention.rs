@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::BlockMeta;
 use crate::compactor::group::GroupKey;
-use crate::downsample::{FIVE_MINUTES_SPAN_MS_MIN, RAW_SPAN_MS_MIN, coarser};
+use crate::downsample::{Coverage, FIVE_MINUTES_SPAN_MS_MIN, RAW_SPAN_MS_MIN};
 use crate::model::duration::format_duration;
 use crate::model::{BlockId, Resolution, TimestampMs};
 
@@ -76,12 +76,14 @@ pub fn plan_retention<'a>(
     now_ms: TimestampMs,
 ) -> RetentionPlan {
     let blocks: Vec<_> = blocks.into_iter().collect();
-    let mut covered: BTreeMap<GroupKey, BTreeSet<BlockId>> = BTreeMap::new();
+    let mut by_producer: BTreeMap<GroupKey, Vec<&BlockMeta>> = BTreeMap::new();
     for (meta, _) in &blocks {
-        let key = GroupKey::of(meta, &BTreeSet::new());
-        let sources = covered.entry(key).or_default();
-        sources.extend(sources_of(meta));
+        by_producer.entry(producer_of(meta)).or_default().push(meta);
     }
+    let coverage: BTreeMap<GroupKey, Coverage> = by_producer
+        .into_iter()
+        .map(|(producer, metas)| (producer, Coverage::of(metas)))
+        .collect();
     let mut plan = RetentionPlan::default();
     for (meta, is_excluded) in blocks {
         let Some(resolution) = meta.resolution() else {
@@ -93,13 +95,8 @@ pub fn plan_retention<'a>(
         if now_ms <= meta.max_time.saturating_add(kept_ms) {
             continue;
         }
-        let next = coarser(resolution);
-        let mut key = GroupKey::of(meta, &BTreeSet::new());
-        let is_covered = next.is_none_or(|next| {
-            key.resolution_ms = next.as_ms();
-            let there = covered.get(&key);
-            there.is_some_and(|there| sources_of(meta).is_subset(there))
-        });
+        let coverage = coverage.get(&producer_of(meta));
+        let is_covered = coverage.is_some_and(|coverage| coverage.covers(meta));
         if downsamples && !is_excluded && !is_covered {
             plan.held.push(meta.ulid);
             continue;
@@ -110,12 +107,11 @@ pub fn plan_retention<'a>(
     plan
 }
 
-/// The blocks of level 1 that are in it.
-pub(crate) fn sources_of(meta: &BlockMeta) -> BTreeSet<BlockId> {
-    if meta.compaction.sources.is_empty() {
-        return BTreeSet::from([meta.ulid]);
-    }
-    meta.compaction.sources.iter().copied().collect()
+/// Whose block it is, whatever its resolution: that of another producer is no substitute.
+fn producer_of(meta: &BlockMeta) -> GroupKey {
+    let mut key = GroupKey::of(meta, &BTreeSet::new());
+    key.resolution_ms = 0;
+    key
 }
 
 #[cfg(test)]

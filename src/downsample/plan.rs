@@ -80,7 +80,7 @@ impl Coverage {
                 Some(Resolution::OneHour) => &mut coverage.one_hour,
                 Some(Resolution::Raw) | None => continue,
             };
-            covered.extend(sources(meta));
+            covered.extend(meta.sources());
         }
         coverage
     }
@@ -96,14 +96,8 @@ impl Coverage {
             Resolution::FiveMinutes => &self.one_hour,
             Resolution::OneHour => return true,
         };
-        sources(meta).all(|source| covered.contains(&source))
+        meta.sources().all(|source| covered.contains(&source))
     }
-}
-
-/// The blocks of level 1 that it holds; itself when it does not say.
-fn sources(meta: &BlockMeta) -> impl Iterator<Item = BlockId> {
-    let own = meta.compaction.sources.is_empty().then_some(meta.ulid);
-    meta.compaction.sources.iter().copied().chain(own)
 }
 
 /// What is due among all blocks of the bucket; those that are about to be deleted must not be among them.
