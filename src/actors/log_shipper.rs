@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::actors::Observe;
 use crate::actors::duty::{DutyReport, DutyState};
 use crate::actors::panics_on_demand;
-use crate::shipper::{LogReport, LogShipper, LogView};
+use crate::shipper::{LogReport, LogShipper, LogView, ShipError, Upkeep};
 use crate::tsdb::{LogEnds, Tsdb};
 use crate::wal::LogEnd;
 
@@ -22,8 +21,8 @@ pub struct StopShippingLog;
 /// Whom the log shipper works with.
 #[derive(Debug, Clone)]
 pub struct LogShipperPorts {
-    /// What does the work; one pass at a time.
-    pub shipper: Arc<Mutex<LogShipper>>,
+    /// What does the work.
+    pub shipper: Arc<LogShipper>,
     /// Whose log it is.
     pub tsdb: Tsdb,
     /// Told how the duty stands.
@@ -33,18 +32,26 @@ pub struct LogShipperPorts {
 /// How the log shipper is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogShipperState {
-    /// A pass is running.
-    pub is_shipping: bool,
+    /// Passes that are under way.
+    pub n_under_way: usize,
+    /// The log in the bucket is being brought in order.
+    pub is_keeping: bool,
     /// Passes in this life.
     pub n_passes: u64,
-    /// Passes in a row after which some local block was not in the bucket.
-    pub n_waiting: u32,
+    /// Since when some local block was not in the bucket.
+    pub waits_since: Option<Instant>,
     /// What the last pass failed with.
     pub last_error: Option<String>,
+    /// Why the log in the bucket is not in order.
+    pub disorder: Option<String>,
 }
 
 /// A block is uploaded within this time; the log that waits longer for one is a matter for somebody.
 const BLOCKS_WITHIN: Duration = Duration::from_mins(10);
+/// Passes that may be under way at once: one whose upload takes long does not keep the next from its own.
+const UNDER_WAY_MAX: usize = 4;
+/// What is held back of the time that may be lost, for passes that take longer than those before: half of it, or this.
+const MARGIN_MAX: Duration = Duration::from_secs(2);
 
 /// Decides when the log is shipped. Nothing that writes the log waits for it.
 #[derive(Debug)]
@@ -53,17 +60,20 @@ pub struct LogShipperActor {
     every: Option<Duration>,
     /// How long a pass may take.
     slowest: Duration,
+    /// A pass is due, and too many are under way.
+    is_due: bool,
     exposure: Exposure,
     ports: LogShipperPorts,
     state: LogShipperState,
 }
 
 impl LogShipperActor {
-    /// Ships every `every`; `None` ships nothing.
+    /// Ships so that what is not in the bucket is never older than `every`; `None` ships nothing.
     pub fn new(every: Option<Duration>, ports: LogShipperPorts) -> Self {
         Self {
             every,
             slowest: Duration::ZERO,
+            is_due: false,
             exposure: Exposure::default(),
             ports,
             state: LogShipperState::default(),
@@ -71,60 +81,116 @@ impl LogShipperActor {
     }
 
     fn ship(&mut self, ctx: &mut Context<Self>) {
-        if self.every.is_none() || self.state.is_shipping {
+        let Some(every) = self.every else {
+            return;
+        };
+        self.is_due = UNDER_WAY_MAX <= self.state.n_under_way;
+        if self.is_due {
             return;
         }
-        self.state.is_shipping = true;
+        self.state.n_under_way += 1;
+        ctx.run_later(pause(every, self.slowest), Self::ship);
         let began = Instant::now();
-        // On the socket runtime: the actor that asked may be restarted, the pass goes on and the next one waits for it.
+        // On the socket runtime: the actor that asked may be restarted, the pass goes on.
         let pass = tokio::spawn(pass(self.ports.clone()));
         ctx.spawn(pass.into_actor(self).map(move |pass, actor, ctx| {
-            actor.state.is_shipping = false;
+            actor.state.n_under_way = actor.state.n_under_way.saturating_sub(1);
             actor.state.n_passes += 1;
+            actor.slowest = slowest(actor.slowest, began.elapsed());
             match pass {
                 Ok(report) => {
-                    if let (Some(every), None) = (actor.every, &report.failed) {
+                    if report.failed.is_none() {
                         actor.exposure.passed(began, Instant::now(), every);
                     }
-                    actor.note(report);
+                    tracing::debug!(
+                        took_ms = began.elapsed().as_millis(),
+                        exposed_ms = actor.exposure.longest.as_millis(),
+                        n_parts = report.n_parts,
+                        n_bytes = report.n_bytes,
+                        n_under_way = actor.state.n_under_way,
+                        "pass over the log"
+                    );
+                    actor.note(report, ctx);
                 }
                 Err(panic) => actor.fail(&panic.to_string(), 0),
             }
-            if let Some(every) = actor.every {
-                actor.slowest = slowest(actor.slowest, began.elapsed());
-                ctx.run_later(pause(every, actor.slowest), Self::ship);
+            if actor.is_due {
+                actor.ship(ctx);
             }
         }));
     }
 
-    fn note(&mut self, report: LogReport) {
+    fn note(&mut self, report: LogReport, ctx: &mut Context<Self>) {
         let LogReport {
             backlog_bytes,
-            waits_for_blocks,
+            upkeep,
             failed,
             ..
         } = report;
         match failed {
             None => {
                 self.state.last_error = None;
-                self.state.n_waiting = match waits_for_blocks {
-                    true => self.state.n_waiting.saturating_add(1),
-                    false => 0,
-                };
-                let every = self.every.unwrap_or_default();
-                let exposed = self
-                    .exposure
-                    .beyond(every)
-                    .map(|reason| DutyState::Behind { reason });
-                let waits = BLOCKS_WITHIN < every * self.state.n_waiting;
-                let waits = waits.then(|| DutyState::Behind {
-                    reason: "not all local blocks are in the bucket yet, so the log of what they hold stays there"
-                        .to_owned(),
-                });
-                self.report(exposed.or(waits).unwrap_or(DutyState::Ok));
+                self.tell();
             }
+            // The one before it has said more.
+            Some(ShipError::LogBehind { .. }) if self.state.last_error.is_some() => (),
             Some(error) => self.fail(&error.to_string(), backlog_bytes),
         }
+        if let (Some(upkeep), Some(_)) = (upkeep, self.every) {
+            self.keep_up(upkeep, ctx);
+        }
+    }
+
+    /// Beside the passes: it may take much longer than they may.
+    fn keep_up(&mut self, upkeep: Upkeep, ctx: &mut Context<Self>) {
+        if self.state.is_keeping {
+            return;
+        }
+        self.state.is_keeping = true;
+        let shipper = Arc::clone(&self.ports.shipper);
+        let began = Instant::now();
+        let kept = tokio::spawn(async move { shipper.keep_up(&upkeep).await });
+        ctx.spawn(kept.into_actor(self).map(move |kept, actor, _| {
+            actor.state.is_keeping = false;
+            let took_ms = began.elapsed().as_millis();
+            tracing::debug!(took_ms, "upkeep of the log in the bucket");
+            let disorder = match kept {
+                Ok(Ok(waits)) => {
+                    let since = actor.state.waits_since.unwrap_or_else(Instant::now);
+                    actor.state.waits_since = waits.then_some(since);
+                    None
+                }
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(panic) => Some(panic.to_string()),
+            };
+            if let Some(reason) = disorder
+                .as_ref()
+                .filter(|_| disorder != actor.state.disorder)
+            {
+                tracing::warn!(reason, "the log in the bucket is not in order");
+            }
+            actor.state.disorder = disorder;
+        }));
+    }
+
+    /// How the duty stands after a pass that brought everything to the bucket.
+    fn tell(&self) {
+        if let Some(reason) = self.state.disorder.clone() {
+            return self.report(blocked(reason));
+        }
+        let every = self.every.unwrap_or_default();
+        let exposed = self.exposure.beyond(every);
+        let waits = self
+            .state
+            .waits_since
+            .filter(|since| BLOCKS_WITHIN < since.elapsed());
+        let waits = waits.map(|_| {
+            "not all local blocks are in the bucket yet, so the log of what they hold stays there"
+                .to_owned()
+        });
+        let behind = exposed.or(waits);
+        let behind = behind.map(|reason| DutyState::Behind { reason });
+        self.report(behind.unwrap_or(DutyState::Ok));
     }
 
     fn fail(&mut self, reason: &str, backlog_bytes: u64) {
@@ -132,11 +198,9 @@ impl LogShipperActor {
             tracing::warn!(reason, backlog_bytes, "shipping the log waits");
         }
         self.state.last_error = Some(reason.to_owned());
-        let reason = format!("{reason}; {backlog_bytes} bytes of the log are on this host only");
-        let what_to_do =
-            "see that the bucket can be reached and written; it is tried again by itself"
-                .to_owned();
-        self.report(DutyState::Blocked { reason, what_to_do });
+        self.report(blocked(format!(
+            "{reason}; {backlog_bytes} bytes of the log are on this host only"
+        )));
     }
 
     fn report(&self, state: DutyState) {
@@ -154,6 +218,12 @@ impl LogShipperActor {
     }
 }
 
+fn blocked(reason: String) -> DutyState {
+    let what_to_do =
+        "see that the bucket can be reached and written; it is tried again by itself".to_owned();
+    DutyState::Blocked { reason, what_to_do }
+}
+
 /// What a lost host would lose: all that came since the last pass began that has ended.
 #[derive(Debug, Default)]
 struct Exposure {
@@ -169,6 +239,9 @@ impl Exposure {
     const N_BEYOND: u32 = 8;
 
     fn passed(&mut self, began: Instant, ended: Instant, every: Duration) {
+        if self.last_began.is_some_and(|last_began| began < last_began) {
+            return;
+        }
         if let Some(last_began) = self.last_began.replace(began) {
             self.longest = ended - last_began;
             self.n_beyond = match every < self.longest {
@@ -195,17 +268,17 @@ fn slowest(before: Duration, took: Duration) -> Duration {
     took.max(before - before / 8)
 }
 
-/// How long to wait before the next pass, where one takes so long. Until the next one has ended a lost host loses what came
-/// since the last one began: that is not to be more than `every`, as long as passes take less than half of it.
+/// How long after the beginning of a pass the next one begins, where one takes so long. Until that has ended a lost host
+/// loses what came since the first of them began, which is to be less than `every` by a margin: passes are slowest when
+/// there is most to lose.
 fn pause(every: Duration, takes: Duration) -> Duration {
-    every
-        .saturating_sub(takes.saturating_mul(2))
-        .max(every / 10)
+    let margin = (every / 2).min(MARGIN_MAX);
+    let within = every.saturating_sub(margin);
+    within.saturating_sub(takes).max(every / 10)
 }
 
 async fn pass(ports: LogShipperPorts) -> LogReport {
-    let mut shipper = ports.shipper.lock().await;
-    let tsdb = ports.tsdb;
+    let LogShipperPorts { shipper, tsdb, .. } = ports;
     // Waits for a commit that is being written.
     match tokio::task::spawn_blocking(move || view(&tsdb)).await {
         Ok(view) => shipper.pass(&view).await,
@@ -219,6 +292,7 @@ async fn pass(ports: LogShipperPorts) -> LogReport {
 
 /// What the database says of its logs, under the names that they have in the data directory.
 fn view(tsdb: &Tsdb) -> LogView {
+    let at_ms = tsdb.clock().now_ms();
     let floor_ms = tsdb.blocks_end();
     let (root, (wal, wbl), is_replaying) = match tsdb.log_ends() {
         LogEnds::Replayed(ends) => ("", ends, false),
@@ -230,6 +304,7 @@ fn view(tsdb: &Tsdb) -> LogView {
         ends,
         is_replaying,
         floor_ms,
+        at_ms,
     }
 }
 
@@ -245,7 +320,12 @@ impl Actor for LogShipperActor {
 
 impl Supervised for LogShipperActor {
     fn restarting(&mut self, _: &mut Context<Self>) {
-        self.state = LogShipperState::default();
+        // What the state was told about goes on, and its end is told to this life.
+        self.state = LogShipperState {
+            n_under_way: self.state.n_under_way,
+            is_keeping: self.state.is_keeping,
+            ..LogShipperState::default()
+        };
     }
 }
 
@@ -259,9 +339,15 @@ impl Handler<StopShippingLog> for LogShipperActor {
             if !ships {
                 return;
             }
+            let shipper = Arc::clone(&ports.shipper);
             let report = pass(ports).await;
             if let Some(error) = report.failed {
                 tracing::warn!(%error, backlog_bytes = report.backlog_bytes, "the end of the log is on this host only");
+            }
+            if let Some(upkeep) = report.upkeep
+                && let Err(error) = shipper.keep_up(&upkeep).await
+            {
+                tracing::warn!(%error, "the log in the bucket is not in order");
             }
         })
     }
@@ -282,10 +368,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_pass_takes_is_taken_off_the_pause() {
+    fn what_a_pass_takes_is_taken_off_the_pause_and_a_margin() {
         let ms = Duration::from_millis;
-        for (took, expect) in [(0, 10_000), (300, 9_400), (4_000, 2_000), (60_000, 1_000)] {
-            assert_eq!(pause(ms(10_000), ms(took)), ms(expect), "{took} ms");
+        for (every, took, expect) in [
+            (10_000, 0, 8_000),
+            (10_000, 300, 7_700),
+            (10_000, 4_000, 4_000),
+            (10_000, 60_000, 1_000),
+            (1_000, 0, 500),
+            (1_000, 200, 300),
+            (1_000, 700, 100),
+        ] {
+            let paused = pause(ms(every), ms(took));
+            assert_eq!(paused, ms(expect), "{took} of {every} ms");
         }
     }
 

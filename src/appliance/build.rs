@@ -309,7 +309,7 @@ fn millis(duration: std::time::Duration) -> i64 {
 struct Shippers {
     own: Arc<Mutex<Shipper>>,
     foreign: Option<Arc<Mutex<Shipper>>>,
-    log: Arc<Mutex<LogShipper>>,
+    log: Arc<LogShipper>,
     counters: Arc<ShipCounters>,
     log_counters: Arc<LogCounters>,
 }
@@ -353,7 +353,7 @@ fn open_shippers(
     Ok(Shippers {
         own: shipper(&settings.data_dir, external, false),
         foreign,
-        log: Arc::new(Mutex::new(log)),
+        log,
         counters,
         log_counters,
     })

@@ -36,7 +36,7 @@ pub(crate) struct Parts {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) shipper: Arc<Mutex<Shipper>>,
     pub(crate) foreign: Option<Arc<Mutex<Shipper>>>,
-    pub(crate) log_shipper: Arc<Mutex<LogShipper>>,
+    pub(crate) log_shipper: Arc<LogShipper>,
     pub(crate) compactor: Compactor,
     pub(crate) scrape: Arc<ScrapeManager>,
 }

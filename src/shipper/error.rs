@@ -70,6 +70,12 @@ pub enum ShipError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A part of the log does not count, because one before it did not get there.
+    #[error("ship the log: {key}: what comes before it did not get there")]
+    LogBehind {
+        /// The part.
+        key: String,
+    },
     /// The log cannot be restored like this.
     #[error("restore: {problem}")]
     Restore {
@@ -84,9 +90,10 @@ impl ShipError {
         match self {
             Self::NoExternalLabels | Self::Restore { .. } => Verdict::Refuse,
             Self::LogBucket { cause } => cause.verdict(),
-            Self::Local { .. } | Self::Unequal { .. } | Self::Log { .. } => {
-                Verdict::RetryAfter(Duration::from_secs(30))
-            }
+            Self::Local { .. }
+            | Self::Unequal { .. }
+            | Self::Log { .. }
+            | Self::LogBehind { .. } => Verdict::RetryAfter(Duration::from_secs(30)),
             Self::Damaged { .. } => Verdict::Quarantine,
             Self::Bucket { cause, .. } => cause.verdict(),
         }

@@ -23,8 +23,8 @@ pub use counters::{ShipCounters, ShipCounts};
 pub use error::ShipError;
 pub use log::{
     INSTANCE_FILE, LogCounters, LogCounts, LogReport, LogShipper, LogShipperSettings, LogView,
-    RestorePlan, RestoreReport, RestoredLog, ShippedLog, check_target, list_logs, plan_restore,
-    restore,
+    RestorePlan, RestoreReport, RestoredLog, ShippedLog, Upkeep, check_target, list_logs,
+    plan_restore, restore,
 };
 pub use plan::{ShipPlan, SkipReason, plan_shipping};
 pub use state::STATE_FILE;

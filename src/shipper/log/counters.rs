@@ -52,7 +52,8 @@ impl LogCounters {
         }
     }
 
-    pub(crate) fn note(&self, report: &LogReport, n_stored: u64, now_ms: TimestampMs) {
+    /// A pass has ended that sent what there was at `at_ms`.
+    pub(crate) fn note(&self, report: &LogReport, n_stored: u64, at_ms: TimestampMs) {
         self.parts.fetch_add(report.n_parts, Ordering::Relaxed);
         self.bytes.fetch_add(report.n_bytes, Ordering::Relaxed);
         self.stored.store(n_stored, Ordering::Relaxed);
@@ -61,8 +62,18 @@ impl LogCounters {
         if report.failed.is_some() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.complete_ms.store(now_ms, Ordering::Relaxed);
+            self.complete_ms.fetch_max(at_ms, Ordering::Relaxed);
         }
+    }
+
+    /// A part of a checkpoint is there.
+    pub(crate) fn note_part(&self, n_bytes: u64) {
+        self.parts.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(n_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn note_retired(&self) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::block::BlockMeta;
 use crate::bucket::keys;
 use crate::foundation::checksum::crc32c;
+use crate::model::TimestampMs;
 use crate::shipper::error::ShipError;
 use crate::shipper::local::failed;
 use crate::shipper::log::names::Part;
@@ -37,6 +38,8 @@ pub struct LogView {
     pub is_replaying: bool,
     /// Samples in order that are older are in local blocks or were in some.
     pub floor_ms: Option<i64>,
+    /// When the database was asked: what was acknowledged before is within the ends.
+    pub at_ms: TimestampMs,
 }
 
 /// A file that goes up to `upto`.
@@ -63,12 +66,10 @@ pub(crate) struct Disk {
     pub(crate) wbl_first: u32,
     /// The newest segment of each log.
     pub(crate) newest: Vec<(String, u32)>,
-    /// All that was cut from the head is in the bucket.
-    pub(crate) has_all_blocks: bool,
 }
 
 impl Disk {
-    /// Looks at the logs first and at the blocks then: what has left the logs is in one of those blocks.
+    /// Looks at the logs.
     pub(crate) fn look(dir: &Path, view: &LogView) -> Result<Self, ShipError> {
         let mut disk = Self::default();
         let wal = dir.join(WAL);
@@ -86,7 +87,6 @@ impl Disk {
         for log in [WAL, WBL] {
             disk.add(dir, &format!("{YOUNG}/{log}"), view, 0)?;
         }
-        disk.has_all_blocks = has_all_blocks(dir)?;
         Ok(disk)
     }
 
@@ -183,7 +183,7 @@ fn log_failed(path: &Path) -> impl FnOnce(WalError) -> ShipError {
 }
 
 /// Whether every block that is to be shipped is.
-fn has_all_blocks(dir: &Path) -> Result<bool, ShipError> {
+pub(crate) fn has_all_blocks(dir: &Path) -> Result<bool, ShipError> {
     let list = || failed("list blocks in", dir);
     let mut ids = Vec::new();
     for entry in fs::read_dir(dir).map_err(list())? {

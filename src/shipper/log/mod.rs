@@ -2,6 +2,8 @@
 
 mod counters;
 mod disk;
+mod keep;
+mod known;
 mod names;
 mod plan;
 mod restore;
@@ -9,10 +11,13 @@ mod send;
 mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod together_tests;
 mod upkeep;
 
 pub use counters::{LogCounters, LogCounts};
 pub use disk::LogView;
+pub use keep::Upkeep;
 pub use plan::{RestorePlan, ShippedLog, list_logs, plan_restore};
 pub use restore::{RestoreReport, RestoredLog, check_target, restore};
 pub use send::{LogReport, LogShipper, LogShipperSettings};

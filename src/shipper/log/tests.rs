@@ -24,19 +24,19 @@ use crate::wal::{
 };
 
 /// By the clock of a host.
-const NOW_MS: i64 = 1_700_000_000_000;
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// A data directory with one series, whose samples are at 0, 1, 2 …, and whoever ships its log.
-struct Host {
-    dir: tempfile::TempDir,
+pub(super) struct Host {
+    pub(super) dir: tempfile::TempDir,
     bucket: Arc<dyn Bucket>,
-    clock: ManualClock,
-    wal: Wal,
+    pub(super) clock: ManualClock,
+    pub(super) wal: Wal,
     wbl: Option<Wal>,
-    shipper: LogShipper,
+    pub(super) shipper: Arc<LogShipper>,
     /// The next sample's time.
-    next_t: i64,
+    pub(super) next_t: i64,
     floor_ms: Option<i64>,
     /// Samples older than this are in blocks that are in the bucket.
     in_bucket: i64,
@@ -50,11 +50,11 @@ fn scratch() -> tempfile::TempDir {
         .unwrap()
 }
 
-fn instance(n: u128) -> BlockId {
+pub(super) fn instance(n: u128) -> BlockId {
     BlockId::from_parts(1_700_000_000_000, n)
 }
 
-fn log_shipper(dir: &Path, bucket: &Arc<dyn Bucket>, clock: &ManualClock) -> LogShipper {
+fn log_shipper(dir: &Path, bucket: &Arc<dyn Bucket>, clock: &ManualClock) -> Arc<LogShipper> {
     let settings = LogShipperSettings {
         directory: dir.to_owned(),
         external: Labels::new(&[("cluster", "c1")]).unwrap(),
@@ -66,7 +66,7 @@ fn log_shipper(dir: &Path, bucket: &Arc<dyn Bucket>, clock: &ManualClock) -> Log
 }
 
 impl Host {
-    fn new(bucket: Arc<dyn Bucket>) -> Self {
+    pub(super) fn new(bucket: Arc<dyn Bucket>) -> Self {
         let clock = ManualClock::new(NOW_MS);
         let dir = scratch();
         let mut wal = Wal::open(&dir.path().join("wal"), WalSettings::default()).unwrap();
@@ -88,7 +88,7 @@ impl Host {
         }
     }
 
-    fn append(&mut self, n: usize) {
+    pub(super) fn append(&mut self, n: usize) {
         for _ in 0..n {
             let mut samples = SamplesEncoder::default();
             samples.push(1, self.next_t, 1.0);
@@ -97,7 +97,7 @@ impl Host {
         }
     }
 
-    fn append_late(&mut self) {
+    pub(super) fn append_late(&mut self) {
         let mut samples = SamplesEncoder::default();
         samples.push(1, -1 - self.n_late, 1.0);
         let dir = self.dir.path().join("wbl");
@@ -110,7 +110,7 @@ impl Host {
     }
 
     /// What is older than `t` is in a block, and the log lets go of it.
-    fn cut(&mut self, t: i64) -> BlockId {
+    pub(super) fn cut(&mut self, t: i64) -> BlockId {
         let id = instance(1000 + u128::try_from(t).unwrap());
         let dir = self.dir.path().join(id.to_string());
         create_dirs(&dir).unwrap();
@@ -130,7 +130,7 @@ impl Host {
     }
 
     /// The block is in the bucket.
-    fn shipped(&mut self, block: BlockId) {
+    pub(super) fn shipped(&mut self, block: BlockId) {
         let (mut uploaded, _) = state::read(self.dir.path());
         uploaded.insert(block);
         let list: Vec<BlockId> = uploaded.into_iter().collect();
@@ -138,31 +138,40 @@ impl Host {
         self.in_bucket = self.floor_ms.unwrap();
     }
 
-    fn view(&self) -> LogView {
+    pub(super) fn view(&self) -> LogView {
         let mut ends = vec![("wal".to_owned(), self.wal.end())];
         ends.extend(self.wbl.as_ref().map(|wbl| ("wbl".to_owned(), wbl.end())));
         LogView {
             ends,
             is_replaying: false,
             floor_ms: self.floor_ms,
+            at_ms: self.clock.now_ms(),
         }
     }
 
-    async fn pass(&mut self) -> LogReport {
-        let view = self.view();
-        self.shipper.pass(&view).await
+    pub(super) async fn pass(&mut self) -> LogReport {
+        pass(&self.shipper, &self.view()).await
     }
 
     /// Another process begins.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         let wal = self.dir.path().join("wal");
         self.wal = Wal::open(&wal, WalSettings::default()).unwrap();
         self.shipper = log_shipper(self.dir.path(), &self.bucket, &self.clock);
     }
 }
 
+/// Sends all there is, then brings the log in the bucket in order.
+pub(super) async fn pass(shipper: &Arc<LogShipper>, view: &LogView) -> LogReport {
+    let mut report = shipper.pass(view).await;
+    if let Some(upkeep) = &report.upkeep {
+        report.failed = shipper.keep_up(upkeep).await.err();
+    }
+    report
+}
+
 /// Restores into a new directory.
-async fn restored(
+pub(super) async fn restored(
     bucket: &dyn Bucket,
     instance: BlockId,
 ) -> Result<(tempfile::TempDir, RestoreReport), ShipError> {
@@ -175,7 +184,7 @@ async fn restored(
 }
 
 /// Times of the samples below `dir`, by log.
-fn times(dir: &Path, log: &str) -> Vec<i64> {
+pub(super) fn times(dir: &Path, log: &str) -> Vec<i64> {
     let wal = dir.join(log);
     let checkpoint = last_checkpoint(&wal).unwrap().map(|it| it.path);
     let dirs: Vec<PathBuf> = checkpoint.into_iter().chain([wal]).collect();
@@ -192,7 +201,7 @@ fn times(dir: &Path, log: &str) -> Vec<i64> {
 }
 
 /// What comes back is everything from the blocks of the bucket on, up to some sample; says which.
-async fn check_beginning(bucket: &dyn Bucket, host: &Host) -> Option<i64> {
+pub(super) async fn check_beginning(bucket: &dyn Bucket, host: &Host) -> Option<i64> {
     let (dir, report) = match restored(bucket, instance(1)).await {
         Ok(restored) => restored,
         // Nothing was shipped yet.
@@ -378,7 +387,7 @@ async fn bytes_that_were_not_acknowledged_stay_here() {
     host.append(2);
     let view = host.view();
     host.append(3);
-    host.shipper.pass(&view).await;
+    pass(&host.shipper, &view).await;
     let (dir, _) = restored(&*bucket, instance(1)).await.unwrap();
     assert_eq!(times(dir.path(), "wal"), [0, 1]);
 }
@@ -481,8 +490,9 @@ async fn what_came_while_the_log_was_replayed_comes_back_too() {
         ends: vec![("head-young/wal".to_owned(), log.end())],
         is_replaying: true,
         floor_ms: None,
+        at_ms: NOW_MS,
     };
-    let report = host.shipper.pass(&view).await;
+    let report = pass(&host.shipper, &view).await;
     assert!(report.failed.is_none(), "{:?}", report.failed);
     let (dir, report) = restored(&*bucket, instance(1)).await.unwrap();
     assert_eq!(times(dir.path(), "wal"), [0, 1, 2]);

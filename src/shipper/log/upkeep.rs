@@ -76,6 +76,15 @@ pub(crate) fn covered<'a>(
     })
 }
 
+/// Of the keys of a file those of parts that do not follow from its start: one before them is not there.
+pub(crate) fn stray<'a>(keys: &'a [String], parts: &'a [Part]) -> impl Iterator<Item = &'a String> {
+    let end = parts.last().map_or(0, Part::end);
+    keys.iter().filter(move |key| {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        Part::parse(name).is_some_and(|part| end < part.end() && !parts.contains(&part))
+    })
+}
+
 /// Removes logs of other hosts than `own` to which nothing was added for `kept_ms`; says which.
 ///
 /// Whoever has a log writes its state once a day.
