@@ -320,12 +320,9 @@ impl Actor for LogShipperActor {
 
 impl Supervised for LogShipperActor {
     fn restarting(&mut self, _: &mut Context<Self>) {
-        // What the state was told about goes on, and its end is told to this life.
-        self.state = LogShipperState {
-            n_under_way: self.state.n_under_way,
-            is_keeping: self.state.is_keeping,
-            ..LogShipperState::default()
-        };
+        // Passes and upkeep go on, but nobody is told of their end; those that begin now take turns with them.
+        self.state = LogShipperState::default();
+        self.is_due = false;
     }
 }
 
