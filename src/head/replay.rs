@@ -21,7 +21,7 @@ use crate::head::progress::ReplayProgress;
 use crate::head::replay_apply::Applied;
 use crate::head::replay_lanes::Lanes;
 use crate::head::replay_read::Reader;
-use crate::head::replay_turns::{Log, ToRead, read_segments};
+use crate::head::replay_turns::{Ahead, Log, ToRead, read_segments};
 use crate::head::room::{Room, free_reserve};
 use crate::head::save::remove_unfinished_snapshot;
 use crate::head::saved::{FILE_NAME, Position, Saved};
@@ -128,8 +128,6 @@ impl Head {
         remove_unfinished_snapshot(data)?;
         let saved = usable_snapshot(data, settings, &dirs);
         let open = |saved: Option<&Saved>| {
-            let n_bytes_max = settings.chunk_file_bytes_max;
-            let files = ChunkFiles::open(&dirs.chunks, n_bytes_max, &dirs.quarantine)?;
             let replay = Replay {
                 settings,
                 dirs: &dirs,
@@ -140,7 +138,7 @@ impl Head {
                 n_threads,
                 progress,
             };
-            replay.run(files)
+            replay.run()
         };
         let (head, report, damaged) = match open(saved.as_ref()) {
             Err(HeadError::Snapshot(reason)) => {
@@ -169,8 +167,6 @@ impl Head {
             reserve_bytes: 0,
             ..settings
         };
-        let n_bytes_max = settings.chunk_file_bytes_max;
-        let files = ChunkFiles::open(&dirs.chunks, n_bytes_max, &dirs.quarantine)?;
         let replay = Replay {
             settings,
             dirs: &dirs,
@@ -181,7 +177,7 @@ impl Head {
             n_threads: n_threads(),
             progress: &ReplayProgress::default(),
         };
-        let (head, report, _) = replay.run(files)?;
+        let (head, report, _) = replay.run()?;
         Ok((head, report))
     }
 }
@@ -234,18 +230,20 @@ fn segments_of(dirs: &HeadDirs) -> Result<Vec<SegmentFile>, HeadError> {
 
 impl Replay<'_> {
     /// The head, what was found, and the segments to be repaired.
-    fn run(
-        self,
-        (files, mut found): (ChunkFiles, FoundChunks),
-    ) -> Result<(Head, ReplayReport, Vec<PathBuf>), HeadError> {
+    fn run(self) -> Result<(Head, ReplayReport, Vec<PathBuf>), HeadError> {
+        let segments = self.to_read();
+        let ahead = Ahead::new(&segments);
+        let n_bytes_max = self.settings.chunk_file_bytes_max;
+        let (files, mut found) = ahead.while_reading(self.n_threads, || {
+            ChunkFiles::open(&self.dirs.chunks, n_bytes_max, &self.dirs.quarantine)
+        })??;
         let wal = Wal::open(&self.dirs.wal, self.settings.wal)?;
         let wbl = OutOfOrderLog::open(&self.dirs.wbl, self.settings.wal)?;
         let inner = self.empty_head(files, found.series_max, (wal, wbl));
-        let segments = self.to_read();
         let (applied, damaged) = thread::scope(|scope| {
             let (lanes, threads) = Lanes::start(scope, self.n_threads, &inner, self.progress)?;
             let mut reader = Reader::new(&inner, &mut found, lanes);
-            let read = self.read(&segments, &mut reader);
+            let read = self.read(&segments, ahead, &mut reader);
             let (report, damaged) = reader.finish();
             let mut applied = threads.join()?;
             read?;
@@ -286,7 +284,12 @@ impl Replay<'_> {
         in_order.chain(late).collect()
     }
 
-    fn read(&self, segments: &[ToRead<'_>], reader: &mut Reader<'_>) -> Result<(), HeadError> {
+    fn read(
+        &self,
+        segments: &[ToRead<'_>],
+        ahead: Ahead<'_>,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), HeadError> {
         let numbers = segments.iter().filter_map(|to_read| to_read.number);
         let numbers = numbers.clone().min().zip(numbers.max());
         let n_bytes = segments.iter().map(|it| it.segment.n_bytes).sum();
@@ -294,7 +297,7 @@ impl Replay<'_> {
         if let Some(saved) = self.saved {
             reader.restore(saved).map_err(HeadError::Snapshot)?;
         }
-        read_segments(segments, reader, self.progress, self.n_threads)?;
+        read_segments(ahead, reader, self.progress, self.n_threads)?;
         if self.late_segments.is_empty() && self.saved.is_none() {
             reader.unmarked_chunks();
         }

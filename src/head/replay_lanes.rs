@@ -15,7 +15,9 @@ use crate::head::postings_build::PostingsBuilder;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay::ReplayReport;
 use crate::head::replay_apply::{Applied, Worker};
-use crate::head::replay_slots::{Rows, SLOTS_PER_PAGE, Slot, Slots, Waiting, Waits};
+use crate::head::replay_slots::{
+    FLOATS_PER_GROUP, Rows, SLOTS_PER_PAGE, Slot, Slots, Waiting, Waits,
+};
 use crate::head::series::{MappedChunk, MemSeries};
 use crate::model::{Encoding, Histogram, SampleTime, TimestampMs};
 use crate::wal::{FloatReader, Unwanted, WalError};
@@ -269,14 +271,18 @@ impl Lanes {
     /// What waits on the page of the series waits no longer, and a float at `t` can.
     #[inline(never)]
     fn make_room(&mut self, slot: Slot, t: TimestampMs) {
-        let next = match self.spare.pop() {
+        let mut next = match self.spare.pop() {
             Some(mut rows) => {
                 rows.clear(t);
                 rows
             }
             None => Rows::new(t),
         };
-        self.hand_over(slot.page(), Some(next));
+        let page = slot.page();
+        if !self.waiting.has_begun(page) {
+            next.take_at_most(first_group(page, self.lanes.len()));
+        }
+        self.hand_over(page, Some(next));
     }
 
     /// What waits on the page waits no longer.
@@ -337,6 +343,13 @@ fn lane_of(page: usize, n_lanes: usize) -> (usize, u32) {
     (page % n_lanes, (page / n_lanes * SLOTS_PER_PAGE) as u32)
 }
 
+/// How many floats of a series are in the first group of its page. A log has one float of each series after the other, so
+/// that all pages would be full at once, again and again: the threads that apply would have nothing to do, and then all of
+/// it. Thus it is another part of the pages each time.
+fn first_group(page: usize, n_lanes: usize) -> usize {
+    1 + page / n_lanes.max(1) % FLOATS_PER_GROUP
+}
+
 impl Batch {
     /// Nothing to do; its pages can be used for others.
     pub(crate) fn clear(&mut self) {
@@ -362,5 +375,34 @@ impl Threads<'_> {
             }
         }
         failed.map_or(Ok(all), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn in_every_round_of_a_log_each_thread_gets_a_part_of_the_pages() {
+        for n_lanes in [1, 2, 3, LANES_MAX] {
+            let n_pages = n_lanes * FLOATS_PER_GROUP;
+            let mut n_full: HashMap<(usize, usize), usize> = HashMap::new();
+            for page in 0..n_pages {
+                let lane = lane_of(page, n_lanes).0;
+                let full_after = first_group(page, n_lanes);
+                *n_full.entry((lane, full_after)).or_default() += 1;
+            }
+            for lane in 0..n_lanes {
+                for round in 1..=FLOATS_PER_GROUP {
+                    assert_eq!(
+                        n_full.get(&(lane, round)),
+                        Some(&1),
+                        "{n_lanes} {lane} {round}"
+                    );
+                }
+            }
+        }
     }
 }

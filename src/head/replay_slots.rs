@@ -164,6 +164,8 @@ pub(crate) const FLOATS_PER_GROUP: usize = 16;
 pub(crate) struct Rows {
     /// How many each series has.
     n: [u8; SLOTS_PER_PAGE],
+    /// How many it may have.
+    n_max: u8,
     /// What the times are counted from.
     base: TimestampMs,
     rows: Box<[Row; FLOATS_PER_GROUP]>,
@@ -175,6 +177,10 @@ struct Row {
     values: [f64; SLOTS_PER_PAGE + 8],
     times: [u32; SLOTS_PER_PAGE + 16],
 }
+
+/// [`FLOATS_PER_GROUP`] as a byte.
+#[expect(clippy::cast_possible_truncation, reason = "sixteen fits a byte")]
+const N_MAX: u8 = FLOATS_PER_GROUP as u8;
 
 /// Times so much before the first one that came can be told too.
 const BACK_MS: i64 = 1 << 30;
@@ -188,6 +194,7 @@ impl Rows {
         };
         Self {
             n: [0; SLOTS_PER_PAGE],
+            n_max: N_MAX,
             base: t.wrapping_sub(BACK_MS),
             rows: Box::new([EMPTY; FLOATS_PER_GROUP]),
         }
@@ -196,7 +203,13 @@ impl Rows {
     /// Makes them empty again.
     pub(crate) fn clear(&mut self, t: TimestampMs) {
         self.n = [0; SLOTS_PER_PAGE];
+        self.n_max = N_MAX;
         self.base = t.wrapping_sub(BACK_MS);
+    }
+
+    /// A series may have so many, 1 to [`FLOATS_PER_GROUP`].
+    pub(crate) fn take_at_most(&mut self, n: usize) {
+        self.n_max = u8::try_from(n).map_or(N_MAX, |n| n.clamp(1, N_MAX));
     }
 
     /// Adds a float; false where its series has all it may have, or the time is too far from the others.
@@ -206,7 +219,7 @@ impl Rows {
         let n = self.n[place];
         let time = u32::try_from(t.wrapping_sub(self.base).cast_unsigned());
         match time {
-            Ok(time) if usize::from(n) < FLOATS_PER_GROUP => {
+            Ok(time) if n < self.n_max => {
                 let row = &mut self.rows[usize::from(n) % FLOATS_PER_GROUP];
                 row.times[place] = time;
                 row.values[place] = v;
@@ -278,6 +291,8 @@ struct Page {
     from_max: TimestampMs,
     /// None until a float comes.
     rows: Option<Rows>,
+    /// A float came.
+    has_begun: bool,
 }
 
 /// A page of [`Waiting`] where floats wait.
@@ -334,6 +349,7 @@ impl Waiting {
                 from_min: TimestampMs::MAX,
                 from_max: TimestampMs::MIN,
                 rows: None,
+                has_begun: false,
             });
         }
         self.n_series += 1;
@@ -390,7 +406,14 @@ impl Waiting {
 
     /// Gives the page others, or none, and takes what waits.
     pub(crate) fn turn(&mut self, page: usize, next: Option<Rows>) -> Option<Rows> {
-        std::mem::replace(&mut self.pages.get_mut(page)?.rows, next)
+        let page = self.pages.get_mut(page)?;
+        page.has_begun |= next.is_some();
+        std::mem::replace(&mut page.rows, next)
+    }
+
+    /// Did a float ever wait on the page?
+    pub(crate) fn has_begun(&self, page: usize) -> bool {
+        self.pages.get(page).is_some_and(|page| page.has_begun)
     }
 
     /// So many pages there are.
@@ -503,6 +526,22 @@ mod tests {
         assert_eq!(page.push(slots[300], 299, 0.5), Waits::NotWanted);
         assert_eq!(page.push(slots[300], 300, 0.5), Waits::Yes);
         assert!(waiting.has(slots[300]) && !waiting.has(slots[301]));
+    }
+
+    #[test]
+    fn a_page_takes_fewer_floats_of_a_series_when_it_is_told_so() {
+        for (told, n) in [(0, 1), (1, 1), (7, 7), (16, 16), (17, 16), (300, 16)] {
+            let mut rows = Rows::new(0);
+            rows.take_at_most(told);
+            for place in [0, 9, 255] {
+                let n_taken = (0..40).take_while(|t| rows.push(place, *t, 1.0)).count();
+                assert_eq!(n_taken, n, "{told}");
+                assert_eq!(column(&rows, usize::from(place)).len(), n);
+            }
+            rows.clear(0);
+            let n_taken = (0..40).take_while(|t| rows.push(9, *t, 1.0)).count();
+            assert_eq!(n_taken, FLOATS_PER_GROUP);
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The threads that read the log of a replay. Each takes the records that come next, decompresses them and makes the series
-//! of which they speak, while others do the same; then it waits for its turn, and applies them.
+//! of which they speak, while others do the same. Who has the batch whose turn it is applies it, and those behind it that
+//! are ready; the others go on reading.
 
 use std::sync::Arc;
-use std::thread::{self, Builder};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Builder, ScopedJoinHandle};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::head::HeadError;
 use crate::head::progress::ReplayProgress;
@@ -39,6 +41,10 @@ pub(crate) struct ToRead<'a> {
 
 /// Records are applied by one thread at a time: more than so many wait for each other.
 const READERS_MAX: usize = 3;
+/// So many batches more than there are threads: one that is done with a batch whose turn it is not goes on with another.
+const BATCHES_AHEAD: usize = 2;
+/// So many batches are read before anything can be applied, at most: mostly series.
+const BATCHES_AT_FIRST: usize = 12;
 /// A batch has about so many bytes of the log: few enough to be in the caches still when they are applied.
 const BYTES_PER_BATCH: usize = 96 << 10;
 /// So many bytes of decompressed records are kept for the next batch.
@@ -203,10 +209,6 @@ fn decode_series_into(all: &mut Vec<LoggedSeries>, body: &[u8]) -> Decoded {
 struct Turn<'r, 'a> {
     reader: &'r mut Reader<'a>,
     progress: &'r ReplayProgress,
-    /// The batch that is applied next.
-    next: u64,
-    /// Nothing is applied any more.
-    is_over: bool,
     failed: Option<HeadError>,
     /// The segment has damage.
     is_damaged: bool,
@@ -300,81 +302,198 @@ impl Turn<'_, '_> {
     }
 }
 
-struct Turns<'r, 'a> {
-    source: Mutex<Source<'r>>,
-    turn: Mutex<Turn<'r, 'a>>,
-    /// Somebody else can go on.
-    changed: Condvar,
+/// Batches that are in somebody's hands, or wait to be applied.
+#[derive(Default)]
+struct Ready<'a> {
+    /// Decoded ones.
+    waiting: Vec<(u64, Batch<'a>)>,
+    /// The one that is applied next.
+    next: u64,
+    /// Somebody applies.
+    is_applying: bool,
+    /// All that are not in `spare`, and were not read before anything could be applied.
+    n_out: usize,
+    /// Those that were.
+    n_first: u64,
+    spare: Vec<Batch<'a>>,
+    /// Nothing is applied any more.
+    is_over: bool,
 }
 
-/// When a thread ends, whatever the reason, nobody waits for what it would have applied.
-struct Leaving<'t, 'r, 'a>(&'t Turns<'r, 'a>);
+impl<'a> Ready<'a> {
+    fn take_next(&mut self) -> Option<Batch<'a>> {
+        let at = (self.waiting.iter()).position(|(number, _)| *number == self.next);
+        at.map(|at| self.waiting.swap_remove(at).1)
+    }
+}
 
-impl Drop for Leaving<'_, '_, '_> {
+/// The log, and what was read of it and not applied yet. Reading can begin before there is anything to apply it to.
+pub(crate) struct Ahead<'a> {
+    source: Mutex<Source<'a>>,
+    ready: Mutex<Ready<'a>>,
+}
+
+impl<'a> Ahead<'a> {
+    /// Nothing of `segments` was read yet.
+    pub(crate) fn new(segments: &'a [ToRead<'a>]) -> Self {
+        Self {
+            source: Mutex::new(Source {
+                rest: segments.iter(),
+                open: None,
+                n_batches: 0,
+                is_over: false,
+            }),
+            ready: Mutex::default(),
+        }
+    }
+
+    /// Does `first`, which has to be done before anything is applied, and reads a little of the log beside it.
+    pub(crate) fn while_reading<R>(
+        &self,
+        n_threads: usize,
+        first: impl FnOnce() -> R,
+    ) -> Result<R, HeadError> {
+        if n_threads < 2 {
+            return Ok(first());
+        }
+        let is_enough = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let thread = Builder::new().name("replay-log-first".to_owned());
+            let reading = thread.spawn_scoped(scope, || {
+                for _ in 0..BATCHES_AT_FIRST {
+                    if is_enough.load(Ordering::Relaxed) || !self.read_next() {
+                        break;
+                    }
+                }
+            });
+            let done = first();
+            is_enough.store(true, Ordering::Relaxed);
+            // Where no thread can be had, all is read later.
+            let read = reading.map_or(Ok(()), ScopedJoinHandle::join);
+            read.map(|()| done).map_err(panicked)
+        })
+    }
+
+    /// Reads a batch; false when there is no more.
+    fn read_next(&self) -> bool {
+        let mut batch = Batch::default();
+        let number = self.source.lock().next(&mut batch);
+        let Some(number) = number else {
+            return false;
+        };
+        batch.decode();
+        let mut ready = self.ready.lock();
+        ready.n_first = number + 1;
+        ready.waiting.push((number, batch));
+        true
+    }
+}
+
+struct Turns<'l, 'r, 'a> {
+    ahead: Ahead<'l>,
+    /// There is a batch to be filled, or none will ever be.
+    changed: Condvar,
+    n_batches_max: usize,
+    turn: Mutex<Turn<'r, 'a>>,
+}
+
+/// When a thread ends in the middle of what it did, nobody waits for what it would have applied.
+struct Leaving<'t, 'l, 'r, 'a>(&'t Turns<'l, 'r, 'a>);
+
+impl Drop for Leaving<'_, '_, '_, '_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.turn.lock().is_over = true;
+            self.0.ahead.ready.lock().is_over = true;
         }
         self.0.changed.notify_all();
     }
 }
 
-impl Turns<'_, '_> {
+impl<'l> Turns<'l, '_, '_> {
     /// Reads and applies until there is no more.
     fn run(&self) {
         let leaving = Leaving(self);
-        let mut batch = Batch::default();
-        while let Some(number) = {
-            let mut source = self.source.lock();
-            source.next(&mut batch)
-        } {
-            batch.decode();
-            let mut turn = self.turn.lock();
-            while turn.next != number && !turn.is_over {
-                self.changed.wait(&mut turn);
-            }
-            if turn.is_over {
+        self.apply_ready(self.ahead.ready.lock());
+        while let Some(mut batch) = self.empty_batch() {
+            let number = self.ahead.source.lock().next(&mut batch);
+            let Some(number) = number else {
+                self.ahead.ready.lock().n_out -= 1;
                 break;
-            }
-            turn.next += 1;
-            if let Err(error) = turn.apply(&mut batch) {
-                turn.failed = Some(error);
-                turn.is_over = true;
-            }
-            drop(turn);
-            self.changed.notify_all();
+            };
+            batch.decode();
+            let mut ready = self.ahead.ready.lock();
+            ready.waiting.push((number, batch));
+            self.apply_ready(ready);
         }
         drop(leaving);
     }
+
+    /// A batch to be filled, once there is one; `None` when no more are wanted.
+    fn empty_batch(&self) -> Option<Batch<'l>> {
+        let mut ready = self.ahead.ready.lock();
+        while self.n_batches_max <= ready.n_out && !ready.is_over {
+            self.changed.wait(&mut ready);
+        }
+        if ready.is_over {
+            return None;
+        }
+        ready.n_out += 1;
+        Some(ready.spare.pop().unwrap_or_default())
+    }
+
+    /// Applies the batch that is next, if it is there, and all that follow it, unless somebody does.
+    fn apply_ready<'t>(&'t self, mut ready: MutexGuard<'t, Ready<'l>>) {
+        if ready.is_applying {
+            return;
+        }
+        while !ready.is_over
+            && let Some(mut batch) = ready.take_next()
+        {
+            ready.is_applying = true;
+            drop(ready);
+            let applied = {
+                let mut turn = self.turn.lock();
+                let applied = turn.apply(&mut batch);
+                applied.map_err(|error| turn.failed = Some(error)).is_ok()
+            };
+            ready = self.ahead.ready.lock();
+            ready.is_applying = false;
+            ready.is_over |= !applied;
+            if ready.n_first <= ready.next {
+                ready.n_out -= 1;
+                ready.spare.push(batch);
+                self.changed.notify_one();
+            }
+            ready.next += 1;
+        }
+        if ready.is_over {
+            self.changed.notify_all();
+        }
+    }
 }
 
-/// Reads `segments` one after the other with `n_threads` threads, the calling one included, and lets `reader` apply what
-/// they have in its order, around what is damaged in them.
+/// Reads what follows with `n_threads` threads, the calling one included, and lets `reader` apply what they have in its
+/// order, around what is damaged in it.
 pub(crate) fn read_segments(
-    segments: &[ToRead<'_>],
+    ahead: Ahead<'_>,
     reader: &mut Reader<'_>,
     progress: &ReplayProgress,
     n_threads: usize,
 ) -> Result<(), HeadError> {
+    let n_readers = n_threads.clamp(1, READERS_MAX);
     let turns = Turns {
-        source: Mutex::new(Source {
-            rest: segments.iter(),
-            open: None,
-            n_batches: 0,
-            is_over: false,
-        }),
+        ahead,
         turn: Mutex::new(Turn {
             reader,
             progress,
-            next: 0,
-            is_over: false,
             failed: None,
             is_damaged: false,
             resync_at: 0,
         }),
         changed: Condvar::new(),
+        n_batches_max: n_readers + BATCHES_AHEAD,
     };
-    let n_others = n_threads.clamp(1, READERS_MAX) - 1;
+    let n_others = n_readers - 1;
     thread::scope(|scope| {
         let others: Vec<_> = (0..n_others)
             .filter_map(|number| {
