@@ -97,6 +97,32 @@ impl Labels {
         Ok(Self(Arc::from(text)))
     }
 
+    /// Appends a name or a value to the one string inside, as [`Labels::from_encoded`] takes it; `None` where it is too long.
+    pub(crate) fn push_encoded(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
+        let mut len = text.len();
+        if TEXT_BYTES_MAX < len {
+            return None;
+        }
+        while 0x3f < len {
+            out.push((len & 0x3f).to_le_bytes()[0] | 0x40);
+            len >>= 6;
+        }
+        out.push(len.to_le_bytes()[0]);
+        out.extend_from_slice(text);
+        Some(())
+    }
+
+    /// Labels of names that ascend, each with a value that is not empty, put together by [`Labels::push_encoded`]. `None`
+    /// where one of them is not UTF-8: what stands between them is ASCII, so the whole tells.
+    pub(crate) fn from_encoded(encoded: &[u8]) -> Option<Self> {
+        let text = str::from_utf8(encoded).ok()?;
+        Some(if text.is_empty() {
+            Self::empty()
+        } else {
+            Self(Arc::from(text))
+        })
+    }
+
     /// The labels in name order.
     pub fn iter(&self) -> LabelsIter<'_> {
         LabelsIter { rest: &self.0 }

@@ -224,8 +224,15 @@ pub fn decode_series(
     let mut cursor = Cursor::new(body);
     cursor.u8("record type")?;
     let mut pairs: Vec<Label<'_>> = Vec::new();
+    let mut text = Vec::new();
     while !cursor.is_empty() {
         let series = cursor.u64_be("series reference")?;
+        let mut ahead = cursor.clone();
+        if let Some(labels) = plain_labels(&mut ahead, &mut text) {
+            cursor = ahead;
+            each(series, Ok(labels));
+            continue;
+        }
         let n_labels = cursor.uvarint_len("label count")?;
         pairs.clear();
         for _ in 0..n_labels {
@@ -235,6 +242,25 @@ pub fn decode_series(
         each(series, Labels::from_sorted(&pairs));
     }
     Ok(())
+}
+
+/// Labels as nearly all are, put together in `text`; `None` where there is anything to be said about them.
+fn plain_labels(cursor: &mut Cursor<'_>, text: &mut Vec<u8>) -> Option<Labels> {
+    text.clear();
+    let n_labels = cursor.uvarint_len("label count").ok()?;
+    let mut before: &[u8] = &[];
+    for _ in 0..n_labels {
+        let name = cursor.uvarint_bytes("label name").ok()?;
+        let value = cursor.uvarint_bytes("label value").ok()?;
+        // The first one is not empty either.
+        if name <= before || value.is_empty() {
+            return None;
+        }
+        before = name;
+        Labels::push_encoded(text, name)?;
+        Labels::push_encoded(text, value)?;
+    }
+    Labels::from_encoded(text)
 }
 
 /// Appends the floats of a samples record (kinds 2 and 11) to `out`.
@@ -330,6 +356,68 @@ mod tests {
         let mut seen = Vec::new();
         decode_series(&golden, |series, labels| seen.push((series, labels))).unwrap();
         assert_eq!(seen, [(3, Ok(labels))]);
+    }
+
+    #[test]
+    fn labels_of_every_kind_are_read_as_one_by_one() {
+        let long = "v".repeat(64);
+        let longer = "\u{e9}".repeat(5000);
+        let pieces: [&[u8]; 12] = [
+            b"",
+            b"a",
+            b"b",
+            b"ab",
+            b"__name__",
+            "\u{e9}".as_bytes(),
+            b"\xc3",
+            b"\xa9",
+            b"\xff",
+            long.as_bytes(),
+            longer.as_bytes(),
+            "\0@\u{7f}".as_bytes(),
+        ];
+        let mut of_pairs = vec![vec![]];
+        for name in pieces {
+            for value in pieces {
+                of_pairs.push(vec![(name, value)]);
+                for second in pieces {
+                    of_pairs.push(vec![(name, value), (second, value)]);
+                    of_pairs.push(vec![(name, second), (b"b", value), (second, name)]);
+                }
+            }
+        }
+        let (mut n_read, mut n_refused, mut n_not_text) = (0, 0, 0);
+        for pairs in of_pairs {
+            let mut body = vec![SERIES];
+            for number in [7u64, 8] {
+                body.extend_from_slice(&number.to_be_bytes());
+                put_uvarint(&mut body, pairs.len() as u64);
+                for (name, value) in &pairs {
+                    put_uvarint_bytes(&mut body, name);
+                    put_uvarint_bytes(&mut body, value);
+                }
+            }
+            let mut seen = Vec::new();
+            let read = decode_series(&body, |series, labels| seen.push((series, labels)));
+            let texts: Result<Vec<Label<'_>>, std::str::Utf8Error> = pairs
+                .iter()
+                .map(|(name, value)| Ok((str::from_utf8(name)?, str::from_utf8(value)?)))
+                .collect();
+            let Ok(texts) = texts else {
+                assert!(read.is_err() && seen.is_empty(), "{pairs:?}");
+                n_not_text += 1;
+                continue;
+            };
+            read.unwrap();
+            let expect = Labels::from_sorted(&texts);
+            n_read += usize::from(expect.is_ok());
+            n_refused += usize::from(expect.is_err());
+            assert_eq!(seen, [(7, expect.clone()), (8, expect)], "{pairs:?}");
+            for cut in 1..(body.len() / 2).min(60) {
+                assert!(decode_series(&body[..body.len() - cut], |_, _| ()).is_err());
+            }
+        }
+        assert!(0 < n_read && 0 < n_refused && 0 < n_not_text);
     }
 
     #[test]
