@@ -43,6 +43,8 @@ struct PageBuilder {
     series: Vec<(u32, usize)>,
     /// The pairs of one series after the other.
     labels: Vec<u32>,
+    /// Where those of the last series begin.
+    last_start: usize,
     hasher: RandomState,
 }
 
@@ -55,7 +57,20 @@ struct Pair {
 
 impl PageBuilder {
     fn add(&mut self, series: u32, labels: &Labels) {
-        for (name, value) in labels {
+        // Series that come after each other mostly share labels, at the same places.
+        let end_before = self.labels.len();
+        let start_before = std::mem::replace(&mut self.last_start, end_before);
+        for (before, (name, value)) in (start_before..).zip(labels) {
+            let same = self.labels.get(before..end_before);
+            if let Some(at) = same.and_then(|same| same.first().copied())
+                && let Some(pair) = self.pairs.get_mut(at as usize)
+                && *pair.value == *value
+                && *pair.name == *name
+            {
+                pair.n_series += 1;
+                self.labels.push(at);
+                continue;
+            }
             let hash = self.hasher.hash_one((name, value));
             let pairs = &mut self.pairs;
             let found = self.by_text.find(hash, |at| {
@@ -141,7 +156,9 @@ mod tests {
             let number = (n * 37) % 700 + ((n % 5 / 4) << 40);
             let text = [number.to_string(), (number % 3).to_string()];
             let pairs = [("n", &*text[0]), ("third", &text[1]), ("v\u{ff}", &text[1])];
-            let labels = Labels::new(&pairs).unwrap();
+            // Some lack the first, so that the same value stands at the same place under another name, and some have none.
+            let from = [0, 1, 1, 2, 3, 0, 0][usize::try_from(n % 7).unwrap()];
+            let labels = Labels::new(&pairs[from..]).unwrap();
             let series = MemSeries::new(number, labels.key(), labels);
             builder.add(&series);
             postings.insert(number, &series.labels);
