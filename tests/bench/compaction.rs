@@ -3,7 +3,8 @@
 //! duty on a bucket: reading in ranges, merging, uploading, reading back, marking. Then blocks that overlap. Where
 //! `prometheus` is installed it compacts the same twelve blocks.
 //!
-//! `cargo bench --bench compaction -- 10000 DIRECTORY`: fewer series, in blocks that stay there.
+//! `cargo bench --bench compaction -- 10000 DIRECTORY`: fewer series, in blocks that stay there and are used again.
+//! `-- ranges directory`: only these of [`STEPS`].
 #![expect(
     clippy::unwrap_used,
     clippy::cast_precision_loss,
@@ -34,45 +35,57 @@ use tokio::runtime::Runtime;
 const N_BLOCKS: i64 = 12;
 const BLOCK_MS: i64 = 2 * HOUR_MS;
 
+/// What is measured, in this order.
+const STEPS: [&str; 5] = ["prometheus", "alone", "ranges", "directory", "halves"];
+
 fn main() {
-    let (n_series, kept) = measure::arguments(100_000);
+    let is_all = !std::env::args().any(|argument| STEPS.contains(&argument.as_str()));
+    let is_wanted = |step: &str| is_all || std::env::args().any(|argument| argument == step);
+    let (n_series, kept) = measure::arguments(100_000, &STEPS);
     let scratch = tempfile::tempdir().unwrap();
     let root = kept.unwrap_or_else(|| scratch.path().to_owned());
     let day = root.join("day");
     // They say that they reach a millisecond into the next, so that all of them are made one at once; no chunk does.
     let metas = fill(&day, n_series, BLOCK_MS, 1);
-    if !prometheus(&root, &day, &metas) {
+    if is_wanted("prometheus") && !prometheus(&root, &day, &metas) {
         println!("prometheus is not installed");
     }
-    merge_alone(&root, &day, &metas, false);
-    merge_alone(&root, &day, &metas, true);
-    ours(
-        "12 blocks of 2 h in ranges",
-        &root,
-        &Ranged::open(&day),
-        &metas,
-    );
-    fs::remove_dir_all(&day).unwrap();
-    let metas = fill(&day, n_series, BLOCK_MS, 1);
-    ours(
-        "12 blocks of 2 h in a directory",
-        &root,
-        &directory(&day),
-        &metas,
-    );
-    let halves = root.join("halves");
-    let metas = fill(&halves, n_series / 10, BLOCK_MS / 2, 0);
-    let what = "12 blocks of 2 h in ranges, each half over the next";
-    ours(what, &root, &Ranged::open(&halves), &metas);
+    if is_wanted("alone") {
+        merge_alone(&root, &day, &metas, false);
+        merge_alone(&root, &day, &metas, true);
+    }
+    let duty = |name: &str, bucket: &dyn Fn(&Path) -> Arc<dyn Bucket>| {
+        let links = root.join("bucket");
+        link(&day, &links, &metas);
+        ours(name, &root, &bucket(&links), &metas);
+        fs::remove_dir_all(&links).unwrap();
+    };
+    if is_wanted("ranges") {
+        duty("12 blocks of 2 h in ranges", &Ranged::open);
+    }
+    if is_wanted("directory") {
+        duty("12 blocks of 2 h in a directory", &directory);
+    }
+    if is_wanted("halves") {
+        let halves = root.join("halves");
+        let metas = fill(&halves, n_series / 10, BLOCK_MS / 2, 0);
+        let what = "12 blocks of 2 h in ranges, each half over the next";
+        ours(what, &root, &Ranged::open(&halves), &metas);
+        fs::remove_dir_all(&halves).unwrap();
+    }
 }
 
-/// Twelve blocks, each `step_ms` behind the one before.
+/// Twelve blocks, each `step_ms` behind the one before; those that are there already stay.
 fn fill(dir: &Path, n_series: u32, step_ms: i64, more_ms: i64) -> Vec<BlockMeta> {
     fs::create_dir_all(dir).unwrap();
     let made = (0..N_BLOCKS).map(|n| {
         let min = START_MS + n * step_ms;
         let max = min + BLOCK_MS;
         let id = BlockId::from_parts(START_MS.cast_unsigned() + n.cast_unsigned(), 7);
+        if let Ok(there) = BlockMeta::read(&dir.join(id.to_string())) {
+            assert_eq!(there.stats.num_series, u64::from(n_series), "other blocks");
+            return there;
+        }
         let mut meta = make(dir, id, TimeRange { min, max }, n_series);
         meta.max_time += more_ms;
         replace_file(&dir.join(keys::meta(id)), &meta.encode()).unwrap();
@@ -136,14 +149,12 @@ fn ours(what: &str, root: &Path, bucket: &Arc<dyn Bucket>, metas: &[BlockMeta]) 
     );
 }
 
-/// Has Prometheus compact links to the same files, all at once: blocks of eight hours are what it believes to begin with.
-fn prometheus(root: &Path, blocks: &Path, metas: &[BlockMeta]) -> bool {
-    let data = root.join("prometheus");
-    fs::create_dir_all(&data).unwrap();
+/// The same blocks under other names: nothing that is done to those changes them.
+fn link(blocks: &Path, to: &Path, metas: &[BlockMeta]) {
     for meta in metas {
         let (from, to) = (
             blocks.join(meta.ulid.to_string()),
-            data.join(meta.ulid.to_string()),
+            to.join(meta.ulid.to_string()),
         );
         fs::create_dir_all(to.join("chunks")).unwrap();
         fs::hard_link(from.join("index"), to.join("index")).unwrap();
@@ -152,10 +163,20 @@ fn prometheus(root: &Path, blocks: &Path, metas: &[BlockMeta]) -> bool {
             let there = to.join("chunks").join(segment.file_name());
             fs::hard_link(segment.path(), there).unwrap();
         }
-        let mut meta = meta.clone();
-        meta.max_time -= 1;
         replace_file(&to.join("meta.json"), &meta.encode()).unwrap();
     }
+}
+
+/// Has Prometheus compact links to the same files, all at once: blocks of eight hours are what it believes to begin with.
+fn prometheus(root: &Path, blocks: &Path, metas: &[BlockMeta]) -> bool {
+    let data = root.join("prometheus");
+    fs::create_dir_all(&data).unwrap();
+    let metas: Vec<BlockMeta> = metas.to_vec();
+    let shorter = metas.into_iter().map(|mut meta| {
+        meta.max_time -= 1;
+        meta
+    });
+    link(blocks, &data, &shorter.collect::<Vec<_>>());
     // The newest block is never compacted.
     let min = START_MS + N_BLOCKS * BLOCK_MS;
     let max = min + BLOCK_MS;

@@ -35,7 +35,7 @@ const RANGE: TimeRange = TimeRange {
 };
 
 fn main() {
-    let (n_series, kept) = measure::arguments(2_000);
+    let (n_series, kept) = measure::arguments(2_000, &[]);
     let scratch = tempfile::tempdir().unwrap();
     let root = kept.unwrap_or_else(|| scratch.path().to_owned());
     let bucket = root.join("bucket");

@@ -310,13 +310,13 @@ fn n_bytes(directory: &Path) -> u64 {
     sizes.sum()
 }
 
-/// The number and the directory among the arguments, in any order.
-pub(crate) fn arguments(n_otherwise: u32) -> (u32, Option<PathBuf>) {
+/// The number and the directory among the arguments, in any order; `words` mean something else.
+pub(crate) fn arguments(n_otherwise: u32, words: &[&str]) -> (u32, Option<PathBuf>) {
     let mut found = (n_otherwise, None);
     for argument in std::env::args().skip(1) {
         if let Ok(n) = argument.parse() {
             found.0 = n;
-        } else if !argument.starts_with('-') {
+        } else if !argument.starts_with('-') && !words.contains(&argument.as_str()) {
             found.1 = Some(PathBuf::from(argument));
         }
     }

@@ -50,7 +50,7 @@ const RESOLUTIONS: [Resolution; 3] = [
 ];
 
 fn main() {
-    let (n_series, kept) = measure::arguments(1_000);
+    let (n_series, kept) = measure::arguments(1_000, &[]);
     let scratch = tempfile::tempdir().unwrap();
     let root = kept.unwrap_or_else(|| scratch.path().to_owned());
     let bucket = root.join("bucket");
