@@ -6,10 +6,12 @@ use crate::block::error::BlockError;
 use crate::block::meta::{BlockMeta, BlockStats};
 use crate::block::read::{CHUNKS_DIR, INDEX_FILE};
 use crate::block::write::{NewBlock, TMP_FOR_CREATION, count_chunk, remove_if_there, write_meta};
-use crate::chunk::{RawChunk, SEGMENT_BYTES_MAX, SegmentWriter, WrittenSegment, n_samples};
+use crate::chunk::{
+    ChunkRef, RawChunk, SEGMENT_BYTES_MAX, SegmentWriter, WrittenSegment, n_samples,
+};
 use crate::foundation::durable::{create_dirs, rename_durably};
 use crate::index::{ChunkMeta, IndexWriter, SeriesEntry};
-use crate::model::Encoding;
+use crate::model::{Encoding, TimestampMs};
 use crate::storage::ChunkSlice;
 
 /// Who takes the chunk segments of a block while it is written.
@@ -127,7 +129,7 @@ impl SortedBlockWriter {
             let n = n_samples(chunk.encoding, &chunk.data)?;
             let at = self.segments.write(chunk.encoding, &chunk.data)?;
             let (min_t, max_t) = (chunk.min_t, chunk.max_t);
-            self.note(ChunkMeta { min_t, max_t, at }, chunk.encoding, n);
+            self.note((min_t, max_t, at), chunk.encoding, n);
         }
         self.end_series()
     }
@@ -143,11 +145,19 @@ impl SortedBlockWriter {
     /// Adds a chunk as it is, with the times that `meta` says.
     pub fn add_raw(&mut self, meta: &ChunkMeta, chunk: &RawChunk<'_>) -> Result<(), BlockError> {
         let at = self.segments.write_raw(chunk)?;
-        self.note(ChunkMeta { at, ..*meta }, chunk.encoding, chunk.n_samples);
+        let (min_t, max_t) = (meta.min_t, meta.max_t);
+        self.note((min_t, max_t, at), chunk.encoding, chunk.n_samples);
         Ok(())
     }
 
-    fn note(&mut self, meta: ChunkMeta, encoding: Encoding, n_samples: usize) {
+    #[inline]
+    fn note(
+        &mut self,
+        (min_t, max_t, at): (TimestampMs, TimestampMs, ChunkRef),
+        encoding: Encoding,
+        n_samples: usize,
+    ) {
+        let meta = ChunkMeta { min_t, max_t, at };
         count_chunk(&mut self.stats, encoding, n_samples);
         self.trail.add(&meta);
         self.entry.chunks.push(meta);

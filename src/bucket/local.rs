@@ -1,14 +1,10 @@
 //! Files into a bucket that is a directory of this machine.
 
 use std::fs::{self, File};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-use bytes::Bytes;
 
 use crate::bucket::error::BucketError;
 use crate::bucket::store::file_error;
-use crate::foundation::buffers::Buffers;
 use crate::foundation::durable::{rename_durably, sync_dir};
 
 /// A sibling name that no listing shows: readers of the directory skip names that end in `#` and a number.
@@ -32,17 +28,6 @@ pub(crate) async fn place(file: &Path, target: PathBuf) -> Result<u64, BucketErr
             source: Box::new(error),
         })
     })
-}
-
-/// A part of a file, past the page cache.
-pub(crate) async fn read(
-    path: &Path,
-    range: Range<u64>,
-    buffers: &Buffers,
-) -> std::io::Result<Bytes> {
-    let (path, buffers) = (path.to_owned(), buffers.clone());
-    let read = tokio::task::spawn_blocking(move || buffers.read(&path, &range));
-    read.await.unwrap_or_else(|panic| Err(panic.into()))
 }
 
 fn place_blocking(file: &Path, target: &Path) -> Result<u64, BucketError> {

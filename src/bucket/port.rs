@@ -47,7 +47,8 @@ pub trait Bucket: Send + Sync + Debug {
     fn get_range<'a>(&'a self, key: &'a str, range: Range<u64>) -> BucketFuture<'a, Bytes>;
 
     /// As [`Self::get_range`], for whoever reads large objects from front to back, lets go of each part soon and does not come
-    /// back: a directory is read past the page cache, into memory that is used again.
+    /// back, on a thread that may wait: a directory is read while the answer is polled, past the page cache, into memory that
+    /// is used again.
     fn get_part<'a>(
         &'a self,
         key: &'a str,

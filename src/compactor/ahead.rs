@@ -47,6 +47,40 @@ impl Waiting {
     }
 }
 
+/// How much is read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartBytes {
+    each: u64,
+    /// Of the first part.
+    first: u64,
+}
+
+impl From<u64> for PartBytes {
+    fn from(each: u64) -> Self {
+        Self { each, first: each }
+    }
+}
+
+impl PartBytes {
+    /// For one of `n` that are read beside each other: their first parts are of different lengths, so that they do not all
+    /// need the next one at the same time.
+    pub(crate) fn of_one(self, number: usize, n: usize) -> Self {
+        let (number, n) = (number as u64 + 1, n.max(1) as u64);
+        Self {
+            first: (self.each * number.min(n) / n).max(1),
+            ..self
+        }
+    }
+
+    /// For what is a quarter as large.
+    pub(crate) fn quarter(self) -> Self {
+        Self {
+            each: self.each.div_ceil(4),
+            first: self.first.div_ceil(4),
+        }
+    }
+}
+
 /// So much of a part is brought to the processor at once: of a dozen sources it fits the cache of a core.
 const NEAR_BYTES: usize = 16 << 10;
 
@@ -69,10 +103,17 @@ pub(crate) struct ReadAhead {
     from: Waiting,
     key: Arc<str>,
     n_bytes: u64,
-    part_bytes: u64,
+    part_bytes: PartBytes,
+    /// Of the next part.
+    next_bytes: u64,
+    /// A disk of this machine answers soon: the next part is asked for when half of the one before is left, and takes memory
+    /// no sooner.
+    is_near: bool,
     /// Neighbours, in order.
     parts: VecDeque<(u64, Bytes)>,
     coming: Option<Coming>,
+    /// The next part is asked for when this byte is.
+    ask_at: u64,
     /// What of the part that is read from was brought to the processor.
     near: Range<u64>,
 }
@@ -84,14 +125,23 @@ impl Drop for ReadAhead {
 }
 
 impl ReadAhead {
-    pub(crate) fn new(from: Waiting, key: &str, n_bytes: u64, part_bytes: u64) -> Self {
+    pub(crate) fn new(
+        from: Waiting,
+        key: &str,
+        n_bytes: u64,
+        part_bytes: impl Into<PartBytes>,
+    ) -> Self {
+        let part_bytes = part_bytes.into();
         Self {
+            is_near: from.bucket.local_path(key).is_some(),
             from,
             key: Arc::from(key),
             n_bytes,
-            part_bytes: part_bytes.max(1),
+            next_bytes: part_bytes.first,
+            part_bytes,
             parts: VecDeque::new(),
             coming: None,
+            ask_at: u64::MAX,
             near: 0..0,
         }
     }
@@ -100,7 +150,7 @@ impl ReadAhead {
         self.n_bytes
     }
 
-    pub(crate) fn part_bytes(&self) -> u64 {
+    pub(crate) fn part_bytes(&self) -> PartBytes {
         self.part_bytes
     }
 
@@ -122,6 +172,9 @@ impl ReadAhead {
                 break;
             }
             self.parts.pop_front();
+        }
+        if self.ask_at <= offset {
+            self.ask();
         }
         let (base, part) = self.parts.front()?;
         let place = usize::try_from(offset.checked_sub(*base)?).ok()?;
@@ -185,6 +238,9 @@ impl ReadAhead {
             let part = self.part(from)?;
             self.parts.push_back(part);
         }
+        if self.ask_at < range.end {
+            self.ask();
+        }
         Ok(())
     }
 
@@ -193,7 +249,7 @@ impl ReadAhead {
         Some(base + part.len() as u64)
     }
 
-    /// The part that holds the byte at `from`; the one behind it is on its way afterwards.
+    /// The part that holds the byte at `from`.
     fn part(&mut self, from: u64) -> Result<(u64, Bytes), BucketError> {
         let is_coming = self
             .coming
@@ -219,23 +275,43 @@ impl ReadAhead {
                 (from, self.from.range(&self.key, from..self.part_end(from))?)
             }
         };
-        let next = base + part.len() as u64;
-        if next < self.n_bytes {
-            let range = next..self.part_end(next);
-            let (bucket, key) = (Arc::clone(&self.from.bucket), Arc::clone(&self.key));
-            let (wanted, buffers) = (range.clone(), self.from.buffers.clone());
-            let answer = self
-                .from
-                .runtime
-                .spawn(async move { bucket.get_part(&key, wanted, &buffers).await });
-            self.coming = Some((range, answer));
-        }
+        self.next_bytes = self.part_bytes.each;
+        let n_part = part.len() as u64;
+        self.ask_at = if self.is_near {
+            base + n_part / 2
+        } else {
+            base
+        };
         Ok((base, part))
+    }
+
+    /// Has the part behind what is here come, if there is one and it is not on its way.
+    fn ask(&mut self) {
+        self.ask_at = u64::MAX;
+        let Some(next) = self.end().filter(|end| *end < self.n_bytes) else {
+            return;
+        };
+        if self.coming.is_some() {
+            return;
+        }
+        let range = next..self.part_end(next);
+        let (bucket, key) = (Arc::clone(&self.from.bucket), Arc::clone(&self.key));
+        let (wanted, buffers) = (range.clone(), self.from.buffers.clone());
+        let answer = async move { bucket.get_part(&key, wanted, &buffers).await };
+        let runtime = &self.from.runtime;
+        let answer = if self.is_near {
+            // A directory is read by the thread that asks: one is woken for a part, and not one by the other.
+            let here = runtime.clone();
+            runtime.spawn_blocking(move || here.block_on(answer))
+        } else {
+            runtime.spawn(answer)
+        };
+        self.coming = Some((range, answer));
     }
 
     /// Where a part that begins at `from` ends: where a block of the disk does.
     fn part_end(&self, from: u64) -> u64 {
-        let end = from.saturating_add(self.part_bytes);
+        let end = from.saturating_add(self.next_bytes.max(1));
         let rounded = end - end % BLOCK_BYTES as u64;
         let end = if from < rounded { rounded } else { end };
         end.min(self.n_bytes)
@@ -266,6 +342,85 @@ impl ReadAhead {
     fn forget_coming(&mut self) {
         if let Some((_, unwanted)) = self.coming.take() {
             unwanted.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::{BucketKind, BucketSettings, StoreBucket, open};
+    use tokio::runtime::Runtime;
+
+    /// A directory, and a bucket that is none.
+    fn near_and_far(dir: &std::path::Path) -> [Arc<dyn Bucket>; 2] {
+        let kind = BucketKind::Filesystem {
+            directory: dir.to_owned(),
+        };
+        let prefix = String::new();
+        let near = open(&BucketSettings { kind, prefix }).unwrap();
+        [near, Arc::new(StoreBucket::in_memory())]
+    }
+
+    fn content() -> Vec<u8> {
+        (0u32..50_000).flat_map(u32::to_be_bytes).collect()
+    }
+
+    #[test]
+    fn a_disk_is_asked_for_the_next_part_when_half_of_the_one_before_is_left() {
+        let (runtime, dir) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
+        let content = content();
+        for (bucket, is_near) in near_and_far(dir.path()).into_iter().zip([true, false]) {
+            runtime
+                .block_on(bucket.put("a", content.clone().into()))
+                .unwrap();
+            let from = Waiting::new(bucket, runtime.handle().clone());
+            let mut reader = ReadAhead::new(from, "a", content.len() as u64, 40_960);
+            assert_eq!(reader.bytes(0..10).unwrap(), content[..10]);
+            assert_eq!(reader.coming.is_some(), !is_near);
+            assert!(reader.at_hand(20_479).is_some());
+            assert_eq!(reader.coming.is_some(), !is_near);
+            assert!(reader.at_hand(20_480).is_some());
+            let (range, _) = reader.coming.as_ref().unwrap();
+            assert_eq!(*range, 40_960..81_920);
+            // What is read whole needs the next one now.
+            assert_eq!(
+                reader.bytes(40_950..81_920).unwrap(),
+                content[40_950..81_920]
+            );
+            let (range, _) = reader.coming.as_ref().unwrap();
+            assert_eq!(*range, 81_920..122_880);
+            assert_eq!(reader.bytes(199_990..200_000).unwrap(), content[199_990..]);
+            assert!(reader.coming.is_none(), "there is no next one");
+        }
+    }
+
+    #[test]
+    fn those_read_beside_each_other_need_their_next_parts_at_different_times() {
+        let (runtime, dir) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
+        let content = content();
+        for bucket in near_and_far(dir.path()) {
+            runtime
+                .block_on(bucket.put("a", content.clone().into()))
+                .unwrap();
+            let from = Waiting::new(bucket, runtime.handle().clone());
+            let firsts = (0..4).map(|number| {
+                let part_bytes = PartBytes::from(32_768).of_one(number, 4);
+                let n_bytes = content.len() as u64;
+                let mut reader = ReadAhead::new(from.clone(), "a", n_bytes, part_bytes);
+                let mut ends = Vec::new();
+                for (number, piece) in content.chunks(100).enumerate() {
+                    let at = number as u64 * 100;
+                    assert_eq!(reader.bytes(at..at + 100).unwrap(), piece);
+                    ends.extend(reader.end());
+                }
+                ends.dedup();
+                let sizes: Vec<u64> = ends.windows(2).map(|two| two[1] - two[0]).collect();
+                let (_, all) = sizes.split_last().unwrap();
+                assert!(all.iter().all(|size| *size == 32_768), "{ends:?}");
+                ends[0]
+            });
+            assert_eq!(firsts.collect::<Vec<_>>(), [8_192, 16_384, 24_576, 32_768]);
         }
     }
 }

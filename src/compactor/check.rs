@@ -16,8 +16,9 @@ use crate::foundation::mmap::map_file;
 use crate::index::{IndexReader, SeriesEntry, VisitedSeries};
 use crate::model::BlockId;
 
-/// Compared at once.
+/// Compared at once: what a request pays for, and what the memory of the sources is good for.
 const PART_BYTES: u64 = 4 << 20;
+const NEAR_PART_BYTES: u64 = 2 << 20;
 /// Between two looks at the cancel flag.
 const SERIES_PER_CANCEL_CHECK: u64 = 256;
 
@@ -113,6 +114,13 @@ impl Found {
     }
 }
 
+fn part_bytes(from: &Waiting, key: &str) -> u64 {
+    match from.bucket.local_path(key) {
+        Some(_) => NEAR_PART_BYTES,
+        None => PART_BYTES,
+    }
+}
+
 /// The uploaded segment must be the one that was written, part by part.
 fn compare_segment(
     from: &Waiting,
@@ -128,7 +136,7 @@ fn compare_segment(
     if from.wait(from.bucket.head(&key))?.size != written.n_bytes {
         return Err(wrong(0));
     }
-    let mut remote = ReadAhead::new(from.clone(), &key, written.n_bytes, PART_BYTES);
+    let mut remote = ReadAhead::new(from.clone(), &key, written.n_bytes, part_bytes(from, &key));
     let mut at = 0u64;
     for sum in &written.sums {
         if cancel.reason().is_some() {
@@ -154,9 +162,10 @@ fn compare(from: &Waiting, block: BlockId, path: &Path) -> Result<(), CompactorE
     let key = keys::in_block(block, INDEX_FILE);
     let there = from.wait(from.bucket.head(&key))?;
     let is_same_size = there.size == n_bytes;
-    let mut remote = ReadAhead::new(from.clone(), &key, n_bytes, PART_BYTES);
+    let part_bytes = part_bytes(from, &key);
+    let mut remote = ReadAhead::new(from.clone(), &key, n_bytes, part_bytes);
     let mut at = 0u64;
-    for part in local.chunks(usize::try_from(PART_BYTES).unwrap_or(usize::MAX)) {
+    for part in local.chunks(usize::try_from(part_bytes).unwrap_or(usize::MAX)) {
         let end = at + part.len() as u64;
         if !is_same_size || remote.bytes(at..end)? != part {
             let problem = format!("the index differs from what was written, at {at} or behind it");

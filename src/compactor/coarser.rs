@@ -184,8 +184,8 @@ impl Workshop {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Option<BlockMeta>, CompactorError> {
-        self.in_scratch(job, |scratch| {
-            self.downsample_in(scratch, job, cancel, progress)
+        self.in_scratch(job, |here, scratch| {
+            here.downsample_in(scratch, job, cancel, progress)
         })
     }
 

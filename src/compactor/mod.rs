@@ -30,7 +30,7 @@ mod upkeep;
 mod upload;
 mod watched;
 
-pub use ahead::Waiting;
+pub use ahead::{PartBytes, Waiting};
 pub use backlog::{Backlog, backlog};
 pub use coarser::DownsampleReport;
 pub use dedup::Deduplication;

@@ -14,7 +14,7 @@ use crate::block::{
 };
 use crate::bucket::keys;
 use crate::compact::{CompactError, Merge, compact_into, merged_block};
-use crate::compactor::ahead::Waiting;
+use crate::compactor::ahead::{PartBytes, Waiting};
 use crate::compactor::check::{read_back, undecodable};
 use crate::compactor::group::GroupKey;
 use crate::compactor::marks::delete_block;
@@ -75,21 +75,26 @@ impl Workshop {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Option<BlockMeta>, CompactorError> {
-        self.in_scratch(job, |scratch| {
-            self.compact_in(scratch, job, cancel, progress)
+        self.in_scratch(job, |here, scratch| {
+            here.compact_in(scratch, job, cancel, progress)
         })
     }
 
-    /// Works in a directory of the job's own. After an error nothing of the result is left, here or there.
+    /// Works in a directory of the job's own, with memory that is free at its end. After an error nothing of the result is
+    /// left, here or there.
     pub(crate) fn in_scratch(
         &self,
         job: &Job,
-        work: impl FnOnce(&Path) -> Result<Option<BlockMeta>, CompactorError>,
+        work: impl FnOnce(&Self, &Path) -> Result<Option<BlockMeta>, CompactorError>,
     ) -> Result<Option<BlockMeta>, CompactorError> {
         let scratch = self.scratch.join(job.id.to_string());
         create_dirs(&scratch)
             .map_err(|source| CompactorError::local("create", &scratch, source))?;
-        let made = work(&scratch);
+        let here = Self {
+            waiting: self.waiting.for_work(),
+            ..self.clone()
+        };
+        let made = work(&here, &scratch);
         self.tidy(&scratch, job.id, made.as_ref().is_ok_and(Option::is_some));
         made
     }
@@ -159,17 +164,23 @@ impl Workshop {
     ) -> Result<Vec<Box<dyn BlockSource>>, CompactorError> {
         // Two parts and one on its way, of chunks; of the index a quarter of that.
         let share = PARTS_BYTES / (4 * blocks.len().max(1) as u64);
-        let part_bytes = share.clamp(PART_BYTES_MIN, PART_BYTES_MAX);
-        let from = self.waiting.for_work();
+        let part_bytes = PartBytes::from(share.clamp(PART_BYTES_MIN, PART_BYTES_MAX));
         let mut sources = Vec::with_capacity(blocks.len());
-        for block in blocks {
+        for (number, block) in blocks.iter().enumerate() {
             let in_chunks = block
                 .files
                 .iter()
                 .filter(|(name, _)| name.starts_with(CHUNKS_DIR));
             let n_bytes = in_chunks.map(|(_, n_bytes)| n_bytes).sum();
             progress.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
-            let opened = open_source(&from, &block.meta, &block.files, scratch, part_bytes);
+            let part_bytes = part_bytes.of_one(number, blocks.len());
+            let opened = open_source(
+                &self.waiting,
+                &block.meta,
+                &block.files,
+                scratch,
+                part_bytes,
+            );
             let opened = opened.map_err(|source| CompactError::Source {
                 block: block.meta.ulid,
                 source,
@@ -243,7 +254,7 @@ impl Workshop {
             .waiting
             .wait(bucket.upload(&key, &dir.join(INDEX_FILE)))?;
         files.insert(INDEX_FILE.to_owned(), n_bytes);
-        let index_stats = read_back(&self.waiting.for_work(), &meta, &uploaded, &dir, cancel)?;
+        let index_stats = read_back(&self.waiting, &meta, &uploaded, &dir, cancel)?;
         list_files(&mut thanos, &files);
         thanos.other.insert("index_stats".to_owned(), index_stats);
         let stamp = Value::String(rfc3339(now_ms));
@@ -271,8 +282,8 @@ impl Workshop {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Option<BlockMeta>, CompactorError> {
-        self.in_scratch(job, |scratch| {
-            self.repair_in(scratch, job, cancel, progress)
+        self.in_scratch(job, |here, scratch| {
+            here.repair_in(scratch, job, cancel, progress)
         })
     }
 

@@ -15,7 +15,7 @@ use crate::block::{
 };
 use crate::bucket::{BucketError, keys};
 use crate::chunk::{ChunkRef, RawChunk, StoredChunk, decode_chunk};
-use crate::compactor::ahead::{ReadAhead, Waiting};
+use crate::compactor::ahead::{PartBytes, ReadAhead, Waiting};
 use crate::foundation::checksum::{crc32c, crc32c_append};
 use crate::foundation::durable::remove_file;
 use crate::foundation::mmap::map_file;
@@ -46,9 +46,9 @@ pub fn open_source(
     meta: &BlockMeta,
     files: &BTreeMap<String, u64>,
     scratch: &Path,
-    part_bytes: u64,
+    part_bytes: impl Into<PartBytes>,
 ) -> Result<Box<dyn BlockSource>, BlockError> {
-    let source = BucketSource::open(from, meta, files, (scratch, part_bytes))?;
+    let source = BucketSource::open(from, meta, files, (scratch, part_bytes.into()))?;
     Ok(Box::new(source))
 }
 
@@ -82,7 +82,7 @@ impl BucketSource {
         from: &Waiting,
         meta: &BlockMeta,
         files: &BTreeMap<String, u64>,
-        (scratch, part_bytes): (&Path, u64),
+        (scratch, part_bytes): (&Path, PartBytes),
     ) -> Result<Self, BlockError> {
         let block = meta.ulid;
         let key = keys::in_block(block, INDEX_FILE);
@@ -108,7 +108,7 @@ impl BucketSource {
             Tombstones::new()
         };
         // Entries of series are read as fast as their chunks, but are far smaller.
-        let index = ReadAhead::new(from.clone(), &key, n_bytes, part_bytes / 4);
+        let index = ReadAhead::new(from.clone(), &key, n_bytes, part_bytes.quarter());
         Ok(Self {
             from: from.clone(),
             meta: meta.clone(),
@@ -302,7 +302,7 @@ pub struct RemoteChunks {
     block: BlockId,
     /// Sizes by number, from 1.
     segments: BTreeMap<u32, u64>,
-    part_bytes: u64,
+    part_bytes: PartBytes,
     open: Mutex<Option<(u32, ReadAhead)>>,
 }
 
@@ -312,7 +312,7 @@ impl RemoteChunks {
         from: &Waiting,
         block: BlockId,
         files: &BTreeMap<String, u64>,
-        part_bytes: u64,
+        part_bytes: impl Into<PartBytes>,
     ) -> Self {
         let segments = files.iter().filter_map(|(name, n_bytes)| {
             let number = name.strip_prefix(CHUNKS_DIR)?.strip_prefix('/')?;
@@ -322,7 +322,7 @@ impl RemoteChunks {
             from: from.clone(),
             block,
             segments: segments.collect(),
-            part_bytes,
+            part_bytes: part_bytes.into(),
             open: Mutex::new(None),
         }
     }
