@@ -115,15 +115,22 @@ pub(super) fn fill(
         if word >> 63 == 0 {
             state.position = state.position.wrapping_add(1);
         } else {
-            if word >> 62 == 0b11 {
+            let n_header_bits = if word >> 62 == 0b11 {
                 state.leading = (word >> 57) as u32 & 0x1f;
                 state.significant = (((word >> 51) as u32).wrapping_sub(1) & 0x3f).wrapping_add(1);
                 is_sane &= state.leading.wrapping_add(state.significant) <= 64;
-                state.position = state.position.wrapping_add(13);
+                13
             } else {
-                state.position = state.position.wrapping_add(2);
-            }
-            let diff = words.bits(state.position, state.significant);
+                2
+            };
+            state.position = state.position.wrapping_add(n_header_bits);
+            // Nearly always they are among the good bits that are here already.
+            let n_gone = (n_bits as u32).wrapping_add(n_header_bits as u32);
+            let diff = if n_gone.wrapping_add(state.significant) <= 57 {
+                (word << n_header_bits) >> (64u32.wrapping_sub(state.significant) & 63)
+            } else {
+                words.bits(state.position, state.significant)
+            };
             let trailing = 64u32
                 .wrapping_sub(state.leading)
                 .wrapping_sub(state.significant);
