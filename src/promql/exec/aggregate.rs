@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::model::{Label, Labels, METRIC_NAME, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::booking::Booking;
+use crate::promql::exec::fold::{Count, Fold, Folds, Max, Min, One, Variance};
 use crate::promql::exec::frame::{Frame, Head, Row};
 use crate::promql::exec::histogram_aggregate::Beside;
 use crate::promql::exec::parallel::Sink;
@@ -74,149 +75,6 @@ impl Grouping {
             heads: groups,
             _memory: memory,
         })
-    }
-}
-
-/// What a group has become at one step.
-pub(crate) trait Fold: Copy + Send + 'static {
-    /// The first value.
-    fn first(v: f64) -> Self;
-    /// One more value.
-    fn add(&mut self, v: f64);
-    /// The result.
-    fn get(&self) -> f64;
-}
-
-impl Fold for Kahan {
-    fn first(v: f64) -> Self {
-        Self::from(v)
-    }
-
-    #[inline]
-    fn add(&mut self, v: f64) {
-        Self::add(self, v);
-    }
-
-    fn get(&self) -> f64 {
-        self.total()
-    }
-}
-
-impl Fold for Mean {
-    fn first(v: f64) -> Self {
-        Self::from(v)
-    }
-
-    #[inline]
-    fn add(&mut self, v: f64) {
-        Self::add(self, v);
-    }
-
-    fn get(&self) -> f64 {
-        Self::get(self)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Count(f64);
-
-impl Fold for Count {
-    fn first(_: f64) -> Self {
-        Self(1.0)
-    }
-
-    #[inline]
-    fn add(&mut self, _: f64) {
-        self.0 += 1.0;
-    }
-
-    fn get(&self) -> f64 {
-        self.0
-    }
-}
-
-#[derive(Clone, Copy)]
-struct One;
-
-impl Fold for One {
-    fn first(_: f64) -> Self {
-        Self
-    }
-
-    fn add(&mut self, _: f64) {}
-
-    fn get(&self) -> f64 {
-        1.0
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Min(f64);
-
-impl Fold for Min {
-    fn first(v: f64) -> Self {
-        Self(v)
-    }
-
-    #[inline]
-    fn add(&mut self, v: f64) {
-        if self.0 > v || self.0.is_nan() {
-            self.0 = v;
-        }
-    }
-
-    fn get(&self) -> f64 {
-        self.0
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Max(f64);
-
-impl Fold for Max {
-    fn first(v: f64) -> Self {
-        Self(v)
-    }
-
-    #[inline]
-    fn add(&mut self, v: f64) {
-        if self.0 < v || self.0.is_nan() {
-            self.0 = v;
-        }
-    }
-
-    fn get(&self) -> f64 {
-        self.0
-    }
-}
-
-/// Welford's running mean and sum of squared distances.
-#[derive(Clone, Copy)]
-struct Variance {
-    count: f64,
-    mean: f64,
-    sum: f64,
-}
-
-impl Fold for Variance {
-    fn first(v: f64) -> Self {
-        Self {
-            count: 1.0,
-            mean: v,
-            sum: if v.is_finite() { 0.0 } else { f64::NAN },
-        }
-    }
-
-    #[inline]
-    fn add(&mut self, v: f64) {
-        self.count += 1.0;
-        let delta = v - self.mean;
-        self.mean += delta / self.count;
-        self.sum += delta * (v - self.mean);
-    }
-
-    fn get(&self) -> f64 {
-        self.sum / self.count
     }
 }
 
@@ -311,7 +169,7 @@ struct Folding<F> {
     /// Groups there is memory for.
     groups_max: usize,
     heads: Vec<Head>,
-    slots: Vec<Option<F>>,
+    folds: Folds<F>,
     histograms: Beside,
 }
 
@@ -325,7 +183,7 @@ impl<F: Fold> Folding<F> {
             group_of: HashMap::new(),
             groups_max: 0,
             heads: Vec::new(),
-            slots: Vec::new(),
+            folds: Folds::new(n_steps),
             histograms,
         }
     }
@@ -338,7 +196,7 @@ impl<F: Fold> Folding<F> {
             let labels = self.by.labels(&head.labels);
             self.make_room(labels.n_bytes())?;
             self.heads.push(Head::new(labels));
-            self.slots.resize(self.slots.len() + self.n_steps, None);
+            self.folds.push();
         }
         self.heads[group].drop_name |= head.drop_name;
         Ok(group)
@@ -351,35 +209,24 @@ impl<F: Fold> Folding<F> {
         if self.heads.len() < self.groups_max {
             return Ok(());
         }
-        let group_bytes = GROUP_BYTES + self.n_steps * size_of::<Option<F>>();
+        let group_bytes = GROUP_BYTES + self.folds.group_bytes();
         let mut more = self.groups_max.max(1);
         if !memory.try_add(more.saturating_mul(group_bytes)) {
             memory.add(group_bytes)?;
             more = 1;
         }
         self.groups_max = self.heads.len() + more;
-        self.slots.reserve_exact(more * self.n_steps);
+        self.folds.reserve(more);
         Ok(())
     }
 
     fn add(&mut self, group: usize, head: &Head, row: Row<'_>) {
-        let from = group * self.n_steps;
-        let slots = &mut self.slots[from..from + self.n_steps];
+        let mut folds = self.folds.group(group);
         if row.has_histograms() || !self.histograms.is_empty() {
-            self.histograms.add(slots, from, &head.labels, row);
-            return;
-        }
-        let add = |slot: &mut Option<F>, v: f64| match slot {
-            Some(fold) => fold.add(v),
-            empty => *empty = Some(F::first(v)),
-        };
-        if row.is_all_floats() {
-            slots
-                .iter_mut()
-                .zip(row.values)
-                .for_each(|(slot, v)| add(slot, *v));
+            let from = group * self.n_steps;
+            self.histograms.add(&mut folds, from, &head.labels, row);
         } else {
-            row.iter().for_each(|(step, v)| add(&mut slots[step], v));
+            folds.add_row(row);
         }
     }
 
@@ -387,9 +234,10 @@ impl<F: Fold> Folding<F> {
         let mut out = Frame::new(self.n_steps, &self.budget);
         for (group, head) in self.heads.into_iter().enumerate() {
             let mut row = out.push(head);
+            let folds = self.folds.group(group);
             for step in 0..self.n_steps {
                 let place = group * self.n_steps + step;
-                let floats = self.slots[place].as_ref();
+                let floats = folds.get(step);
                 if !self.histograms.is_empty() {
                     if let Some(point) = self.histograms.result(place, floats) {
                         row.set_point(step, point);

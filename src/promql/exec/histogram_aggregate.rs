@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::model::{Histogram, Labels};
 use crate::promql::annotations::{Annotations, HistogramOperation};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::aggregate::Fold;
+use crate::promql::exec::fold::{Fold, GroupFolds};
 use crate::promql::exec::frame::{Cell, Frame, Row};
 use crate::promql::functions::histogram_mean::{
     HistogramFold, HistogramMean, HistogramSum, Incompatible, Noticed,
@@ -105,33 +105,30 @@ impl Beside {
         self.met.is_empty()
     }
 
-    /// Adds a row to its group, whose floats are `slots` and whose slots begin at `from`.
+    /// Adds a row to its group, whose floats are `folds` and whose places begin at `from`.
     pub(crate) fn add<F: Fold>(
         &mut self,
-        slots: &mut [Option<F>],
+        folds: &mut GroupFolds<'_, F>,
         from: usize,
         labels: &Labels,
         row: Row<'_>,
     ) {
         let mut is_ignored = false;
         let mut is_incompatible = false;
-        if matches!(self.way, Way::Sum | Way::Mean) && self.met.len() < from + slots.len() {
-            self.met.resize_with(from + slots.len(), || None);
+        if matches!(self.way, Way::Sum | Way::Mean) && self.met.len() < from + folds.n_steps() {
+            self.met.resize_with(from + folds.n_steps(), || None);
         }
         for (step, cell) in row.cells() {
-            let Some(slot) = slots.get_mut(step) else {
-                continue;
-            };
             match (cell, self.way) {
                 (Cell::Histogram(_), Way::Ignored) => is_ignored = true,
-                (Cell::Histogram(_), Way::Counted) => add_float(slot, 0.0),
+                (Cell::Histogram(_), Way::Counted) => folds.add(step, 0.0),
                 (Cell::Histogram(histogram), Way::Sum | Way::Mean) => {
-                    is_incompatible |= self.take(from + step, histogram, slot.is_some());
+                    is_incompatible |= self.take(from + step, histogram, folds.is_present(step));
                 }
                 (Cell::Float(v), _) => {
                     let met = self.met.get(from + step).and_then(Option::as_ref);
                     if !met.is_some_and(|met| met.is_incompatible) {
-                        add_float(slot, v);
+                        folds.add(step, v);
                     }
                 }
             }
@@ -203,13 +200,6 @@ impl Beside {
         let mut histogram = met.together?.get();
         histogram.compact();
         Some(PointValue::Histogram(Arc::new(histogram)))
-    }
-}
-
-fn add_float<F: Fold>(slot: &mut Option<F>, v: f64) {
-    match slot {
-        Some(floats) => floats.add(v),
-        None => *slot = Some(F::first(v)),
     }
 }
 

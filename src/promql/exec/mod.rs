@@ -19,6 +19,7 @@ mod coarse_tests;
 pub(crate) mod effort;
 pub(crate) mod estimate;
 pub(crate) mod finish;
+mod fold;
 pub(crate) mod frame;
 mod histogram_aggregate;
 mod histogram_binary;

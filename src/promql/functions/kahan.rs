@@ -15,17 +15,16 @@ impl Kahan {
         Self { sum, c: 0.0 }
     }
 
-    /// Adds `inc`. Once the sum is infinite there is nothing to compensate.
+    /// Adds `inc`. Once the sum is infinite there is nothing to compensate. Without branches, so that many sums are added
+    /// to at once.
     #[inline]
     pub(crate) fn add(&mut self, inc: f64) {
         let t = self.sum + inc;
-        if t.is_infinite() {
-            self.c = 0.0;
-        } else if self.sum.abs() >= inc.abs() {
-            self.c += (self.sum - t) + inc;
-        } else {
-            self.c += (inc - t) + self.sum;
-        }
+        let is_larger = self.sum.abs() >= inc.abs();
+        let larger = if is_larger { self.sum } else { inc };
+        let smaller = if is_larger { inc } else { self.sum };
+        let c = self.c + ((larger - t) + smaller);
+        self.c = if t.is_infinite() { 0.0 } else { c };
         self.sum = t;
     }
 
