@@ -14,7 +14,7 @@ use crate::promql::exec::frame::{Frame, Head, RowMut, ones};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::range_rate::Counter;
-use crate::promql::exec::slide::Slide;
+use crate::promql::exec::slide::{KeptWindows, Slide};
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::kernel::{extreme, simple};
 use crate::promql::functions::sliding::Extremes;
@@ -52,6 +52,7 @@ pub(crate) struct Scratch {
     living: Samples,
     counter: Counter,
     extremes: Extremes,
+    kept: KeptWindows,
     t: Vec<i64>,
     v: Vec<f64>,
 }
@@ -284,7 +285,7 @@ impl SeriesWork for Job {
         let filled = if let Some(labels) = labels_of_mixed {
             self.fill_mixed(samples, evaluator, (&labels, scratch), &mut row)
         } else if self.adds_up_windows(samples) {
-            self.fill_from_windows(samples, &evaluator.budget, &mut row)
+            self.fill_from_windows(samples, &evaluator.budget, scratch, &mut row)
         } else {
             self.fill(samples, &evaluator.budget, scratch, &mut row)
         };
@@ -336,10 +337,12 @@ impl Job {
         &self,
         samples: &Samples,
         budget: &Budget,
+        scratch: &mut Scratch,
         row: &mut RowMut<'_>,
     ) -> Result<(u64, usize), QueryError> {
         let mut widest = 0;
-        let n = self.slide.each(samples, budget, |i, w| {
+        let kept = &mut scratch.kept;
+        let n = self.slide.each(samples, budget, kept, |i, w| {
             widest = widest.max(w.t.len());
             let total = over_time::sum(w);
             let weights = samples.weights.get(w.offset..w.offset + w.v.len());
@@ -378,27 +381,31 @@ impl Job {
         if let Some(extreme) = extreme(self.func)
             && slide.extend.is_none()
         {
-            scratch.extremes.clear();
-            let n = slide.each(samples, budget, |i, w| {
+            let Scratch { extremes, kept, .. } = scratch;
+            extremes.clear();
+            let mut floats = row.floats();
+            let n = slide.each(samples, budget, kept, |i, w| {
                 widest = widest.max(w.t.len());
-                row.set(i, scratch.extremes.of(extreme, &samples.v, w));
+                floats.set(i, extremes.of(extreme, &samples.v, w));
             })?;
             return Ok((n, widest));
         }
         if let Some(simple) = simple(self.func)
             && slide.extend.is_none()
         {
-            let n = slide.each(samples, budget, |i, w| {
+            let mut floats = row.floats();
+            let n = slide.each(samples, budget, &mut scratch.kept, |i, w| {
                 widest = widest.max(w.t.len());
                 if let Some(v) = simple(w) {
-                    row.set(i, v);
+                    floats.set(i, v);
                 }
             })?;
             return Ok((n, widest));
         }
         let appeared_t = samples.t.first().copied().unwrap_or_default();
         let mut refused = None;
-        let n = slide.each(samples, budget, |i, w| {
+        let mut kept = std::mem::take(&mut scratch.kept);
+        let n = slide.each(samples, budget, &mut kept, |i, w| {
             refused = refused.take().or_else(|| self.refusal(i));
             widest = widest.max(w.t.len());
             let v = match slide.extend {
@@ -408,7 +415,9 @@ impl Job {
             if let Some(v) = v {
                 row.set(i, v);
             }
-        })?;
+        });
+        scratch.kept = kept;
+        let n = n?;
         if let Some(refused) = refused {
             return Err(refused);
         }

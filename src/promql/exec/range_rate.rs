@@ -5,14 +5,11 @@
 )]
 
 use crate::promql::exec::frame::RowMut;
-use crate::promql::exec::slide::{SAMPLES_BETWEEN_CHECKS, Slide};
+use crate::promql::exec::slide::{SAMPLES_BETWEEN_CHECKS, STEPS_KEPT_MAX, Slide};
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::rate::{Falls, Laid, extrapolated};
 use crate::promql::functions::window::Window;
 use crate::promql::limits::{Budget, QueryError};
-
-/// Of more steps windows are not kept for the next series.
-const STEPS_KEPT_MAX: usize = 1 << 14;
 
 /// What is worked out for one series and serves the next.
 #[derive(Debug, Default)]
@@ -41,8 +38,8 @@ impl Slide {
             self.windows_of(samples, budget, |step, w| laid.add(step, w, is_rate))?;
         }
         if is_kept && laid.is_of(&samples.t) {
-            let mut floats = row.floats();
-            laid.changes(&samples.v, falls, |step, v| floats.set(step, v));
+            laid.changes(&samples.v, falls, row.values);
+            laid.steps().for_each(|steps| row.mark(steps));
             let (n, widest) = laid.extent();
             if n > SAMPLES_BETWEEN_CHECKS {
                 budget.check()?;

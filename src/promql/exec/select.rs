@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use crate::model::{Interval, is_stale};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Frame, Head, RowMut, WORD_BITS};
+use crate::promql::exec::frame::{Frame, Head, RowMut, WORD_BITS, count_ones, words_for};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
+use crate::promql::exec::slide::STEPS_KEPT_MAX;
 use crate::promql::exec::source::Samples;
 use crate::promql::functions::mixed::Remarks;
+use crate::promql::functions::same_times::{Run, SameTimes};
 use crate::promql::functions::window::Window;
 use crate::promql::functions::{extended, native_rate};
 use crate::promql::limits::QueryError;
@@ -51,6 +53,12 @@ impl Look {
             .at
             .unwrap_or_else(|| self.grid.time(i))
             .saturating_sub(self.leaf.offset_ms)
+    }
+
+    /// Is it the commonest case by far: many steps, and floats only?
+    fn shows_plain_floats(&self, samples: &Samples) -> bool {
+        let is_plain = samples.ht.is_empty() && samples.coarse.is_empty();
+        is_plain && self.show == Show::Value && self.grid.n > 1
     }
 
     /// How far behind a step it looks.
@@ -106,7 +114,7 @@ impl Evaluator {
 }
 
 impl SeriesWork for Look {
-    type State = ();
+    type State = Sights;
 
     fn reading(&self) -> Reading {
         self.leaf.reading
@@ -132,7 +140,7 @@ impl SeriesWork for Look {
         &self,
         evaluator: &Evaluator,
         (head, samples): (Head, &Samples),
-        (): &mut (),
+        sights: &mut Sights,
         out: &mut Frame,
     ) -> Result<(), QueryError> {
         let stripped;
@@ -142,9 +150,9 @@ impl SeriesWork for Look {
         } else {
             samples
         };
-        let labels = head.labels.clone();
-        let mut row = out.push(head);
         if self.leaf.extend == Some(Extend::Smoothed) {
+            let labels = head.labels.clone();
+            let mut row = out.push(head);
             let remarks = Remarks {
                 notes: &evaluator.notes,
                 name: labels.metric_name(),
@@ -152,7 +160,11 @@ impl SeriesWork for Look {
             };
             smooth(samples, self, &remarks, &mut row);
         } else {
-            let n = newest(samples, self, &mut row);
+            let mut row = out.push(head);
+            let n = match sights.of(samples, self) {
+                Some(sights) => sights.show(samples, &mut row),
+                None => newest(samples, self, &mut row),
+            };
             evaluator.tally.add(n, n);
             if evaluator.tally.is_per_step() {
                 evaluator.tally.row(out.row(out.len() - 1), self.grid);
@@ -162,10 +174,79 @@ impl SeriesWork for Look {
     }
 }
 
+/// Steps a run should have for copying runs to be less than looking at every step.
+const STEPS_PER_RUN: usize = 4;
+
+/// Which sample each step shows of series with the same times.
+#[derive(Debug, Default)]
+pub(crate) struct Sights {
+    times: SameTimes,
+    runs: Vec<Run>,
+    present: Vec<u64>,
+    is_of_use: bool,
+}
+
+impl Sights {
+    /// What the steps show of such a series; none where that is to be found out step by step.
+    fn of(&mut self, samples: &Samples, look: &Look) -> Option<&Self> {
+        if !look.shows_plain_floats(samples) || STEPS_KEPT_MAX < look.grid.n {
+            return None;
+        }
+        if !self.times.is_of(&samples.t) {
+            if !self.times.is_worth_it(&samples.t) {
+                return None;
+            }
+            self.find(&samples.t, look);
+        }
+        let ends = || samples.v.iter().fold(false, |any, v| any | is_stale(*v));
+        (self.is_of_use && !ends()).then_some(self)
+    }
+
+    fn find(&mut self, times: &[i64], look: &Look) {
+        self.times.keep(times);
+        self.runs.clear();
+        self.present.clear();
+        self.present.resize(words_for(look.grid.n), 0);
+        let mut passed = Passed(0);
+        for step in 0..look.grid.n {
+            let at = look.time(step);
+            let Some((position, t)) = passed.newest(times, at) else {
+                continue;
+            };
+            if t <= at.saturating_sub(look.lookback_ms) {
+                continue;
+            }
+            self.present[step / WORD_BITS] |= 1 << (step % WORD_BITS);
+            let last = self.runs.last_mut();
+            if !last.is_some_and(|run| run.takes(step, position)) {
+                self.runs.push(Run::new(step, position));
+            }
+        }
+        self.is_of_use = self.runs.len() * STEPS_PER_RUN <= look.grid.n;
+    }
+
+    /// What [`newest`] does for a series that never ends.
+    fn show(&self, samples: &Samples, row: &mut RowMut<'_>) -> u64 {
+        for run in &self.runs {
+            let shown = &samples.v[run.from..];
+            let slots = &mut row.values[run.steps()];
+            match run.stride {
+                0 => slots.fill(shown[0]),
+                1 => slots.copy_from_slice(&shown[..slots.len()]),
+                stride => {
+                    let shown = shown.iter().step_by(stride);
+                    slots.iter_mut().zip(shown).for_each(|(slot, v)| *slot = *v);
+                }
+            }
+        }
+        row.present.copy_from_slice(&self.present);
+        count_ones(row.present) as u64
+    }
+}
+
 /// The newest sample at or before each step, unless it is too old or says the series ended.
 pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u64 {
-    let is_plain = samples.ht.is_empty() && samples.coarse.is_empty();
-    if is_plain && look.show == Show::Value && look.grid.n > 1 {
+    if look.shows_plain_floats(samples) {
         return newest_floats(samples, look, row);
     }
     let (mut floats, mut histograms) = (Passed(0), Passed(0));
@@ -221,7 +302,7 @@ pub(crate) fn newest(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u6
     n
 }
 
-/// The same for the commonest case by far: many steps, and floats only.
+/// The same where [`Look::shows_plain_floats`].
 fn newest_floats(samples: &Samples, look: &Look, row: &mut RowMut<'_>) -> u64 {
     let step_ms = if look.leaf.at.is_some() {
         0
@@ -320,4 +401,77 @@ fn smooth(samples: &Samples, look: &Look, remarks: &Remarks<'_>, row: &mut RowMu
 )]
 pub(crate) fn seconds(t: i64) -> f64 {
     t as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::foundation::{Cancel, SystemClock};
+    use crate::model::{Labels, stale_nan};
+    use crate::promql::limits::Budget;
+    use crate::promql::parse::ast::Span;
+
+    fn cells(samples: &Samples, look: &Look, sights: Option<&Sights>) -> (Vec<String>, u64) {
+        let clock = Arc::new(SystemClock);
+        let budget = Arc::new(Budget::new(1 << 20, Cancel::new(), clock, i64::MAX));
+        let mut frame = Frame::new(look.grid.n, &budget);
+        let mut row = frame.push(Head::new(Labels::empty()));
+        let n = match sights {
+            Some(sights) => sights.show(samples, &mut row),
+            None => newest(samples, look, &mut row),
+        };
+        let row = frame.row(0);
+        let cell = |step| row.get(step).map_or("-".to_owned(), |v| format!("{v}"));
+        ((0..look.grid.n).map(cell).collect(), n)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn steps_show_of_the_next_series_what_looking_at_each_shows(
+            pauses in prop::collection::vec(prop_oneof![20 => Just(15_000i64), 2 => 1i64..30_000, 1 => 1i64..900_000], 1..200),
+            start in -100_000i64..1_000_000,
+            step_ms in prop_oneof![Just(15_000i64), Just(60_000), Just(5_000), 1i64..100_000],
+            n in 2usize..200,
+            lookback_ms in prop_oneof![Just(300_000i64), 1i64..400_000],
+            at in prop::option::of(0i64..2_000_000),
+            stale_at in prop::option::of(0usize..200),
+        ) {
+            let mut t = 0;
+            let times: Vec<i64> = pauses.iter().map(|pause| { t += pause; t }).collect();
+            let series = |from: f64| Samples {
+                v: (0..times.len()).map(|i| from + f64::from(u32::try_from(i).unwrap())).collect(),
+                t: times.clone(),
+                ..Samples::default()
+            };
+            let leaf = Leaf {
+                selector: 0,
+                offset_ms: 0,
+                at,
+                extend: None,
+                span: Span { start: 0, end: 0 },
+                only_stats: false,
+                reading: Reading::default(),
+            };
+            let grid = Grid { start, step_ms, n };
+            let look = Look { grid, leaf, lookback_ms, window_ms: 0, show: Show::Value };
+            let mut sights = Sights::default();
+            prop_assert!(sights.of(&series(0.5), &look).is_none(), "nothing is known of the first");
+            sights.of(&series(1.5), &look);
+            sights.is_of_use = true;
+            let mut next = series(2.5);
+            prop_assert_eq!(cells(&next, &look, Some(&sights)), cells(&next, &look, None));
+            prop_assert!(sights.of(&next, &look).is_some());
+            if let Some(slot) = stale_at.and_then(|at| next.v.get_mut(at)) {
+                *slot = stale_nan();
+                prop_assert!(sights.of(&next, &look).is_none(), "it ends");
+            }
+            next.t[0] -= 1;
+            prop_assert!(sights.of(&next, &look).is_none(), "other times");
+        }
+    }
 }

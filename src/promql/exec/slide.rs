@@ -9,6 +9,7 @@ use std::ops::Range;
 use crate::model::Interval;
 use crate::promql::exec::source::Samples;
 use crate::promql::exec::tally;
+use crate::promql::functions::same_times::SameTimes;
 use crate::promql::functions::window::Window;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::parse::ast::Extend;
@@ -148,15 +149,45 @@ impl Slide {
         }
     }
 
-    /// Hands every step's window to `f`, in order; returns the samples in all windows together.
+    /// Hands every step's window to `f`, in order; returns the samples in all windows together. What is `kept` of a series
+    /// serves the next one that has its times.
     #[inline]
     pub(super) fn each(
         &self,
         samples: &Samples,
         budget: &Budget,
+        kept: &mut KeptWindows,
         mut f: impl FnMut(usize, &Window<'_>),
     ) -> Result<u64, QueryError> {
         let (t, v) = (&samples.t, &samples.v);
+        let mut hand = |step: usize, place: &Place, window: Range<usize>| {
+            f(
+                step,
+                &Window {
+                    t: &t[window.clone()],
+                    v: &v[window.clone()],
+                    start: place.start,
+                    end: place.end,
+                    eval_t: place.eval_t,
+                    offset: window.start,
+                },
+            );
+        };
+        let may_keep = samples.coarse.is_empty() && self.grid.n <= STEPS_KEPT_MAX;
+        if may_keep && kept.times.is_of(t) {
+            for (step, window) in &kept.windows {
+                hand(*step, &self.place(*step), window.clone());
+            }
+            if kept.n > SAMPLES_BETWEEN_CHECKS {
+                budget.check()?;
+            }
+            return Ok(kept.n);
+        }
+        let keeps = may_keep && kept.times.is_worth_it(t);
+        if keeps {
+            kept.times.keep(t);
+            kept.windows.clear();
+        }
         let (mut lo, mut hi) = (0, 0);
         let mut n = 0;
         let mut next_check = SAMPLES_BETWEEN_CHECKS;
@@ -170,22 +201,35 @@ impl Slide {
             n += reached.len() as u64;
             if n > next_check {
                 next_check = n + SAMPLES_BETWEEN_CHECKS;
-                budget.check()?;
+                if let Err(error) = budget.check() {
+                    // Half of the windows are no windows to keep.
+                    *kept = KeptWindows::default();
+                    return Err(error);
+                }
             }
-            f(
-                i,
-                &Window {
-                    t: &t[reached.clone()],
-                    v: &v[reached.clone()],
-                    start: place.start,
-                    end: place.end,
-                    eval_t: place.eval_t,
-                    offset: reached.start,
-                },
-            );
+            if keeps {
+                kept.windows.push((i, reached.clone()));
+            }
+            hand(i, &place, reached);
+        }
+        if keeps {
+            kept.n = n;
         }
         Ok(n)
     }
+}
+
+/// Of more steps windows are not kept for the next series.
+pub(crate) const STEPS_KEPT_MAX: usize = 1 << 14;
+
+/// The windows of one series, kept for the next that has the same times.
+#[derive(Debug, Default)]
+pub(crate) struct KeptWindows {
+    times: SameTimes,
+    /// Of the steps that have one.
+    windows: Vec<(usize, Range<usize>)>,
+    /// Samples in all of them.
+    n: u64,
 }
 
 /// Samples in windows before somebody asks whether to go on.

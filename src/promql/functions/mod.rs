@@ -25,6 +25,7 @@ pub(crate) mod over_time;
 pub(crate) mod quantile;
 pub(crate) mod rate;
 pub(crate) mod regression;
+pub(crate) mod same_times;
 pub(crate) mod sliding;
 pub(crate) mod sort;
 pub(crate) mod window;

@@ -4,6 +4,9 @@
     reason = "times are far below 2^53 milliseconds"
 )]
 
+use std::ops::Range;
+
+use crate::promql::functions::same_times::{Run, SameTimes};
 use crate::promql::functions::window::Window;
 use crate::storage::ResolutionSlice;
 
@@ -104,22 +107,19 @@ pub(crate) fn extrapolated(
 /// Windows of one series, kept for the next: those of one target have their times in common, and then only values differ.
 #[derive(Debug, Default)]
 pub(crate) struct Laid {
-    times: Vec<i64>,
-    steps: Vec<LaidStep>,
+    times: SameTimes,
+    runs: Vec<LaidRun>,
     /// Those in a row that are alike are one.
     carries: Vec<Carry>,
     n: u64,
     widest: usize,
-    /// How many times the last series had, the first and the last of them: where the next one has the same, it is worth
-    /// keeping what was worked out.
-    last: Option<(usize, i64, i64)>,
 }
 
-/// The window of one step: its samples, at least two, and how far their change is carried on.
+/// Windows of as many samples, at least two, whose changes are carried on as far.
 #[derive(Debug, Clone, Copy)]
-struct LaidStep {
-    step: usize,
-    from: usize,
+struct LaidRun {
+    /// The first sample of each window.
+    firsts: Run,
     len: usize,
     carry: usize,
 }
@@ -127,23 +127,18 @@ struct LaidStep {
 impl Laid {
     /// Are these the times of the series that is kept?
     pub(crate) fn is_of(&self, times: &[i64]) -> bool {
-        !times.is_empty() && self.times == times
+        self.times.is_of(times)
     }
 
     /// Has the next series probably the times of this one?
     pub(crate) fn is_worth_it(&mut self, times: &[i64]) -> bool {
-        let now = times.first().zip(times.last());
-        let now = now.map(|(first, last)| (times.len(), *first, *last));
-        let is_again = now.is_some() && self.last == now && times.len() <= LAID_MAX;
-        self.last = now;
-        is_again
+        self.times.is_worth_it(times)
     }
 
     /// Windows of a series of `times` follow.
     pub(crate) fn begin(&mut self, times: &[i64]) {
-        self.times.clear();
-        self.times.extend_from_slice(times);
-        self.steps.clear();
+        self.times.keep(times);
+        self.runs.clear();
         self.carries.clear();
         self.n = 0;
         self.widest = 0;
@@ -160,12 +155,13 @@ impl Laid {
         if self.carries.last().is_none_or(|last| last.lie != lie) {
             self.carries.push(Carry::of(&lie));
         }
-        self.steps.push(LaidStep {
-            step,
-            from: w.offset,
-            len: w.t.len(),
-            carry: self.carries.len() - 1,
-        });
+        let (len, carry) = (w.t.len(), self.carries.len() - 1);
+        let last = self.runs.last_mut();
+        let last = last.filter(|run| (run.len, run.carry) == (len, carry));
+        if !last.is_some_and(|run| run.firsts.takes(step, w.offset)) {
+            let firsts = Run::new(step, w.offset);
+            self.runs.push(LaidRun { firsts, len, carry });
+        }
     }
 
     /// Samples in all windows, and the most in one.
@@ -173,23 +169,46 @@ impl Laid {
         (self.n, self.widest)
     }
 
-    /// The change at every step that has one, of a series with these values.
+    /// Which steps have a change.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = Range<usize>> {
+        self.runs.iter().map(|run| run.firsts.steps())
+    }
+
+    /// The change at every step that has one, of a series with these values, into its place among the steps.
     #[inline]
-    pub(crate) fn changes(&self, v: &[f64], falls: &mut Falls, mut set: impl FnMut(usize, f64)) {
-        for laid in &self.steps {
-            let window = v.get(laid.from..laid.from + laid.len).unwrap_or_default();
-            if let (Some(first), Some(last)) = (window.first(), window.last())
-                && let Some(carry) = self.carries.get(laid.carry)
-            {
-                let value = falls.restore(last - first, (laid.from, laid.len));
-                set(laid.step, carry.of_counter(value, *first));
+    pub(crate) fn changes(&self, v: &[f64], falls: &mut Falls, steps: &mut [f64]) {
+        for run in &self.runs {
+            let Run { from, stride, .. } = run.firsts;
+            let out = steps.get_mut(run.firsts.steps());
+            let (Some(out), Some(carry)) = (out, self.carries.get(run.carry)) else {
+                continue;
+            };
+            let firsts = v.get(from..).unwrap_or_default();
+            let lasts = firsts.get(run.len - 1..).unwrap_or_default();
+            // Most counters neither fall nor begin at zero: then each change is a difference times a factor.
+            let is_done = falls.at.is_empty()
+                && match stride {
+                    1 => carry.of_far_counters(firsts.iter().zip(lasts), out),
+                    0 => false,
+                    stride => {
+                        let firsts = firsts.iter().step_by(stride);
+                        carry.of_far_counters(firsts.zip(lasts.iter().step_by(stride)), out)
+                    }
+                };
+            if is_done {
+                continue;
+            }
+            for (i, out) in out.iter_mut().enumerate() {
+                let from = from + i * stride;
+                let window = v.get(from..from + run.len).unwrap_or_default();
+                if let (Some(first), Some(last)) = (window.first(), window.last()) {
+                    let value = falls.restore(last - first, (from, run.len));
+                    *out = carry.of_counter(value, *first);
+                }
             }
         }
     }
 }
-
-/// Longer series are not kept: what is worked out for them is little beside reading them.
-const LAID_MAX: usize = 1 << 14;
 
 /// How samples lie in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,6 +285,25 @@ impl Carry {
             }
         }
         value * self.factor
+    }
+
+    /// What counters that never fell gained, of which the first and the last value are told; false where any of them began
+    /// near zero, so that [`Self::of_counter`] has to be asked. Without branches, so that several are computed at once.
+    #[inline]
+    fn of_far_counters<'a>(
+        &self,
+        ends: impl Iterator<Item = (&'a f64, &'a f64)>,
+        out: &mut [f64],
+    ) -> bool {
+        let is_long = self.sampled >= self.to_start;
+        let mut is_any_near = false;
+        for (out, (first, last)) in out.iter_mut().zip(ends) {
+            let value = last - first;
+            let is_far = is_long & (*first >= value);
+            is_any_near |= (value > 0.0) & (*first >= 0.0) & !is_far;
+            *out = value * self.factor;
+        }
+        !is_any_near
     }
 
     fn factor_from(&self, to_start: f64) -> f64 {
@@ -373,9 +411,12 @@ mod tests {
             }
             assert!(laid.is_of(&t) && !laid.is_of(&t[1..]));
             for v in &values {
-                let (mut falls, mut kept) = (Falls::default(), Vec::new());
+                let mut falls = Falls::default();
                 falls.find(v, &[]);
-                laid.changes(v, &mut falls, |step, v| kept.push((step, v.to_bits())));
+                let mut changes = vec![f64::NAN; windows.len()];
+                laid.changes(v, &mut falls, &mut changes);
+                let kept = laid.steps().flatten();
+                let kept: Vec<_> = kept.map(|step| (step, changes[step].to_bits())).collect();
                 falls.find(v, &[]);
                 let mut looked_for = Vec::new();
                 for (step, (start, end)) in windows.iter().copied().enumerate() {

@@ -4,6 +4,8 @@
     reason = "rows have a value and a bit per step, and steps that are set lie within them"
 )]
 
+use std::ops::Range;
+
 /// Bits of one word of a presence bitmap.
 pub(crate) const WORD_BITS: usize = u64::BITS as usize;
 
@@ -38,6 +40,25 @@ impl Drop for Floats<'_> {
     }
 }
 
+/// Sets the bits at these positions.
+pub(super) fn set_bits(words: &mut [u64], positions: Range<usize>) {
+    if positions.is_empty() {
+        return;
+    }
+    let (first, last) = (positions.start / WORD_BITS, (positions.end - 1) / WORD_BITS);
+    let behind_start = u64::MAX << (positions.start % WORD_BITS);
+    let before_end = u64::MAX >> (WORD_BITS - 1 - (positions.end - 1) % WORD_BITS);
+    for word in first..=last {
+        let from = if word == first {
+            behind_start
+        } else {
+            u64::MAX
+        };
+        let to = if word == last { before_end } else { u64::MAX };
+        words[word] |= from & to;
+    }
+}
+
 /// Positions of set bits.
 pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
     words.iter().enumerate().flat_map(|(position, word)| {
@@ -58,4 +79,20 @@ pub(crate) fn count_ones(words: &[u64]) -> usize {
 /// Words for `n_steps` bits.
 pub(crate) fn words_for(n_steps: usize) -> usize {
     n_steps.div_ceil(WORD_BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_set_from_the_first_to_the_last_position_and_no_others() {
+        for start in 0..140 {
+            for end in start..=140 {
+                let mut words = [0; 3];
+                set_bits(&mut words, start..end);
+                assert!(ones(&words).eq(start..end), "{start}..{end}");
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@
 
 mod bits;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{Histogram, Labels};
@@ -17,7 +18,7 @@ use crate::promql::exec::booking::Booking;
 use crate::promql::limits::{Budget, QueryError};
 use crate::promql::memory::{Hold, Share};
 use crate::promql::value::PointValue;
-use bits::Floats;
+use bits::{Floats, set_bits};
 pub(crate) use bits::{WORD_BITS, count_ones, ones, words_for};
 
 /// Cells of a row that are booked as a sample even when they are empty, for they take memory.
@@ -179,6 +180,11 @@ impl RowMut<'_> {
             word: 0,
             bits: 0,
         }
+    }
+
+    /// Says that there is something at these steps: floats that are written already.
+    pub(crate) fn mark(&mut self, steps: Range<usize>) {
+        set_bits(self.present, steps);
     }
 
     /// Gives step `i` a float.
