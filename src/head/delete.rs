@@ -30,6 +30,11 @@ impl Deleted {
         self.is_any.store(true, Ordering::SeqCst);
     }
 
+    /// Was anything of `series` deleted?
+    pub(crate) fn has(&self, series: u64) -> bool {
+        self.is_any.load(Ordering::SeqCst) && !self.tombstones.read().of(series).is_empty()
+    }
+
     /// Takes deleted samples of `series` away, of those that came in order.
     pub(crate) fn hide(&self, series: u64, chunks: &mut Vec<ChunkSlice>) {
         if !self.is_any.load(Ordering::SeqCst) || chunks.is_empty() {

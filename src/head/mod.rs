@@ -28,6 +28,9 @@ mod out_of_order;
 mod postings;
 mod postings_build;
 mod postings_page;
+mod presence;
+#[cfg(test)]
+mod presence_tests;
 mod progress;
 mod read;
 mod records;

@@ -11,6 +11,7 @@ use crate::foundation::Pool;
 use crate::head::core::{Head, Inner};
 use crate::head::map::SERIES_PER_GROUP;
 use crate::head::postings::Candidates;
+use crate::head::presence::Presence;
 use crate::head::series::{CommitId, MemSeries, SeriesState};
 use crate::model::{Interval, Labels, Matcher};
 use crate::storage::{
@@ -121,17 +122,23 @@ impl HeadView {
     }
 
     pub(crate) fn chunks_of(&self, series: &MemSeries, interval: Interval) -> ChunkSeries {
-        self.chunks_of_locked((series, series.lock()), interval)
+        self.chunks_of_locked((series, series.lock()), interval, None)
     }
 
     fn chunks_of_locked(
         &self,
         (series, state): (&MemSeries, MutexGuard<'_, SeriesState>),
         interval: Interval,
+        presence: Option<&mut Presence>,
     ) -> ChunkSeries {
         let inner = self.inner();
+        let presence = presence.filter(|_| !inner.deleted.has(series.series));
+        let said = presence.and_then(|presence| state.presence(interval, self.open.view, presence));
         let hide = |chunks: &mut Vec<_>| inner.deleted.hide(series.series, chunks);
-        let chunks = state.slices(interval, self.open.view, &inner.files, hide);
+        let chunks = match said {
+            Some(said) => vec![said],
+            None => state.slices(interval, self.open.view, &inner.files, hide),
+        };
         drop(state);
         ChunkSeries {
             labels: series.labels.clone(),
@@ -160,13 +167,15 @@ impl HeadView {
         hints: &SelectHints,
     ) -> Result<Vec<ChunkSeries>, StorageError> {
         let mut found = Vec::with_capacity(numbers.len());
+        let mut presence = hints.presence_ms.and_then(Presence::within);
         for some in numbers.chunks(SERIES_PER_CANCEL_CHECK) {
             if hints.cancel.reason().is_some() {
                 return Err(StorageError::Canceled);
             }
             let series = &self.inner().series;
             series.groups_by_refs(some, MemSeries::touch, |group| {
-                self.collect_group(group, unchecked, hints, &mut found);
+                let into = (&mut found, &mut presence);
+                self.collect_group(group, unchecked, hints, into);
             });
         }
         Ok(found)
@@ -178,7 +187,7 @@ impl HeadView {
         group: &[&Arc<MemSeries>],
         unchecked: &[impl Borrow<Matcher>],
         hints: &SelectHints,
-        found: &mut Vec<ChunkSeries>,
+        (found, presence): (&mut Vec<ChunkSeries>, &mut Option<Presence>),
     ) {
         let matching = group.iter().filter(|series| is_match(series, unchecked));
         // A group is in the order of its numbers, and whoever waits for one of it holds only later ones: nobody waits in a
@@ -186,12 +195,15 @@ impl HeadView {
         let locked: SmallVec<[_; SERIES_PER_GROUP]> =
             matching.map(|series| (series, series.try_lock())).collect();
         // The memory of all chunks is asked for at once: locking in between would wait for each.
-        let states = locked.iter().filter_map(|(_, state)| state.as_ref());
-        let touched = states.fold(0, |sum, state| sum ^ state.touch_chunks());
-        std::hint::black_box(touched);
+        if presence.is_none() {
+            let states = locked.iter().filter_map(|(_, state)| state.as_ref());
+            let touched = states.fold(0, |sum, state| sum ^ state.touch_chunks());
+            std::hint::black_box(touched);
+        }
         for (series, state) in locked {
             let state = state.unwrap_or_else(|| series.lock());
-            let series = self.chunks_of_locked((series, state), hints.interval);
+            let interval = hints.interval;
+            let series = self.chunks_of_locked((series, state), interval, presence.as_mut());
             found.extend(wanted(series, hints));
         }
     }

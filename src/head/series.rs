@@ -10,6 +10,7 @@ use crate::head::chunk_files::ChunkFiles;
 use crate::head::closed::{ClosedChunk, ClosedChunks};
 use crate::head::open_chunk::{ChunkRules, OpenChunk, Value, ValueKind};
 use crate::head::out_of_order::{OutOfOrder, Wanted};
+use crate::head::presence::{EvenSince, Presence};
 use crate::model::{Encoding, Interval, Labels, SampleTime, SeriesKey, TimestampMs, is_stale};
 use crate::storage::{AppendError, ChunkSlice};
 
@@ -101,6 +102,8 @@ pub(crate) struct SeriesState {
     closed: ClosedChunks,
     pub(crate) open: Option<OpenChunk>,
     tail: Tail,
+    /// Since when samples follow closely.
+    even_since: EvenSince,
     /// Samples that came out of order.
     pub(crate) late: Option<Box<OutOfOrder>>,
     /// What its newest sample is.
@@ -212,6 +215,7 @@ impl SeriesState {
         if !self.check(at.t, value)? {
             return Ok(Pushed::Same);
         }
+        let before = self.max_t();
         let mut pushed = Pushed::Appended;
         let has_room = match &mut self.open {
             Some(open) => {
@@ -231,6 +235,10 @@ impl SeriesState {
                 self.closed.push(open.into_closed());
                 pushed = Pushed::AppendedAndClosed;
             }
+        }
+        match value {
+            Value::Float(v) => self.even_since.note(before, (at.t, v)),
+            Value::Histogram(..) => self.even_since = EvenSince::UNKNOWN,
         }
         self.kind = value.kind();
         self.is_custom = value.is_custom();
@@ -255,6 +263,11 @@ impl SeriesState {
             .iter()
             .find(|(id, _)| *id > view)
             .map(|(_, first_t)| *first_t)
+    }
+
+    /// Samples came that nobody looked at.
+    pub(crate) fn forget_evenness(&mut self) {
+        self.even_since = EvenSince::UNKNOWN;
     }
 
     /// Adds a chunk found in a file, wherever it belongs among the others: a series that was dropped and made again has
@@ -355,6 +368,33 @@ impl SeriesState {
             }
         }
         slices
+    }
+
+    /// As [`Self::slices`] for somebody who only asks when there were samples: one chunk that says as much, where that is
+    /// known without reading any.
+    pub(crate) fn presence(
+        &self,
+        interval: Interval,
+        view: CommitId,
+        presence: &mut Presence,
+    ) -> Option<ChunkSlice> {
+        if self.late.is_some() || self.hidden_from(view).is_some() {
+            return None;
+        }
+        let mapped = self.mapped.iter().map(|chunk| (chunk.min_t, chunk.max_t));
+        let closed = self.closed().iter().map(|chunk| (chunk.min_t, chunk.max_t));
+        let open = self.open.iter().map(|chunk| (chunk.min_t, chunk.max_t));
+        let spans = mapped.chain(closed).chain(open);
+        let spans = spans.map(|(min, max)| Interval { min, max });
+        let mut touched = spans.filter(|span| interval.overlaps(span));
+        let first = touched.next()?;
+        if !self.even_since.is_even(first.min, self.max_t()?) {
+            return None;
+        }
+        // They follow each other in time, and nothing lies between them.
+        let max = touched.last().map_or(first.max, |last| last.max);
+        let min = first.min;
+        presence.over(Interval { min, max })
     }
 
     /// The same, of samples that came in order only.

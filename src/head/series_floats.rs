@@ -66,6 +66,7 @@ impl SeriesState {
             }
             rest = rest.get(1..).unwrap_or_default();
         }
+        self.forget_evenness();
         pushed
     }
 }

@@ -98,6 +98,8 @@ impl Queryable for WithExternalLabels {
         let has_overrides = self.has_overrides(hints)?;
         let mut hints = hints.clone();
         let limit = std::mem::take(&mut hints.limit);
+        // Two series may become one.
+        hints.presence_ms = None;
         Ok(Box::new(ExternalSeriesSet {
             inner: self.inner.select(&matchers, &hints)?,
             external: self.external.clone(),

@@ -20,6 +20,14 @@ impl Fanout {
     pub fn new(sources: Vec<Arc<dyn Queryable>>) -> Self {
         Self { sources }
     }
+
+    /// Is there at most one source that has anything?
+    fn is_alone(&self, matchers: &[Matcher], interval: Interval) -> bool {
+        let matchers: Vec<&Matcher> = matchers.iter().collect();
+        let sources = self.sources.iter();
+        let n_series = sources.map(|source| source.series_at_most(&matchers, interval));
+        n_series.filter(|n_series| *n_series != Some(0)).count() <= 1
+    }
 }
 
 impl std::fmt::Debug for Fanout {
@@ -36,9 +44,10 @@ impl Queryable for Fanout {
         matchers: &[Matcher],
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        let hints = hints.whole_unless(|| self.is_alone(matchers, hints.interval));
         let mut sets = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
-            sets.push(source.select(matchers, hints)?);
+            sets.push(source.select(matchers, &hints)?);
         }
         Ok(merge_series_sets(sets, hints.limit))
     }

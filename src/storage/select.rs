@@ -1,5 +1,7 @@
 //! How series come out.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -71,6 +73,9 @@ pub struct SelectHints {
     pub range_ms: i64,
     /// The function or aggregation around the selector, empty for none.
     pub func: String,
+    /// All that matters is whether there is a sample less than so many milliseconds before a time that is not a marker of
+    /// staleness: where a source has that from nobody else, it may leave out samples and say zero instead of values.
+    pub presence_ms: Option<i64>,
     /// How coarse samples may be. Chunks of different resolutions never overlap: each time has one.
     pub resolutions: ResolutionBounds,
     /// Where the source says how coarse they are.
@@ -97,10 +102,22 @@ impl SelectHints {
             step_ms: 0,
             range_ms: 0,
             func: String::new(),
+            presence_ms: None,
             cancel: Cancel::new(),
             tally: Tally::default(),
             helpers: None,
         }
+    }
+
+    /// For a source that `is_alone` in what it has, the same; for others whole series.
+    pub fn whole_unless(&self, is_alone: impl FnOnce() -> bool) -> Cow<'_, Self> {
+        if self.presence_ms.is_none() || is_alone() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            presence_ms: None,
+            ..self.clone()
+        })
     }
 
     /// All times that matter.

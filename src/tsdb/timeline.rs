@@ -175,6 +175,16 @@ impl Timeline {
         Ok(sets)
     }
 
+    /// Is everything about `interval` in this head?
+    fn is_head_only(&self, interval: Interval) -> bool {
+        let is_lasting = self.heads.is_none() && self.sources.next.get().is_none();
+        let mut blocks = self.sources.blocks.iter();
+        let needs_blocks = blocks.any(|block| block.meta().range().intersects(interval));
+        let beside = self.sources.beside(&self.flaws);
+        let needs_bucket = beside.is_some_and(|beside| beside.has_any(interval));
+        is_lasting && !needs_blocks && !needs_bucket
+    }
+
     /// What answers about `interval` cannot have because the log is still being replayed.
     fn warning(&self, interval: Interval) -> Option<String> {
         let (_, young) = self.heads.as_ref()?.still_young()?;
@@ -228,6 +238,8 @@ impl Queryable for Timeline {
         hints: &SelectHints,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         let warning = self.warning(hints.interval);
+        let hints = hints.whole_unless(|| self.is_head_only(hints.interval));
+        let hints = hints.as_ref();
         let beside = self.sources.beside(&self.flaws);
         let coarse = beside.filter(|beside| {
             hints.resolutions.max != Resolution::Raw && beside.has_aggregates(hints.interval)
@@ -245,14 +257,7 @@ impl Queryable for Timeline {
 
     /// Of the head only: who needs blocks has to wait for disks.
     fn series_at_most(&self, matchers: &[&Matcher], interval: Interval) -> Option<usize> {
-        let is_lasting = self.heads.is_none() && self.sources.next.get().is_none();
-        let blocks = &self.sources.blocks;
-        let needs_blocks = blocks
-            .iter()
-            .any(|block| block.meta().range().intersects(interval));
-        let beside = self.sources.beside(&self.flaws);
-        let needs_bucket = beside.is_some_and(|beside| beside.has_any(interval));
-        if !is_lasting || needs_blocks || needs_bucket {
+        if !self.is_head_only(interval) {
             return None;
         }
         self.head.series_at_most(matchers, interval)

@@ -117,6 +117,7 @@ pub(crate) fn select_all(
             step_ms,
             range_ms: selector.range_ms,
             func: selector.func.to_owned(),
+            presence_ms: selector.presence_ms,
             any_order: true,
             cancel: budget.cancel().clone(),
             helpers: helpers.cloned(),

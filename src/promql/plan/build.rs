@@ -72,6 +72,7 @@ impl Builder<'_> {
             func: "",
             range_ms: 0,
             resolutions: self.context.resolutions,
+            presence_ms: None,
             n_leaves: 1,
             span,
             is_folded: false,

@@ -51,6 +51,8 @@ fn merge(earlier: &mut Selector, later: &Selector) {
         earlier.func = "";
         earlier.range_ms = 0;
     }
+    let least = earlier.presence_ms.zip(later.presence_ms);
+    earlier.presence_ms = least.map(|(earlier, later)| earlier.min(later));
     earlier.n_leaves += later.n_leaves;
 }
 

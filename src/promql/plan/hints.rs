@@ -23,6 +23,11 @@ pub(crate) fn bound_selectors(plan: &mut Plan, context: &PlanContext) {
     walk.node(&mut plan.root, context.grid, "");
 }
 
+/// Does `func` of an instant vector look at no value?
+fn counts_only(func: &str) -> bool {
+    matches!(func, "count" | "group" | "absent")
+}
+
 struct Walk<'a> {
     lookback_ms: i64,
     /// The range of the subquery around.
@@ -133,6 +138,8 @@ impl Walk<'_> {
             *wanted = coarsest.min(*wanted);
             selector.func = func;
             selector.range_ms = range_ms;
+            let is_counted = 0 == range_ms && leaf.extend.is_none() && counts_only(func);
+            selector.presence_ms = is_counted.then_some(self.lookback_ms);
         }
     }
 }

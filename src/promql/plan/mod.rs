@@ -72,6 +72,8 @@ pub(crate) struct Selector {
     pub(crate) func: &'static str,
     /// The range around it, when all leaves agree.
     pub(crate) range_ms: i64,
+    /// Where all leaves ask only whether there are samples: how far back they look.
+    pub(crate) presence_ms: Option<i64>,
     /// How coarse samples may be.
     pub(crate) resolutions: ResolutionBounds,
     /// How many leaves read it: more than one share what is decoded.

@@ -21,6 +21,9 @@ impl fmt::Display for Plan {
             if !selector.func.is_empty() {
                 write!(f, " for {}", selector.func)?;
             }
+            if selector.presence_ms.is_some() {
+                write!(f, " without values")?;
+            }
             if selector.n_leaves > 1 {
                 write!(f, " shared by {}", selector.n_leaves)?;
             }
