@@ -23,10 +23,11 @@ const POINTS_PER_PART: usize = 2048;
 const SERIES_PER_PART: usize = 256;
 
 /// Below this many parts asking for help costs more than it saves: a part is a tenth of a millisecond's work.
-const SHARED_PARTS_MIN: usize = 3;
+const SHARED_PARTS_MIN: usize = 8;
 
-/// Bytes of a point and of the labels of a series, more or less: room that is taken beforehand.
-const POINT_BYTES: usize = 32;
+/// Bytes of a point and of the labels of a series, rather more than less: room that is taken beforehand, for growing means
+/// copying.
+const POINT_BYTES: usize = 40;
 const LABELS_BYTES: usize = 256;
 
 /// Longest `"],[-9223372036854775.808,"`, rounded up to what is copied at once.

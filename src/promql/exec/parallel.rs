@@ -26,7 +26,7 @@ const PARTS_PER_THREAD: usize = 4;
 
 /// Below this many encoded bytes and cells together handing work over costs more than it saves: a thread wakes in some
 /// 20 µs and finds nothing of what it reads in its caches, in which time a few thousand are read and written.
-const SHARED_MIN: usize = 32 << 10;
+const SHARED_MIN: usize = 96 << 10;
 
 /// Series whose memory is asked for at once.
 const SERIES_PER_TOUCH: usize = 16;
