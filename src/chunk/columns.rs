@@ -125,8 +125,8 @@ pub(super) fn fill(
             };
             state.position = state.position.wrapping_add(n_header_bits);
             // Nearly always they are among the good bits that are here already.
-            let n_gone = (n_bits as u32).wrapping_add(n_header_bits as u32);
-            let diff = if n_gone.wrapping_add(state.significant) <= 57 {
+            let n_used = n_header_bits.wrapping_add(state.significant as usize);
+            let diff = if n_used.wrapping_add(n_bits) <= 57 {
                 (word << n_header_bits) >> (64u32.wrapping_sub(state.significant) & 63)
             } else {
                 words.bits(state.position, state.significant)

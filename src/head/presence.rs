@@ -54,7 +54,7 @@ impl EvenSince {
 
 #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
 fn low_half(t: TimestampMs) -> u32 {
-    t as u32
+    t.cast_unsigned() as u32
 }
 
 /// Makes samples that say from when to when there were some.

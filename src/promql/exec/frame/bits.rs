@@ -48,14 +48,10 @@ pub(super) fn set_bits(words: &mut [u64], positions: Range<usize>) {
     let (first, last) = (positions.start / WORD_BITS, (positions.end - 1) / WORD_BITS);
     let behind_start = u64::MAX << (positions.start % WORD_BITS);
     let before_end = u64::MAX >> (WORD_BITS - 1 - (positions.end - 1) % WORD_BITS);
-    for word in first..=last {
-        let from = if word == first {
-            behind_start
-        } else {
-            u64::MAX
-        };
-        let to = if word == last { before_end } else { u64::MAX };
-        words[word] |= from & to;
+    for (at, word) in words.iter_mut().enumerate().take(last + 1).skip(first) {
+        let from = if at == first { behind_start } else { u64::MAX };
+        let to = if at == last { before_end } else { u64::MAX };
+        *word |= from & to;
     }
 }
 
