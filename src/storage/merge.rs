@@ -264,10 +264,72 @@ impl SeriesSet for MergedSeriesSet {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::model::Encoding;
     use crate::storage::select::{ChunkSlice, VecSeriesSet};
+
+    /// Has so many series and notes whether it is asked for presence only.
+    struct Asked {
+        n_series: Option<usize>,
+        presence_ms: Mutex<Option<i64>>,
+    }
+
+    impl Queryable for Asked {
+        fn select(
+            &self,
+            _: &[Matcher],
+            hints: &SelectHints,
+        ) -> Result<Box<dyn SeriesSet>, StorageError> {
+            *self.presence_ms.lock() = hints.presence_ms;
+            Ok(set(Vec::new()))
+        }
+
+        fn series_at_most(&self, _: &[&Matcher], _: Interval) -> Option<usize> {
+            self.n_series
+        }
+
+        fn label_names(&self, _: &[Matcher], _: &LabelHints) -> Result<LabelAnswer, StorageError> {
+            Ok(LabelAnswer::default())
+        }
+
+        fn label_values(
+            &self,
+            _: &str,
+            _: &[Matcher],
+            _: &LabelHints,
+        ) -> Result<LabelAnswer, StorageError> {
+            Ok(LabelAnswer::default())
+        }
+    }
+
+    #[test]
+    fn only_a_source_beside_which_nobody_has_anything_may_leave_samples_out() {
+        for (others, expect) in [
+            (vec![], Some(9)),
+            (vec![Some(0), Some(0)], Some(9)),
+            (vec![Some(0), Some(1)], None),
+            (vec![None], None),
+        ] {
+            let asked = |n_series| {
+                Arc::new(Asked {
+                    n_series,
+                    presence_ms: Mutex::new(None),
+                })
+            };
+            let first = asked(None);
+            let mut sources = vec![Arc::clone(&first) as Arc<dyn Queryable>];
+            sources.extend(others.iter().map(|n| asked(*n) as Arc<dyn Queryable>));
+            let hints = SelectHints {
+                presence_ms: Some(9),
+                ..SelectHints::new(Interval::ALL)
+            };
+            let found = Fanout::new(sources).select(&[], &hints);
+            assert!(found.is_ok());
+            assert_eq!(*first.presence_ms.lock(), expect, "{others:?}");
+        }
+    }
 
     fn series(name: &str, times: &[(i64, i64)]) -> ChunkSeries {
         let chunks = times

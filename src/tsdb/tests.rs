@@ -358,3 +358,32 @@ fn how_many_series_match_is_known_at_once_where_the_head_has_all_of_them() {
     assert_eq!(at_most(end - 1, 3_990), None);
     assert_eq!(at_most(end, 3_990), Some(2));
 }
+
+#[test]
+fn samples_are_left_out_only_where_the_head_has_all_of_them() {
+    let dir = scratch();
+    let db = open(dir.path());
+    let times = (1..400).map(|n| n * 10);
+    append(&db, &["a", "b"], times, &mut Model::new());
+    let n_samples = |min, max, presence_ms| {
+        let hints = SelectHints {
+            presence_ms,
+            ..SelectHints::new(Interval { min, max })
+        };
+        let mut set = db.timeline().select(&all(), &hints).unwrap();
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        while let Some(series) = set.next() {
+            for chunk in &series.unwrap().chunks {
+                decode_floats(chunk.encoding, &chunk.data, &mut times, &mut values).unwrap();
+            }
+        }
+        times.len()
+    };
+    let reach_ms = Some(300_000);
+    assert_eq!(n_samples(0, 3_990, None), 2 * 399);
+    assert_eq!(n_samples(0, 3_990, reach_ms), 2 * 2);
+    let end = db.cut().unwrap().unwrap().max_time;
+    let with_block = n_samples(end - 1, 3_990, None);
+    assert_eq!(n_samples(end - 1, 3_990, reach_ms), with_block);
+    assert_eq!(n_samples(end, 3_990, reach_ms), 2 * 2);
+}

@@ -145,6 +145,30 @@ fn selectors_for_the_same_series_at_the_same_time_are_one() {
 }
 
 #[test]
+fn selectors_whose_values_nobody_looks_at_ask_for_presence_only() {
+    for (query, is_enough) in [
+        ("count(g)", true),
+        ("group by (a) (-g offset 1m)", true),
+        ("absent(g)", true),
+        ("max_over_time(count(g)[1h:1m])", true),
+        ("count(g) - on() group(g)", true),
+        ("g", false),
+        ("sum(g)", false),
+        ("count(g > 1)", false),
+        ("count(g smoothed)", false),
+        ("count(rate(g[5m]))", false),
+        ("count_values(\"v\", g)", false),
+        ("count(g) - on() sum(g)", false),
+    ] {
+        let mut plan = built(query);
+        hints::bound_selectors(&mut plan, &context());
+        common::share_selectors(&mut plan);
+        let asked: Vec<_> = plan.selectors.iter().map(|it| it.presence_ms).collect();
+        assert_eq!(asked, [is_enough.then_some(300_000)], "{query}");
+    }
+}
+
+#[test]
 fn aggregations_of_series_as_they_are_computed_are_fused() {
     let mut plan =
         built("sum by (job) (rate(g[5m])) + topk(1, count(g)) / max(sum_over_time(g[1m:]) + g)");
