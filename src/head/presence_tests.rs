@@ -172,3 +172,38 @@ fn who_asks_for_presence_of_a_steady_series_reads_next_to_nothing() {
     let (_, n_near) = presence(&head.view(), &steps, 60_000, true);
     assert_eq!(n_near, n_read);
 }
+
+#[test]
+fn samples_of_later_commits_late_markers_and_what_a_replay_brought_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = open(dir.path());
+    let minutes = |range: std::ops::Range<i64>| range.map(|i| (i * MINUTE_MS, 1.0));
+    append(&head, "a", minutes(1..10));
+    let before = head.view();
+    append(&head, "a", minutes(10..30));
+    let steps: Vec<i64> = (0..40 * 6).map(|i| i * 10_000).collect();
+    let said_and_read = |view: &HeadView| {
+        let (said, n_said) = presence(view, &steps, 300_000, true);
+        let (read, n_read) = presence(view, &steps, 300_000, false);
+        assert_eq!(said, read);
+        assert!(read.contains("0000000000"), "{read}");
+        n_said < n_read
+    };
+    assert!(!said_and_read(&before), "some samples are hidden");
+    assert!(said_and_read(&head.view()));
+    drop((before, head));
+    // Samples of a log are not looked at, so it is not known how they follow each other.
+    let head = open(dir.path());
+    assert!(!said_and_read(&head.view()));
+    append(&head, "a", minutes(30..32));
+    assert!(!said_and_read(&head.view()));
+    let head = {
+        let dir = tempfile::tempdir().unwrap();
+        let head = open(dir.path());
+        append(&head, "a", minutes(1..30));
+        assert!(said_and_read(&head.view()));
+        append(&head, "a", [(10 * MINUTE_MS + 1, stale_nan())]);
+        head
+    };
+    assert!(!said_and_read(&head.view()), "it ends for a minute");
+}

@@ -234,3 +234,69 @@ pub(crate) struct KeptWindows {
 
 /// Samples in windows before somebody asks whether to go on.
 pub(crate) const SAMPLES_BETWEEN_CHECKS: u64 = 1 << 13;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::foundation::{Cancel, SystemClock};
+
+    #[test]
+    fn windows_kept_of_one_series_are_those_of_the_next_with_its_times_and_of_no_other() {
+        let budget = Budget::new(1 << 20, Cancel::new(), Arc::new(SystemClock), i64::MAX);
+        let series = |n: i64, step_ms: i64, from: f64| {
+            let t: Vec<i64> = (0..n).map(|i| i * step_ms).collect();
+            let v = t
+                .iter()
+                .map(|t| from + crate::promql::exec::select::seconds(*t));
+            Samples {
+                v: v.collect(),
+                t,
+                ..Samples::default()
+            }
+        };
+        for step_ms in [5_000, 15_000, 60_000] {
+            let slide = Slide {
+                grid: Grid {
+                    start: -30_000,
+                    step_ms,
+                    n: 80,
+                },
+                range_ms: 45_000,
+                offset_ms: 0,
+                at: None,
+                extend: None,
+                before_ms: 0,
+                after_ms: 0,
+                is_last_before: false,
+                raw_reach_ms: None,
+            };
+            let windows = |samples: &Samples, kept: &mut KeptWindows| {
+                let mut seen = Vec::new();
+                let n = slide.each(samples, &budget, kept, |step, w| {
+                    let edges = (w.start, w.end, w.eval_t, w.offset);
+                    seen.push((step, edges, w.t.to_vec(), w.v.to_vec()));
+                });
+                (seen, n.unwrap())
+            };
+            let mut kept = KeptWindows::default();
+            for samples in [
+                series(60, 15_000, 0.5),
+                series(60, 15_000, 1.5),
+                series(60, 15_000, 2.5),
+                series(61, 15_000, 3.5),
+                series(60, 14_999, 4.5),
+                series(60, 15_000, 5.5),
+                series(3, 15_000, 6.5),
+                series(3, 15_000, 7.5),
+                series(3, 15_000, 8.5),
+                series(60, 15_000, 9.5),
+                series(0, 15_000, 0.5),
+            ] {
+                let expect = windows(&samples, &mut KeptWindows::default());
+                assert_eq!(windows(&samples, &mut kept), expect);
+            }
+        }
+    }
+}
