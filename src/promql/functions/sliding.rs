@@ -1,10 +1,11 @@
-//! Extremes of windows that only move forward: each sample is looked at twice at most, however many windows hold it.
+//! Extremes of windows that only move forward: each sample is looked at twice at most, however many windows hold it, and
+//! without asking which of two is greater in a way that a processor could guess wrong.
 //!
-//! The positions that may still be an extreme wait in a queue whose values fall from front to back (rise, for the least):
-//! a sample that comes in takes away the worse ones before it, for they leave the window earlier.
+//! A window lies on both sides of a middle: of the samples before it the extremes from each position on are kept, of those
+//! behind it the one so far. When a window begins behind the middle, the middle moves to its end.
 #![expect(
     clippy::indexing_slicing,
-    reason = "positions in the queue are below the end of the last window, which lies within the values"
+    reason = "positions lie in the last window, and those that are kept are of samples from the first kept one on"
 )]
 
 use crate::promql::functions::window::Window;
@@ -18,56 +19,103 @@ pub(crate) enum Extreme {
     Max,
 }
 
-/// The queue of one series; its memory serves the next one.
-#[derive(Debug, Default)]
+/// What is kept of the windows of one series; its memory serves the next one.
+#[derive(Debug)]
 pub(crate) struct Extremes {
-    queue: Vec<usize>,
-    /// Where the queue begins.
-    front: usize,
+    /// Of the samples from each position to the middle the greatest rank, beginning at `from`.
+    before: Vec<f64>,
+    from: usize,
+    middle: usize,
+    /// The greatest rank behind the middle.
+    behind: f64,
     /// The first position no window has held yet.
     next: usize,
+}
+
+/// What ranks below every number.
+const NONE: f64 = f64::NEG_INFINITY;
+
+impl Default for Extremes {
+    fn default() -> Self {
+        Self {
+            before: Vec::new(),
+            from: 0,
+            middle: 0,
+            behind: NONE,
+            next: 0,
+        }
+    }
 }
 
 impl Extremes {
     /// Before the first window of a series.
     pub(crate) fn clear(&mut self) {
-        self.queue.clear();
-        self.front = 0;
-        self.next = 0;
+        self.before.clear();
+        (self.from, self.middle, self.next) = (0, 0, 0);
+        self.behind = NONE;
     }
 
     /// The extreme of a window of `values`, the first among equals; what is not a number counts only where nothing else
     /// is there. Both ends of windows must ascend, and a window holds a sample at least.
     #[inline]
     pub(crate) fn of(&mut self, extreme: Extreme, values: &[f64], w: &Window<'_>) -> f64 {
-        let end = w.offset + w.v.len();
-        for position in self.next.max(w.offset)..end {
-            let v = values[position];
-            if v.is_nan() {
-                continue;
+        // The least is the greatest of what is negated, which loses nothing.
+        let sign = match extreme {
+            Extreme::Min => 1 << 63,
+            Extreme::Max => 0,
+        };
+        let (start, end) = (w.offset, w.offset + w.v.len());
+        if self.middle <= start {
+            self.move_middle(start, &values[start..end], sign);
+        } else {
+            for v in &values[self.next..end] {
+                self.behind = first_greatest(self.behind, rank(*v, sign));
             }
-            while self.queue.len() > self.front {
-                let waiting = values[self.queue[self.queue.len() - 1]];
-                let is_worse = match extreme {
-                    Extreme::Min => v < waiting,
-                    Extreme::Max => waiting < v,
-                };
-                if !is_worse {
-                    break;
-                }
-                self.queue.pop();
-            }
-            self.queue.push(position);
         }
         self.next = end;
-        while self.front < self.queue.len() && self.queue[self.front] < w.offset {
-            self.front += 1;
+        let greatest = first_greatest(self.before[start - self.from], self.behind);
+        if greatest == NONE {
+            return lowest(w.v, sign);
         }
-        match self.queue.get(self.front) {
-            Some(position) => values[*position],
-            None => values[end - 1],
+        f64::from_bits(greatest.to_bits() ^ sign)
+    }
+
+    /// To the end of `values`, which begin at `from`.
+    fn move_middle(&mut self, from: usize, values: &[f64], sign: u64) {
+        (self.from, self.middle) = (from, from + values.len());
+        self.behind = NONE;
+        self.before.clear();
+        self.before.resize(values.len(), NONE);
+        let mut greatest = NONE;
+        for (kept, v) in self.before.iter_mut().zip(values).rev() {
+            greatest = first_greatest(rank(*v, sign), greatest);
+            *kept = greatest;
         }
     }
+}
+
+/// The later one only where it is greater; neither is NaN.
+#[inline]
+fn first_greatest(first: f64, later: f64) -> f64 {
+    if first < later { later } else { first }
+}
+
+#[inline]
+fn rank(v: f64, sign: u64) -> f64 {
+    if v.is_nan() {
+        NONE
+    } else {
+        f64::from_bits(v.to_bits() ^ sign)
+    }
+}
+
+/// Of values that all rank lowest: a number if there is one, else the last.
+#[cold]
+fn lowest(values: &[f64], sign: u64) -> f64 {
+    if values.iter().all(|v| v.is_nan()) {
+        return values[values.len() - 1];
+    }
+    f64::from_bits(NONE.to_bits() ^ sign)
 }
 
 #[cfg(test)]
@@ -79,9 +127,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn a_queue_tells_what_a_look_at_every_sample_tells(
+        fn two_halves_tell_what_a_look_at_every_sample_tells(
             values in proptest::collection::vec(
-                prop_oneof![Just(f64::NAN), Just(0.0), Just(-0.0), Just(f64::INFINITY), (-4..4i32).prop_map(f64::from)],
+                prop_oneof![Just(f64::NAN), Just(0.0), Just(-0.0), Just(f64::INFINITY),
+                    Just(f64::NEG_INFINITY), (-4..4i32).prop_map(f64::from)],
                 1..60,
             ),
             moves in proptest::collection::vec((0..4usize, 0..4usize), 1..40),
