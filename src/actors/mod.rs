@@ -8,6 +8,8 @@ pub mod compactor;
 pub mod duty;
 pub mod head_keeper;
 pub mod log_shipper;
+#[cfg(test)]
+mod log_shipper_tests;
 pub mod querier;
 pub mod released;
 pub mod scrape_sidecar;

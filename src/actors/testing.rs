@@ -40,7 +40,16 @@ where
 
 /// A database with blocks of ten seconds that keeps twenty seconds.
 pub(crate) fn database() -> (TempDir, Tsdb, Arc<dyn Clock>) {
-    let dir = tempfile::tempdir().unwrap();
+    database_in(tempfile::tempdir().unwrap())
+}
+
+/// The same, in memory where the system has such a place: for tests that open many.
+pub(crate) fn database_in_memory() -> (TempDir, Tsdb, Arc<dyn Clock>) {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_not_there| tempfile::tempdir());
+    database_in(dir.unwrap())
+}
+
+fn database_in(dir: TempDir) -> (TempDir, Tsdb, Arc<dyn Clock>) {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(1_000_000));
     let settings = TsdbSettings {
         head: HeadSettings {

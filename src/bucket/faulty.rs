@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Torn,
     /// It happens after so long.
     Late(Duration),
+    /// Nothing happens, and whoever asked is not answered: the code that asks panics.
+    Panic,
 }
 
 /// Passes everything on, except that one operation, or all from one on, fail.
@@ -104,6 +106,7 @@ impl FaultyBucket {
         match self.fault() {
             None => answer.await,
             Some(Fault::Refused | Fault::Torn) => Err(self.error(key)),
+            Some(Fault::Panic) => panics(),
             Some(Fault::Unheard) => {
                 answer.await.ok();
                 Err(self.error(key))
@@ -136,6 +139,7 @@ impl FaultyBucket {
         match self.fault() {
             None => self.inner.put(key, content).await,
             Some(Fault::Refused) => Err(self.error(key)),
+            Some(Fault::Panic) => panics(),
             Some(Fault::Unheard) => {
                 self.inner.put(key, content).await?;
                 Err(self.error(key))
@@ -151,6 +155,11 @@ impl FaultyBucket {
             }
         }
     }
+}
+
+/// Without the hook, which says where: there are many of them.
+fn panics() -> ! {
+    std::panic::resume_unwind(Box::new("on purpose"))
 }
 
 impl Bucket for FaultyBucket {

@@ -67,6 +67,25 @@ struct OnItsWay {
     put: JoinHandle<Result<(), BucketError>>,
 }
 
+/// Notes what becomes of a part, once it is dropped.
+struct Fate {
+    shipper: Arc<LogShipper>,
+    name: String,
+    part: Part,
+    is_there: bool,
+}
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        if self.is_there {
+            self.shipper.known().arrived(&self.name, self.part);
+        } else {
+            self.shipper.known().lost(&self.name, self.part);
+        }
+        self.shipper.changed.notify_waiters();
+    }
+}
+
 /// Ships what is new of the log. Never waits for anything that writes it, and nothing that writes it waits for this.
 #[derive(Debug)]
 pub struct LogShipper {
@@ -146,7 +165,7 @@ impl LogShipper {
         let awaited = self.known().last_coming(&disk.segments);
         drop(sending);
         for OnItsWay { name, part, put } in sent {
-            match self.landed(&name, part, put).await {
+            match landed(&name, put).await {
                 Ok(()) => {
                     report.n_parts += 1;
                     report.n_bytes += part.n_bytes;
@@ -298,40 +317,26 @@ impl LogShipper {
         Ok(())
     }
 
-    /// Sends a part; it arrives or is lost whoever waits for it.
+    /// Sends a part; it arrives or is lost whoever waits for it, and even where sending it panics.
     fn put(
         self: &Arc<Self>,
         name: &str,
         part: Part,
         (key, piece): (String, Bytes),
     ) -> JoinHandle<Result<(), BucketError>> {
-        let (shipper, name) = (Arc::clone(self), name.to_owned());
+        let shipper = Arc::clone(self);
+        let mut fate = Fate {
+            shipper: Arc::clone(self),
+            name: name.to_owned(),
+            part,
+            is_there: false,
+        };
         tokio::spawn(async move {
             let put = shipper.bucket.put(&key, piece).await;
-            match &put {
-                Ok(()) => shipper.known().arrived(&name, part),
-                Err(_) => shipper.known().lost(&name, part),
-            }
-            shipper.changed.notify_waiters();
+            fate.is_there = put.is_ok();
+            drop(fate);
             put
         })
-    }
-
-    /// Waits for what became of a part.
-    async fn landed(
-        &self,
-        name: &str,
-        part: Part,
-        put: JoinHandle<Result<(), BucketError>>,
-    ) -> Result<(), ShipError> {
-        match put.await {
-            Ok(put) => put.map_err(in_bucket),
-            Err(panic) => {
-                self.known().lost(name, part);
-                self.changed.notify_waiters();
-                Err(failed("send", name.as_ref())(io::Error::other(panic)))
-            }
-        }
     }
 
     /// Waits until it is so.
@@ -402,6 +407,14 @@ impl LogShipper {
         }
         self.known().files.get_or_insert_default().remove(name);
         Ok(())
+    }
+}
+
+/// Waits for what became of a part.
+async fn landed(name: &str, put: JoinHandle<Result<(), BucketError>>) -> Result<(), ShipError> {
+    match put.await {
+        Ok(put) => put.map_err(in_bucket),
+        Err(panic) => Err(failed("send", name.as_ref())(io::Error::other(panic))),
     }
 }
 

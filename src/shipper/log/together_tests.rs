@@ -190,6 +190,31 @@ async fn a_checkpoint_that_takes_long_does_not_keep_the_log_waiting() {
     assert_eq!(there, Some(host.next_t - 1));
 }
 
+/// As when the pass itself panics: nobody is left who would note what became of what it sent.
+#[tokio::test(start_paused = true)]
+async fn a_part_whose_upload_panics_is_lost_even_when_nobody_waits_for_it_any_more() {
+    let inner: Arc<dyn Bucket> = Arc::new(StoreBucket::in_memory());
+    let failing = Arc::new(FaultyBucket::new(Arc::clone(&inner)));
+    let slow = Arc::new(FaultyBucket::new(Arc::clone(&failing) as _));
+    let mut host = Host::new(Arc::clone(&slow) as _);
+    host.append(1);
+    host.pass().await;
+    slow.fail(0..1, Fault::Late(LATE));
+    // After the part of the next pass.
+    failing.fail(1..2, Fault::Panic);
+    host.append(1);
+    let pass = begin(&host);
+    settle().await;
+    pass.abort();
+    host.append(1);
+    let behind = begin(&host);
+    let report = tokio::time::timeout(2 * LATE, behind).await;
+    let failed = report.expect("it waits for what never comes").unwrap();
+    assert!(matches!(failed.failed, Some(ShipError::LogBehind { .. })));
+    assert!(host.pass().await.failed.is_none());
+    assert_eq!(check_beginning(&*inner, &host).await, Some(2));
+}
+
 /// Several passes at a time, upkeep beside them, answers that come late or not at all; and after each step what is there is
 /// a beginning without a hole.
 #[tokio::test(start_paused = true)]
