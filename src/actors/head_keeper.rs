@@ -303,6 +303,8 @@ fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass 
         Ok(deleted) => pass.deleted.extend(deleted),
         Err(error) => pass.error = pass.error.or(Some(error)),
     }
+    // The process is about to end, and the next start does it.
+    pass.error = pass.error.filter(|error| !error.is_canceled());
     pass
 }
 

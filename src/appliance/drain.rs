@@ -24,7 +24,7 @@ use crate::foundation::shutdown::{Stage, Unfinished, run};
 /// | compactor | what is being made is given up; the next start removes what it left and begins anew |
 /// | shipper | the upload that runs is finished; what is cut off would be taken up again; the end of the log goes to the bucket |
 /// | gateway | the sync that runs is finished, and the catalog is on the disk |
-/// | pools | queries and cuts that run are finished |
+/// | pools | queries that run are finished; a cut is given up, and its samples stay in the log |
 /// | head | the log is synced: what was acknowledged survives the machine; the head is saved for the next start |
 pub(crate) async fn drain(
     built: Built,
@@ -43,8 +43,8 @@ pub(crate) async fn drain(
         ..
     } = built;
     ports.is_stopping.store(true, Ordering::SeqCst);
-    // It may take hours, and the next start begins it anew.
-    tsdb.stop_compacting();
+    // It may take minutes, compactions hours, and the next start begins it anew.
+    tsdb.stop_making_blocks();
     let stages = vec![
         Stage::new("api", deadline)
             .part("http", async move {

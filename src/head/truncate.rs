@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::foundation::Cancel;
 use crate::head::HeadError;
 use crate::head::core::{Head, Inner};
 use crate::head::save::remove_snapshot;
@@ -9,8 +10,8 @@ use crate::head::series::MemSeries;
 use crate::head::stats::count;
 use crate::model::{Labels, METRIC_NAME, TimestampMs};
 use crate::wal::{
-    CheckpointStats, SegmentNumber, checkpoint_range, list_segments, remove_before,
-    write_checkpoint,
+    CheckpointStats, CheckpointWanted, SegmentNumber, checkpoint_range, list_segments,
+    remove_before, write_checkpoint,
 };
 
 /// Lists of so many labels are shortened before somebody else may look at them.
@@ -48,12 +49,22 @@ impl Head {
     /// Drops what is older than `mint`, which is in a block by now: chunks, series left without any, then the part of
     /// the log and of the chunk files that nothing needs any more.
     pub fn truncate_before(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
+        self.truncate_before_with(mint, &Cancel::new())
+    }
+
+    /// The same, where the log stays as long as it is once `cancel` is raised: shortening it may take longer than whoever
+    /// stops the process waits, and the next start finds the same.
+    pub fn truncate_before_with(
+        &self,
+        mint: TimestampMs,
+        cancel: &Cancel,
+    ) -> Result<TruncateStats, HeadError> {
         self.close_before(mint);
         let inner = self.inner();
         if let Some(dir) = inner.wal_dir.parent() {
             remove_snapshot(dir)?;
         }
-        let result = inner.truncate(mint);
+        let result = inner.truncate(mint, cancel);
         match &result {
             Ok(_) => count(&inner.counters.truncations, 1),
             Err(_) => count(&inner.counters.truncations_failed, 1),
@@ -95,12 +106,12 @@ pub(crate) fn retire(inner: &Inner, dead: &[Arc<MemSeries>], segment: SegmentNum
 }
 
 impl Inner {
-    fn truncate(&self, mint: TimestampMs) -> Result<TruncateStats, HeadError> {
+    fn truncate(&self, mint: TimestampMs, cancel: &Cancel) -> Result<TruncateStats, HeadError> {
         let mut stats = TruncateStats::default();
         let first_file = self.collect_garbage(mint, &mut stats);
         self.deleted.truncate_before(mint);
         self.files.remove_before(first_file)?;
-        stats.checkpoint = self.shorten_log(mint)?;
+        stats.checkpoint = self.shorten_log(mint, cancel)?;
         Ok(stats)
     }
 
@@ -134,7 +145,11 @@ impl Inner {
     }
 
     /// A checkpoint over the older two thirds of the closed segments, which then go.
-    fn shorten_log(&self, mint: TimestampMs) -> Result<Option<CheckpointStats>, HeadError> {
+    fn shorten_log(
+        &self,
+        mint: TimestampMs,
+        cancel: &Cancel,
+    ) -> Result<Option<CheckpointStats>, HeadError> {
         let Some(first) = list_segments(&self.wal_dir)?.first().map(|s| s.number) else {
             return Ok(None);
         };
@@ -157,8 +172,16 @@ impl Inner {
             drop(retired);
             is_mentioned || self.series.by_ref(series).is_some()
         };
-        let written = write_checkpoint(&self.wal_dir, upto, self.settings.wal, mint, &keep);
-        let stats = written.inspect_err(|_| count(&self.counters.checkpoints_failed, 1))?;
+        let wanted = CheckpointWanted {
+            mint,
+            keeps: &keep,
+            cancel,
+        };
+        let written = write_checkpoint(&self.wal_dir, upto, self.settings.wal, &wanted);
+        let written = written.inspect_err(|_| count(&self.counters.checkpoints_failed, 1))?;
+        let Some(stats) = written else {
+            return Ok(None);
+        };
         remove_before(&self.wal_dir, upto)?;
         count(&self.counters.checkpoints, 1);
         self.retired.lock().removed.retain(|_, at| *at > upto);

@@ -72,8 +72,9 @@ impl Tsdb {
         Ok(n_cleaned)
     }
 
-    /// Ends the compaction that runs, and lets no other begin.
-    pub fn stop_compacting(&self) {
+    /// The process is about to end: gives up the cut, compaction or snapshot that runs, and lets no other begin. Of what
+    /// was given up nothing is left, or what the next start removes, and what it was made of is where it was.
+    pub fn stop_making_blocks(&self) {
         self.inner().stopping.cancel(CancelReason::Canceled);
     }
 }

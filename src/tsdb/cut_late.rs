@@ -3,7 +3,7 @@
 use crate::block::{BlockMeta, NewBlock, meta, write_block};
 use crate::model::{Interval, TimeRange};
 use crate::tsdb::TsdbError;
-use crate::tsdb::db::{HeadSeries, Inner, Tsdb};
+use crate::tsdb::db::{Inner, Tsdb};
 
 impl Tsdb {
     /// Writes what came out of order to blocks, one for each aligned range that holds some; the head lets go of it.
@@ -35,7 +35,7 @@ impl Inner {
             }
             let mut new = NewBlock::new(self.new_id(), range);
             new.hints.push(meta::HINT_OUT_OF_ORDER.to_owned());
-            let mut series = HeadSeries(frozen.series_in(wanted));
+            let mut series = self.for_block(frozen.series_in(wanted));
             let Some(meta) = write_block(&self.dir, new, &mut series)? else {
                 continue;
             };

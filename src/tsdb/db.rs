@@ -65,12 +65,18 @@ pub(crate) struct Inner {
     pub(crate) _lock: DirLock,
 }
 
-/// Series of a head on their way into a block.
-pub(crate) struct HeadSeries<I>(pub(crate) I);
+/// Series of a head on their way into a block, which is given up when the process is about to end.
+pub(crate) struct HeadSeries<'a, I> {
+    series: I,
+    stopping: &'a Cancel,
+}
 
-impl<I: Iterator<Item = ChunkSeries> + Send> SeriesSet for HeadSeries<I> {
+impl<I: Iterator<Item = ChunkSeries> + Send> SeriesSet for HeadSeries<'_, I> {
     fn next(&mut self) -> Option<Result<ChunkSeries, StorageError>> {
-        self.0.next().map(Ok)
+        if self.stopping.reason().is_some() {
+            return Some(Err(StorageError::Canceled));
+        }
+        self.series.next().map(Ok)
     }
 }
 
@@ -148,9 +154,9 @@ impl Tsdb {
         self.inner.flaws.all()
     }
 
-    /// The block that is due, if one is.
+    /// The block that is due, if one is; none is when the process is about to end.
     pub fn cut_due(&self) -> Option<TimeRange> {
-        if self.is_replaying() {
+        if self.is_replaying() || self.inner.stopping.reason().is_some() {
             return None;
         }
         let stats = self.inner.head().stats();
@@ -162,7 +168,8 @@ impl Tsdb {
     /// Cuts the block that is due; `None` when none is, or when its range holds no sample.
     ///
     /// Appends and queries go on meanwhile. The order is what makes a query see every sample: the range is closed, the
-    /// block is written, every timeline learns of it, and only then the head lets go.
+    /// block is written, every timeline learns of it, and only then the head lets go. [`Tsdb::stop_making_blocks`] ends
+    /// it: nothing is left of the block, and the head keeps everything.
     pub fn cut(&self) -> Result<Option<BlockMeta>, TsdbError> {
         let _one_at_a_time = self.inner.cutting.lock();
         let Some(range) = self.cut_due() else {
@@ -357,6 +364,14 @@ impl Inner {
         }
     }
 
+    /// The series of a head, for whoever writes them to a block.
+    pub(crate) fn for_block<I>(&self, series: I) -> HeadSeries<'_, I> {
+        HeadSeries {
+            series,
+            stopping: &self.stopping,
+        }
+    }
+
     fn cut(&self, range: TimeRange) -> Result<Option<BlockMeta>, TsdbError> {
         self.head().close_before(range.max);
         let id = self.new_id();
@@ -365,7 +380,7 @@ impl Inner {
             min: range.min,
             max: range.max.saturating_sub(1),
         };
-        let mut series = HeadSeries(view.series_in_order_in(wanted));
+        let mut series = self.for_block(view.series_in_order_in(wanted));
         let written = write_block(&self.dir, NewBlock::new(id, range), &mut series)?;
         drop(series);
         drop(view);
@@ -377,7 +392,8 @@ impl Inner {
         if written.is_none() {
             raise_floor(&self.dir, range.max)?;
         }
-        self.head().truncate_before(range.max)?;
+        self.head()
+            .truncate_before_with(range.max, &self.stopping)?;
         Ok(written)
     }
 }

@@ -10,6 +10,7 @@ use crate::block::BlockError;
 use crate::compact::CompactError;
 use crate::foundation::durable::is_full;
 use crate::head::HeadError;
+use crate::storage::StorageError;
 
 /// Everything that goes wrong in this room.
 #[derive(Debug, ThisError)]
@@ -59,6 +60,15 @@ impl TsdbError {
             cause = error.source();
         }
         false
+    }
+
+    /// Whether it was given up because the process is about to end.
+    pub fn is_canceled(&self) -> bool {
+        matches!(
+            self,
+            Self::Compact(CompactError::Canceled)
+                | Self::Block(BlockError::Source(StorageError::Canceled))
+        )
     }
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

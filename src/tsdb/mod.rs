@@ -31,6 +31,8 @@ mod retention;
 mod snapshot;
 mod stale;
 mod stats;
+#[cfg(test)]
+mod stop_tests;
 mod synced;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::block::{Block, CHUNKS_DIR, INDEX_FILE, NewBlock, TOMBSTONES_FILE, met
 use crate::foundation::durable::{create_dirs, hard_link, remove_dir_all, sync_dir};
 use crate::model::TimeRange;
 use crate::tsdb::TsdbError;
-use crate::tsdb::db::{HeadSeries, Tsdb};
+use crate::tsdb::db::Tsdb;
 
 /// Directory of snapshots within the data directory.
 pub const SNAPSHOTS_DIR: &str = "snapshots";
@@ -50,7 +50,7 @@ impl Tsdb {
             min: span.min,
             max: span.max.saturating_add(1),
         };
-        let mut series = HeadSeries(view.series_in(span));
+        let mut series = inner.for_block(view.series_in(span));
         write_block(dir, NewBlock::new(inner.new_id(), range), &mut series)?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::block::{BlockMeta, NewBlock, meta, write_block};
 use crate::head::StaleSeries;
 use crate::model::{Interval, TimeRange, TimestampMs};
 use crate::tsdb::TsdbError;
-use crate::tsdb::db::{HeadSeries, Inner, Tsdb};
+use crate::tsdb::db::{Inner, Tsdb};
 
 impl Tsdb {
     /// Lets ended series go when they are as many as the settings say; the blocks they went into.
@@ -75,7 +75,7 @@ impl Inner {
                 },
             );
             new.hints.push(meta::HINT_STALE_SERIES.to_owned());
-            let mut series = HeadSeries(view.stale_in(stale, wanted));
+            let mut series = self.for_block(view.stale_in(stale, wanted));
             if let Some(meta) = write_block(&self.dir, new, &mut series)? {
                 let block = self.open_new(&meta)?;
                 // Timelines that are held now read it too, once the head let go.

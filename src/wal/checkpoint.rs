@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::foundation::Cancel;
 use crate::foundation::durable::{
     create_dirs, remove_dir_all, remove_file, rename_durably, sync_dir,
 };
@@ -97,17 +98,27 @@ pub fn checkpoint_range(first: SegmentNumber, active: SegmentNumber) -> Option<S
     u32::try_from(upto).ok().filter(|upto| first < *upto)
 }
 
+/// What goes into a checkpoint.
+#[expect(missing_debug_implementations, reason = "a function cannot be shown")]
+pub struct CheckpointWanted<'a> {
+    /// Of everything but series, what is not older than this.
+    pub mint: TimestampMs,
+    /// The series that stay.
+    pub keeps: &'a dyn Fn(u64) -> bool,
+    /// Raised when nobody waits for it any more: reading what it is made of may take long.
+    pub cancel: &'a Cancel,
+}
+
 /// Writes `checkpoint.upto` from the previous checkpoint and the segments up to `upto`.
 ///
-/// Keeps series that `keep` names, and of everything else what is not older than `mint`. The old checkpoint and the
-/// segments stay: [`remove_before`] removes them once this has returned.
+/// The old checkpoint and the segments stay: [`remove_before`] removes them once this has returned. `None` when it was
+/// given up: the log is as it was, and what was written is removed by whoever opens it next.
 pub fn write_checkpoint(
     dir: &Path,
     upto: SegmentNumber,
     settings: WalSettings,
-    mint: TimestampMs,
-    keep: &dyn Fn(u64) -> bool,
-) -> Result<CheckpointStats, WalError> {
+    wanted: &CheckpointWanted<'_>,
+) -> Result<Option<CheckpointStats>, WalError> {
     let previous = last_checkpoint(dir)?.filter(|previous| previous.number < upto);
     let mut sources = Vec::new();
     if let Some(previous) = &previous {
@@ -124,8 +135,7 @@ pub fn write_checkpoint(
     create_dirs(&tmp).map_err(WalError::io("create", &tmp))?;
     let mut condenser = Condenser {
         out: Wal::create(&tmp, 0, settings)?,
-        mint,
-        keep,
+        wanted,
         stats: CheckpointStats::default(),
         metadata: BTreeMap::new(),
         samples: Vec::new(),
@@ -135,6 +145,9 @@ pub fn write_checkpoint(
     };
     for source in &sources {
         condenser.fold(&source.path)?;
+    }
+    if wanted.cancel.reason().is_some() {
+        return Ok(None);
     }
     condenser.finish()?;
     let stats = condenser.stats;
@@ -148,7 +161,7 @@ pub fn write_checkpoint(
         remove_dir_all(&path).map_err(WalError::io("remove", &path))?;
     }
     rename_durably(&tmp, &path).map_err(WalError::io("rename", &tmp))?;
-    Ok(stats)
+    Ok(Some(stats))
 }
 
 /// Removes the segments a checkpoint stands for, and older checkpoints.
@@ -168,8 +181,7 @@ pub fn remove_before(dir: &Path, checkpoint: SegmentNumber) -> Result<(), WalErr
 
 struct Condenser<'a> {
     out: Wal,
-    mint: TimestampMs,
-    keep: &'a dyn Fn(u64) -> bool,
+    wanted: &'a CheckpointWanted<'a>,
     stats: CheckpointStats,
     metadata: BTreeMap<u64, Metadata>,
     samples: Vec<RefSample>,
@@ -181,7 +193,7 @@ struct Condenser<'a> {
 impl Condenser<'_> {
     fn fold(&mut self, path: &Path) -> Result<(), WalError> {
         let mut reader = SegmentReader::open(path)?;
-        loop {
+        while self.wanted.cancel.reason().is_none() {
             match reader.next_record() {
                 Ok(Some(body)) => match self.record(body) {
                     Ok(()) => (),
@@ -201,6 +213,7 @@ impl Condenser<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     fn record(&mut self, body: &[u8]) -> Result<(), WalError> {
@@ -209,7 +222,7 @@ impl Condenser<'_> {
             RecordKind::Samples | RecordKind::SamplesV2 => self.samples(body),
             RecordKind::Tombstones => {
                 let mut tombstones = decode_tombstones(body)?;
-                tombstones.retain(|tombstone| tombstone.interval.max >= self.mint);
+                tombstones.retain(|tombstone| tombstone.interval.max >= self.wanted.mint);
                 if tombstones.is_empty() {
                     return Ok(());
                 }
@@ -217,7 +230,7 @@ impl Condenser<'_> {
             }
             RecordKind::Metadata => {
                 for entry in decode_metadata(body)? {
-                    if (self.keep)(entry.series) {
+                    if (self.wanted.keeps)(entry.series) {
                         self.metadata.insert(entry.series, entry.metadata);
                     }
                 }
@@ -226,7 +239,7 @@ impl Condenser<'_> {
             RecordKind::Exemplars => {
                 let mut out = ExemplarsEncoder::default();
                 let entries = decode_exemplars(body)?;
-                let kept = entries.iter().filter(|e| self.mint <= e.exemplar.t);
+                let kept = entries.iter().filter(|e| self.wanted.mint <= e.exemplar.t);
                 kept.for_each(|entry| out.push(entry.series, &entry.exemplar));
                 self.write(out.record())
             }
@@ -262,7 +275,7 @@ impl Condenser<'_> {
     fn histograms(&mut self, body: &[u8], mut out: HistogramsEncoder) -> Result<(), WalError> {
         for entry in decode_histograms(body)? {
             self.stats.n_samples += 1;
-            if self.mint <= entry.at.t {
+            if self.wanted.mint <= entry.at.t {
                 out.push(entry.series, entry.at, &entry.histogram);
             } else {
                 self.stats.n_samples_dropped += 1;
@@ -273,7 +286,7 @@ impl Condenser<'_> {
 
     fn series(&mut self, body: &[u8]) -> Result<(), WalError> {
         let Self {
-            keep,
+            wanted,
             stats,
             series_out,
             ..
@@ -282,7 +295,7 @@ impl Condenser<'_> {
         decode_series(body, |series, labels| {
             stats.n_series += 1;
             match labels {
-                Ok(labels) if keep(series) => series_out.push(series, &labels),
+                Ok(labels) if (wanted.keeps)(series) => series_out.push(series, &labels),
                 Ok(_) | Err(_) => stats.n_series_dropped += 1,
             }
         })?;
@@ -306,7 +319,7 @@ impl Condenser<'_> {
                 start_t,
                 v,
             } = *sample;
-            if t < self.mint {
+            if t < self.wanted.mint {
                 self.stats.n_samples_dropped += 1;
             } else if has_starts {
                 self.started_out.push(series, SampleTime { t, start_t }, v);
@@ -336,6 +349,7 @@ impl Condenser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foundation::cancel::CancelReason;
     use crate::model::Labels;
     use crate::wal::segment_name;
 
@@ -360,6 +374,54 @@ mod tests {
         assert_eq!(checkpoint_range(u32::MAX - 3, u32::MAX), Some(u32::MAX - 2));
     }
 
+    fn write(
+        dir: &Path,
+        upto: SegmentNumber,
+        mint: TimestampMs,
+        keeps: &dyn Fn(u64) -> bool,
+    ) -> CheckpointStats {
+        let wanted = CheckpointWanted {
+            mint,
+            keeps,
+            cancel: &Cancel::new(),
+        };
+        let written = write_checkpoint(dir, upto, WalSettings::default(), &wanted).unwrap();
+        written.expect("nobody gave it up")
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_given_up_leaves_the_log_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let mut wal = Wal::open(dir, WalSettings::default()).unwrap();
+        for series in 1..4_u32 {
+            let (series, samples) = record_of(series.into(), 100);
+            wal.append(&[&series, &samples]).unwrap();
+            wal.next_segment().unwrap();
+        }
+        write(dir, 1, 0, &|_| true);
+        let cancel = Cancel::new();
+        // Raised when the first series is being looked at.
+        let keeps = |_| {
+            cancel.cancel(CancelReason::Canceled);
+            true
+        };
+        let wanted = CheckpointWanted {
+            mint: 0,
+            keeps: &keeps,
+            cancel: &cancel,
+        };
+        let written = write_checkpoint(dir, 2, WalSettings::default(), &wanted);
+        assert_eq!(written.unwrap(), None);
+        assert_eq!(last_checkpoint(dir).unwrap().unwrap().number, 1);
+        assert_eq!(list_segments(dir).unwrap().len(), 4);
+        let unfinished = dir.join("checkpoint.00000002.tmp");
+        assert!(unfinished.is_dir());
+        remove_unfinished(dir).unwrap();
+        assert!(!unfinished.is_dir());
+        assert_eq!(write(dir, 2, 0, &|_| true).n_samples, 3);
+    }
+
     #[test]
     fn a_checkpoint_keeps_what_is_wanted_and_lets_the_segments_go() {
         let dir = tempfile::tempdir().unwrap();
@@ -370,8 +432,7 @@ mod tests {
             wal.append(&[&series, &samples]).unwrap();
             wal.next_segment().unwrap();
         }
-        let stats =
-            write_checkpoint(dir, 1, WalSettings::default(), 150, &|series| series != 1).unwrap();
+        let stats = write(dir, 1, 150, &|series| series != 1);
         assert_eq!((stats.n_series, stats.n_series_dropped), (2, 1));
         assert_eq!((stats.n_samples, stats.n_samples_dropped), (2, 1));
         remove_before(dir, 1).unwrap();
@@ -382,7 +443,7 @@ mod tests {
             .collect();
         assert_eq!(numbers, [2, 3]);
         // The next one takes the first one in and replaces it.
-        let stats = write_checkpoint(dir, 2, WalSettings::default(), 0, &|_| true).unwrap();
+        let stats = write(dir, 2, 0, &|_| true);
         assert_eq!((stats.n_series, stats.n_samples), (2, 2));
         remove_before(dir, 2).unwrap();
         assert_eq!(last_checkpoint(dir).unwrap().unwrap().number, 2);
@@ -411,7 +472,7 @@ mod tests {
         crate::foundation::durable::replace_file(&path, &bytes).unwrap();
         wal.next_segment().unwrap();
         wal.append(&[&samples]).unwrap();
-        let stats = write_checkpoint(dir, 1, WalSettings::default(), 0, &|_| true).unwrap();
+        let stats = write(dir, 1, 0, &|_| true);
         assert_eq!((stats.n_damages, stats.n_samples), (1, 1));
         remove_unfinished(dir).unwrap();
     }

@@ -21,8 +21,8 @@ mod starts;
 mod writer;
 
 pub use checkpoint::{
-    Checkpoint, CheckpointStats, checkpoint_range, last_checkpoint, remove_before,
-    remove_unfinished, write_checkpoint,
+    Checkpoint, CheckpointStats, CheckpointWanted, checkpoint_range, last_checkpoint,
+    remove_before, remove_unfinished, write_checkpoint,
 };
 pub use counters::{SYNC_SECONDS, WalCounters, WalCounts};
 pub use error::WalError;

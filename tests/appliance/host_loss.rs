@@ -285,7 +285,16 @@ fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
         appliance.peak_mib(),
         told["restored"]
     ));
-    appliance.stop();
+    let stopping_ms = now_ms();
+    let lines = appliance.stop();
+    let stopping_ms = now_ms() - stopping_ms;
+    let stages = lines
+        .iter()
+        .filter(|line| line.contains("stage stopped") || line.contains("saved the head"));
+    report(&format!(
+        "{kind}: stopped in {stopping_ms} ms: {:#?}",
+        stages.collect::<Vec<_>>()
+    ));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::bucket::faulty::{Fault, FaultyBucket};
 use crate::bucket::s3_server::S3Server;
 use crate::bucket::{Bucket, StoreBucket, keys};
 use crate::foundation::durable::{create_dirs, replace_file};
-use crate::foundation::{Clock, ManualClock, SystemClock};
+use crate::foundation::{Cancel, Clock, ManualClock, SystemClock};
 use crate::model::{BlockId, Labels};
 use crate::shipper::log::state::{Instance, LogState};
 use crate::shipper::log::upkeep::{JOINED_FOR_MS, remove_abandoned};
@@ -19,8 +19,8 @@ use crate::shipper::{
     check_target, list_logs, plan_restore, restore, state,
 };
 use crate::wal::{
-    RecordKind, SamplesEncoder, SegmentReader, SeriesEncoder, Wal, WalSettings, decode_samples,
-    last_checkpoint, list_segments, remove_before, write_checkpoint,
+    CheckpointWanted, RecordKind, SamplesEncoder, SegmentReader, SeriesEncoder, Wal, WalSettings,
+    decode_samples, last_checkpoint, list_segments, remove_before, write_checkpoint,
 };
 
 /// By the clock of a host.
@@ -124,7 +124,12 @@ impl Host {
         let wal = self.dir.path().join("wal");
         let upto = self.wal.segment();
         self.wal.next_segment().unwrap();
-        write_checkpoint(&wal, upto, WalSettings::default(), t, &|_| true).unwrap();
+        let wanted = CheckpointWanted {
+            mint: t,
+            keeps: &|_| true,
+            cancel: &Cancel::new(),
+        };
+        write_checkpoint(&wal, upto, WalSettings::default(), &wanted).unwrap();
         remove_before(&wal, upto).unwrap();
         id
     }
@@ -133,8 +138,7 @@ impl Host {
     pub(super) fn shipped(&mut self, block: BlockId) {
         let (mut uploaded, _) = state::read(self.dir.path());
         uploaded.insert(block);
-        let list: Vec<BlockId> = uploaded.into_iter().collect();
-        state::write(self.dir.path(), &list).unwrap();
+        state::write(self.dir.path(), &Vec::from_iter(uploaded)).unwrap();
         self.in_bucket = self.floor_ms.unwrap();
     }
 
@@ -155,8 +159,7 @@ impl Host {
 
     /// Another process begins.
     pub(super) fn restart(&mut self) {
-        let wal = self.dir.path().join("wal");
-        self.wal = Wal::open(&wal, WalSettings::default()).unwrap();
+        self.wal = Wal::open(&self.dir.path().join("wal"), WalSettings::default()).unwrap();
         self.shipper = log_shipper(self.dir.path(), &self.bucket, &self.clock);
     }
 }
@@ -179,8 +182,7 @@ pub(super) async fn restored(
     let dir = scratch();
     let target = (dir.path(), super::tests::instance(2));
     let log = restore(bucket, &plan, target, &mut |_| ()).await?;
-    let report = log.publish()?;
-    Ok((dir, report))
+    Ok((dir, log.publish()?))
 }
 
 /// Times of the samples below `dir`, by log.
