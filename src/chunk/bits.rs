@@ -203,13 +203,12 @@ impl BitWriter {
     }
 }
 
-/// Fields that are put together in registers, on their way to the end of a [`BitWriter`]; they take at most `N` bytes, the
-/// byte the run begins in and the word it ends in included.
+/// Fields that are put together in registers, on their way to the end of a [`BitWriter`]. Bytes that are whole go to a
+/// buffer that is lent with each field: were it a part of the run, all else would be in memory too, and every field would
+/// wait for what the one before stored there.
 #[derive(Debug)]
-pub(super) struct FieldRun<const N: usize> {
-    /// Those of `word` included.
-    bytes: [u8; N],
-    /// Whole ones.
+pub(super) struct FieldRun {
+    /// Whole bytes of the buffer.
     n_bytes: usize,
     /// The bits behind them, at the top.
     word: u64,
@@ -219,12 +218,15 @@ pub(super) struct FieldRun<const N: usize> {
     n_last: u32,
 }
 
-impl<const N: usize> FieldRun<N> {
-    /// So many bits of fields may be put into one run.
-    pub(super) const BITS_MAX: usize = (N - 9) * 8;
-
+impl FieldRun {
     /// So many bits are put at once.
     pub(super) const FIELD_BITS_MAX: u32 = 56;
+
+    /// So many bits of fields may be put into one run whose buffer has `n_bytes`: those of the byte it begins in and of the
+    /// word it ends in are not for fields.
+    pub(super) const fn bits_max(n_bytes: usize) -> usize {
+        (n_bytes - 9) * 8
+    }
 
     /// Bytes it takes at the end of a writer, at most.
     pub(super) fn n_bytes_after(&self) -> usize {
@@ -233,32 +235,37 @@ impl<const N: usize> FieldRun<N> {
 
     /// Appends the low `n` bits of `value`, 1 to 64; the others are zero.
     #[inline(always)]
-    pub(super) fn put(&mut self, value: u64, n: u32) {
+    pub(super) fn put<const N: usize>(&mut self, bytes: &mut [u8; N], value: u64, n: u32) {
         if n <= Self::FIELD_BITS_MAX {
-            self.put_fields(value, n, n);
+            self.put_fields(bytes, value, (n, n));
         } else {
-            self.put_fields(value >> 32, n.wrapping_sub(32), n);
-            self.put_fields(value & 0xffff_ffff, 32, n);
+            self.put_fields(bytes, value >> 32, (n.wrapping_sub(32), n));
+            self.put_fields(bytes, value & 0xffff_ffff, (32, n));
         }
     }
 
     /// Appends fields of `n` bits together, 1 to [`Self::FIELD_BITS_MAX`], of which the last one has `n_last`.
     #[inline(always)]
-    pub(super) fn put_fields(&mut self, value: u64, n: u32, n_last: u32) {
+    pub(super) fn put_fields<const N: usize>(
+        &mut self,
+        bytes: &mut [u8; N],
+        value: u64,
+        (n, n_last): (u32, u32),
+    ) {
         debug_assert!(0 < n && n <= Self::FIELD_BITS_MAX, "{n} bits");
         debug_assert!(value >> n == 0, "more than {n} bits");
         self.n_last = n_last;
         let n_bits = self.n_bits.wrapping_add(n);
-        let word = self.word | value << 64u32.wrapping_sub(n_bits);
+        let word = self.word | value << (64u32.wrapping_sub(n_bits) & 63);
         debug_assert!(self.n_bytes + 8 <= N, "the run is too long");
         // Whole words at any byte: whether one is full is not worth a mispredicted branch.
         if let Some(place) =
-            (self.bytes.get_mut(self.n_bytes..)).and_then(|free| free.first_chunk_mut::<8>())
+            (bytes.get_mut(self.n_bytes..)).and_then(|free| free.first_chunk_mut::<8>())
         {
             *place = word.to_be_bytes();
         }
         self.n_bytes = self.n_bytes.wrapping_add(n_bits as usize / 8);
-        self.word = word << (n_bits & !7);
+        self.word = word << (n_bits & 0x38);
         self.n_bits = n_bits & 7;
     }
 }
@@ -266,18 +273,13 @@ impl<const N: usize> FieldRun<N> {
 impl BitWriter {
     /// Begins a run where the last field ended; [`Self::end_run`] takes it back.
     #[inline(always)]
-    pub(super) fn begin_run<const N: usize>(&mut self) -> FieldRun<N> {
+    pub(super) fn begin_run(&mut self) -> FieldRun {
         let begun = if 0 < self.n_free {
             self.bytes.pop()
         } else {
             None
         };
-        let mut bytes = [0; N];
-        if let Some(first) = bytes.first_mut() {
-            *first = begun.unwrap_or(0);
-        }
         FieldRun {
-            bytes,
             n_bytes: 0,
             word: u64::from(begun.unwrap_or(0)) << 56,
             n_bits: begun.map_or(0, |_| 8 - self.n_free),
@@ -288,11 +290,15 @@ impl BitWriter {
 
     /// Leaves what [`Self::put`] of each field would have left.
     #[inline(always)]
-    pub(super) fn end_run<const N: usize>(&mut self, run: &FieldRun<N>) {
+    pub(super) fn end_run<const N: usize>(&mut self, run: &FieldRun, bytes: &mut [u8; N]) {
         let n_last_bytes = u32::from(0 < run.n_bits);
+        // A run without fields has stored nothing.
+        if let Some(last) = bytes.get_mut(run.n_bytes) {
+            *last = run.word.to_be_bytes()[0];
+        }
         let n_bytes = run.n_bytes + n_last_bytes as usize;
         self.bytes
-            .extend_from_slice(run.bytes.get(..n_bytes).unwrap_or_default());
+            .extend_from_slice(bytes.get(..n_bytes).unwrap_or_default());
         self.n_free = n_last_bytes * 8 - run.n_bits;
         if self.n_free == 0 && run.n_last.is_multiple_of(8) {
             self.bytes.push(0);
@@ -347,8 +353,8 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn a_run_leaves_what_its_fields_leave_one_by_one(
-            long in runs(FieldRun::<320>::BITS_MAX / 64),
-            short in runs(FieldRun::<32>::BITS_MAX / 64),
+            long in runs(FieldRun::bits_max(320) / 64),
+            short in runs(FieldRun::bits_max(32) / 64),
         ) {
             check_runs::<320>(long)?;
             check_runs::<32>(short)?;
@@ -363,12 +369,13 @@ mod tests {
     fn check_runs<const N: usize>(runs: Vec<Vec<(u64, u32)>>) -> Result<(), TestCaseError> {
         let (mut writer, mut by_one) = (BitWriter::default(), BitWriter::default());
         for fields in runs {
-            let mut run = writer.begin_run::<N>();
+            let mut bytes = [0; N];
+            let mut run = writer.begin_run();
             for &(value, n) in &fields {
-                run.put(value & (u64::MAX >> (64 - n)), n);
+                run.put(&mut bytes, value & (u64::MAX >> (64 - n)), n);
                 by_one.put(value, n);
             }
-            writer.end_run(&run);
+            writer.end_run(&run, &mut bytes);
             prop_assert_eq!(writer.bytes(), by_one.bytes());
             prop_assert_eq!(writer.n_free, by_one.n_free);
         }

@@ -29,8 +29,8 @@ const SAMPLES_PER_RUN: usize = 16;
 /// Bytes of a run of so many samples, and of one.
 const RUN_BYTES: usize = 320;
 const ONE_BYTES: usize = 32;
-const _: () = assert!(SAMPLES_PER_RUN * (68 + 77) <= FieldRun::<RUN_BYTES>::BITS_MAX);
-const _: () = assert!(68 + 77 <= FieldRun::<ONE_BYTES>::BITS_MAX);
+const _: () = assert!(SAMPLES_PER_RUN * (68 + 77) <= FieldRun::bits_max(RUN_BYTES));
+const _: () = assert!(68 + 77 <= FieldRun::bits_max(ONE_BYTES));
 
 /// Builds one chunk, sample by sample; its bytes are complete after every sample.
 #[derive(Debug, Clone)]
@@ -102,8 +102,9 @@ impl XorAppender {
                 self.put_value(v);
             }
             _ => {
-                let run = self.encode::<ONE_BYTES>(&[Sample { t, v }]);
-                self.bits.end_run(&run);
+                let mut bytes = [0; ONE_BYTES];
+                let run = self.encode(&[Sample { t, v }], &mut bytes);
+                self.bits.end_run(&run, &mut bytes);
             }
         }
         self.t = t;
@@ -126,10 +127,11 @@ impl XorAppender {
             self.append(sample.t, sample.v)?;
         }
         for samples in later.chunks(SAMPLES_PER_RUN) {
-            let run = self.encode::<RUN_BYTES>(samples);
+            let mut bytes = [0; RUN_BYTES];
+            let run = self.encode(samples, &mut bytes);
             self.bits
                 .make_room(run.n_bytes_after().max(XOR_SAMPLE_BYTES_MAX));
-            self.bits.end_run(&run);
+            self.bits.end_run(&run, &mut bytes);
         }
         self.n_samples = n_after;
         self.put_count();
@@ -139,14 +141,14 @@ impl XorAppender {
     /// The fields of samples behind the second one, as many as fit into `N` bytes; they are in the chunk when the run is
     /// ended.
     #[inline(always)]
-    fn encode<const N: usize>(&mut self, samples: &[Sample]) -> FieldRun<N> {
+    fn encode<const N: usize>(&mut self, samples: &[Sample], bytes: &mut [u8; N]) -> FieldRun {
         let (mut t, mut delta, mut v) = (self.t, self.delta, self.v.to_bits());
         // Nothing fits into the window that is not there yet.
         let (mut leading, mut trailing) = match self.window {
             Some(window) => (u32::from(window.leading), u32::from(window.trailing)),
             None => (u32::MAX, 0),
         };
-        let mut run = self.bits.begin_run::<N>();
+        let mut run = self.bits.begin_run();
         for sample in samples {
             let delta_before = std::mem::replace(&mut delta, sample.t.wrapping_sub(t));
             t = sample.t;
@@ -158,15 +160,15 @@ impl XorAppender {
                 _ if fits_shifted(dod, 17) => (0b110 << 17 | payload(17), 20),
                 _ if fits_shifted(dod, 20) => (0b1110 << 20 | payload(20), 24),
                 _ => {
-                    run.put(0b1111, 4);
-                    run.put(dod.cast_unsigned(), 64);
+                    run.put(bytes, 0b1111, 4);
+                    run.put(bytes, dod.cast_unsigned(), 64);
                     (0, 0)
                 }
             };
             let bits = sample.v.to_bits();
             let diff = bits ^ std::mem::replace(&mut v, bits);
             if diff == 0 {
-                run.put(field << 1, n_field + 1);
+                run.put(bytes, field << 1, n_field + 1);
                 continue;
             }
             let (leading_now, trailing_now) =
@@ -175,16 +177,18 @@ impl XorAppender {
                 (field << 2 | 0b10, n_field + 2)
             } else {
                 (leading, trailing) = (leading_now, trailing_now);
-                let n = 64 - leading - trailing;
+                let n = 64u32.wrapping_sub(leading).wrapping_sub(trailing);
                 let header = 0b11 << 11 | u64::from(leading) << 6 | u64::from(n & 0x3f);
                 (field << 13 | header, n_field + 13)
             };
-            let n = 64 - leading - trailing;
-            if n_header + n <= FieldRun::<N>::FIELD_BITS_MAX {
-                run.put_fields(header << n | diff >> trailing, n_header + n, n);
+            let n = 64u32.wrapping_sub(leading).wrapping_sub(trailing);
+            let n_both = n_header.wrapping_add(n);
+            if n_both <= FieldRun::FIELD_BITS_MAX {
+                let fields = header << (n & 63) | diff >> (trailing & 63);
+                run.put_fields(bytes, fields, (n_both, n));
             } else {
-                run.put(header, n_header);
-                run.put(diff >> trailing, n);
+                run.put(bytes, header, n_header);
+                run.put(bytes, diff >> trailing, n);
             }
         }
         (self.t, self.delta, self.v) = (t, delta, f64::from_bits(v));

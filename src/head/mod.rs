@@ -37,6 +37,7 @@ mod records;
 mod replay;
 mod replay_apply;
 mod replay_lanes;
+mod replay_numbers;
 mod replay_read;
 mod replay_slots;
 mod replay_turns;

@@ -115,6 +115,9 @@ impl<'a> Worker<'a> {
     }
 
     fn pages(&mut self, pages: &[(u32, Rows)]) {
+        if pages.is_empty() {
+            return;
+        }
         let mut columns = NO_COLUMNS;
         for (first, rows) in pages {
             let firsts = (*first..).step_by(SERIES_PER_BLOCK);

@@ -15,9 +15,8 @@ use crate::head::postings_build::PostingsBuilder;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay::ReplayReport;
 use crate::head::replay_apply::{Applied, Worker};
-use crate::head::replay_slots::{
-    FLOATS_PER_GROUP, Rows, SLOTS_PER_PAGE, Slot, Slots, Waiting, Waits,
-};
+use crate::head::replay_numbers::Slots;
+use crate::head::replay_slots::{FLOATS_PER_GROUP, Rows, SLOTS_PER_PAGE, Slot, Waiting, Waits};
 use crate::head::series::{MappedChunk, MemSeries};
 use crate::model::{Encoding, Histogram, SampleTime, TimestampMs};
 use crate::wal::{FloatReader, Unwanted, WalError};
@@ -254,18 +253,26 @@ impl Lanes {
             return 0;
         };
         let mut n_old = 0;
-        while let Some((series, t, v, n_bytes)) = floats.peek()
-            && let Some(slot) = numbers.get(series)
-            && floor <= t
-        {
-            match page.push(slot, t, v) {
-                Waits::Yes => (),
-                Waits::NotWanted => n_old += 1,
-                Waits::NoRoom => break,
+        loop {
+            let mut new = page.new_from(floor);
+            floats.take_short(|series, t, v| {
+                let slot = numbers.get(series);
+                slot.is_some_and(|slot| new.push(slot, t, v))
+            });
+            if let Some((series, t, v, n_bytes)) = floats.peek()
+                && let Some(slot) = numbers.get(series)
+                && floor <= t
+            {
+                match page.push(slot, t, v) {
+                    Waits::Yes => (),
+                    Waits::NotWanted => n_old += 1,
+                    Waits::NoRoom => return n_old,
+                }
+                floats.advance(n_bytes);
+            } else {
+                return n_old;
             }
-            floats.advance(n_bytes);
         }
-        n_old
     }
 
     /// What waits on the page of the series waits no longer, and a float at `t` can.

@@ -1,22 +1,19 @@
-//! The series that a replay has met, by their numbers in the log, and the floats that wait for more of their series.
+//! The floats of a replay that wait for more of their series.
 #![expect(
     clippy::indexing_slicing,
     reason = "a place is a byte, and all that has places has at least 256 of them; a row is taken modulo their number"
 )]
 
-use std::collections::HashMap;
-
 use crate::model::{Sample, TimestampMs};
-use crate::wal::Unwanted;
 
 /// A series of a replay: the page of [`Waiting`] that has it, and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(u32);
 
 impl Slot {
-    const NONE: Self = Self(u32::MAX);
+    pub(crate) const NONE: Self = Self(u32::MAX);
 
-    fn of_number(n: usize) -> Option<Self> {
+    pub(crate) fn of_number(n: usize) -> Option<Self> {
         let slot = Self(u32::try_from(n).ok()?);
         (slot != Self::NONE).then_some(slot)
     }
@@ -33,126 +30,6 @@ impl Slot {
 
 /// As many as a byte can tell apart.
 pub(crate) const SLOTS_PER_PAGE: usize = 256;
-
-/// The page a number is on, and its place there.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a remainder of SLOTS_PER_PAGE"
-)]
-fn page_and_place(series: u64) -> (u64, usize) {
-    let n = SLOTS_PER_PAGE as u64;
-    (series / n, (series % n) as usize)
-}
-
-/// Slots by the numbers of series in the log: four bytes each, for most numbers follow each other.
-pub(crate) struct Slots {
-    pages: Vec<Numbers>,
-    by_number: HashMap<u64, usize, foldhash::fast::RandomState>,
-    /// The page that was asked for last, and where it is.
-    last: (u64, usize),
-}
-
-/// A page of [`Slots`].
-pub(crate) struct Around<'s> {
-    number: u64,
-    slots: &'s [Slot; SLOTS_PER_PAGE],
-}
-
-impl Around<'_> {
-    /// The series, if it is on this page.
-    #[inline(always)]
-    pub(crate) fn get(&self, series: u64) -> Option<Slot> {
-        let (number, place) = page_and_place(series);
-        (number == self.number).then(|| self.slots[place])
-    }
-}
-
-/// A page of numbers.
-struct Numbers {
-    slots: [Slot; SLOTS_PER_PAGE],
-    n_known: usize,
-    /// Before this, floats of none of them are wanted.
-    from_min: TimestampMs,
-}
-
-impl Slots {
-    pub(crate) fn new() -> Self {
-        Self {
-            pages: Vec::new(),
-            by_number: HashMap::default(),
-            last: (u64::MAX, usize::MAX),
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn get(&mut self, series: u64) -> Option<Slot> {
-        let (number, place) = page_and_place(series);
-        if self.last.0 != number {
-            self.turn_to(number)?;
-        }
-        let page = self.pages.get(self.last.1)?;
-        let slot = page.slots.get(place)?;
-        (*slot != Slot::NONE).then_some(*slot)
-    }
-
-    /// The series with numbers near this one, which was asked for last.
-    pub(crate) fn around(&self, series: u64) -> Option<Around<'_>> {
-        let number = page_and_place(series).0;
-        let page = self.pages.get(self.last.1)?;
-        (self.last.0 == number).then_some(Around {
-            number,
-            slots: &page.slots,
-        })
-    }
-
-    #[inline(never)]
-    fn turn_to(&mut self, number: u64) -> Option<()> {
-        self.last = (number, *self.by_number.get(&number)?);
-        Some(())
-    }
-
-    /// A float of the series at `t` was not wanted: which others are not either, if that is known of its whole page.
-    #[inline]
-    pub(crate) fn unwanted_around(&self, series: u64, t: TimestampMs) -> Option<Unwanted> {
-        let (number, place) = page_and_place(series);
-        let page = self.pages.get(self.last.1)?;
-        let is_known = self.last.0 == number && page.n_known == SLOTS_PER_PAGE;
-        let first = series - place as u64;
-        (is_known && t < page.from_min).then(|| Unwanted {
-            series: first..=first + (SLOTS_PER_PAGE - 1) as u64,
-            before: page.from_min,
-        })
-    }
-
-    /// Floats of the series before `from` are not wanted.
-    pub(crate) fn insert(&mut self, series: u64, slot: Slot, from: TimestampMs) {
-        let (number, place) = page_and_place(series);
-        let pages = &mut self.pages;
-        let at = *self.by_number.entry(number).or_insert_with(|| {
-            pages.push(Numbers {
-                slots: [Slot::NONE; SLOTS_PER_PAGE],
-                n_known: 0,
-                from_min: TimestampMs::MAX,
-            });
-            pages.len() - 1
-        });
-        if let Some(page) = pages.get_mut(at)
-            && let Some(here) = page.slots.get_mut(place)
-        {
-            page.n_known += usize::from(*here == Slot::NONE);
-            page.from_min = page.from_min.min(from);
-            *here = slot;
-        }
-    }
-
-    /// From now on all floats of the series are wanted.
-    pub(crate) fn want_all(&mut self, series: u64) {
-        let page = self.by_number.get(&page_and_place(series).0);
-        if let Some(page) = page.and_then(|at| self.pages.get_mut(*at)) {
-            page.from_min = TimestampMs::MIN;
-        }
-    }
-}
 
 /// So many floats of a series are handed over together at most. A log has one of each series, then the next one of each:
 /// what is done for a series, and fetched from memory for it, is then done once for so many.
@@ -212,21 +89,13 @@ impl Rows {
         self.n_max = u8::try_from(n).map_or(N_MAX, |n| n.clamp(1, N_MAX));
     }
 
-    /// Adds a float; false where its series has all it may have, or the time is too far from the others.
     #[inline(always)]
-    fn push(&mut self, place: u8, t: TimestampMs, v: f64) -> bool {
-        let place = usize::from(place);
-        let n = self.n[place];
-        let time = u32::try_from(t.wrapping_sub(self.base).cast_unsigned());
-        match time {
-            Ok(time) if n < self.n_max => {
-                let row = &mut self.rows[usize::from(n) % FLOATS_PER_GROUP];
-                row.times[place] = time;
-                row.values[place] = v;
-                self.n[place] = n + 1;
-                true
-            }
-            _ => false,
+    fn free(&mut self) -> Free<'_> {
+        Free {
+            n: &mut self.n,
+            n_max: self.n_max,
+            base: self.base,
+            rows: &mut self.rows,
         }
     }
 
@@ -261,6 +130,34 @@ impl Rows {
             *floats = column.get(..usize::from(n)).unwrap_or_default();
         }
         Some(floats)
+    }
+}
+
+/// What of [`Rows`] takes floats.
+struct Free<'r> {
+    n: &'r mut [u8; SLOTS_PER_PAGE],
+    n_max: u8,
+    base: TimestampMs,
+    rows: &'r mut [Row; FLOATS_PER_GROUP],
+}
+
+impl Free<'_> {
+    /// Adds a float; false where its series has all it may have, or the time is too far from the others.
+    #[inline(always)]
+    fn push(&mut self, place: u8, t: TimestampMs, v: f64) -> bool {
+        let place = usize::from(place);
+        let n = self.n[place];
+        let time = u32::try_from(t.wrapping_sub(self.base).cast_unsigned());
+        match time {
+            Ok(time) if n < self.n_max => {
+                let row = &mut self.rows[usize::from(n) % FLOATS_PER_GROUP];
+                row.times[place] = time;
+                row.values[place] = v;
+                self.n[place] = n + 1;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -303,7 +200,31 @@ pub(crate) struct Taking<'w> {
     rows: &'w mut Rows,
 }
 
+/// The same, for floats so new that all of them are wanted.
+pub(crate) struct TakingNew<'t> {
+    page: usize,
+    from: TimestampMs,
+    free: Free<'t>,
+}
+
+impl TakingNew<'_> {
+    /// Lets a float wait; false where [`Taking::push`] has to say what becomes of it.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, slot: Slot, t: TimestampMs, v: f64) -> bool {
+        slot.page() == self.page && self.from <= t && self.free.push(slot.place(), t, v)
+    }
+}
+
 impl Taking<'_> {
+    /// For floats that are neither older than `floor` nor than any that is not wanted.
+    pub(crate) fn new_from(&mut self, floor: TimestampMs) -> TakingNew<'_> {
+        TakingNew {
+            page: self.page,
+            from: floor.max(self.from_max),
+            free: self.rows.free(),
+        }
+    }
+
     /// Lets a float wait; there is no room for one of another page.
     #[inline(always)]
     pub(crate) fn push(&mut self, slot: Slot, t: TimestampMs, v: f64) -> Waits {
@@ -312,7 +233,7 @@ impl Taking<'_> {
             Waits::NoRoom
         } else if t < self.from_max && t < self.from[usize::from(place)] {
             Waits::NotWanted
-        } else if self.rows.push(place, t, v) {
+        } else if self.rows.free().push(place, t, v) {
             Waits::Yes
         } else {
             Waits::NoRoom
@@ -379,7 +300,7 @@ impl Waiting {
             return Waits::NotWanted;
         }
         let rows = page.rows.as_mut();
-        if rows.is_some_and(|rows| rows.push(place, t, v)) {
+        if rows.is_some_and(|rows| rows.free().push(place, t, v)) {
             Waits::Yes
         } else {
             Waits::NoRoom
@@ -431,43 +352,6 @@ mod tests {
         let floats = rows.columns(place / SERIES_PER_BLOCK, &mut columns);
         let floats = floats.unwrap_or_default();
         floats[place % SERIES_PER_BLOCK].to_vec()
-    }
-
-    #[test]
-    fn slots_are_found_by_number_wherever_numbers_lie() {
-        let mut slots = Slots::new();
-        let numbers = [0, 1, 255, 256, 1 << 40, u64::MAX, u64::MAX - 256];
-        for (n, number) in numbers.into_iter().enumerate() {
-            assert_eq!(slots.get(number), None);
-            slots.insert(number, Slot::of_number(n * 100).unwrap(), 0);
-        }
-        for (n, number) in numbers.into_iter().enumerate() {
-            let slot = slots.get(number).unwrap();
-            assert_eq!(slot.page() * 256 + usize::from(slot.place()), n * 100);
-        }
-        assert_eq!(slots.get(2), None);
-        assert_eq!(slots.get(257 << 8), None);
-        assert_eq!(Slot::of_number(u32::MAX as usize), None, "too many series");
-    }
-
-    #[test]
-    fn nothing_around_is_unwanted_before_all_of_a_page_is_known() {
-        let mut slots = Slots::new();
-        for n in 0..256 {
-            assert_eq!(slots.unwanted_around(600, 0), None, "{n}");
-            let from = 100 + i64::try_from(n).unwrap() % 7;
-            slots.insert(512 + n, Slot::of_number(3).unwrap(), from);
-            slots.get(600);
-        }
-        let unwanted = Unwanted {
-            series: 512..=767,
-            before: 100,
-        };
-        assert_eq!(slots.unwanted_around(600, 99), Some(unwanted));
-        assert_eq!(slots.unwanted_around(600, 100), None);
-        assert_eq!(slots.unwanted_around(300, 99), None);
-        slots.want_all(513);
-        assert_eq!(slots.unwanted_around(600, 99), None);
     }
 
     #[test]
@@ -529,17 +413,51 @@ mod tests {
     }
 
     #[test]
+    fn a_page_takes_new_floats_without_asking_and_leaves_the_others_to_be_asked_for() {
+        let mut waiting = Waiting::new();
+        let slots: Vec<Slot> = (0..600).map(|n| waiting.add(n).unwrap()).collect();
+        waiting.turn(1, Some(Rows::new(600)));
+        // The last of the page is wanted from 511 on.
+        for (floor, from) in [(0, 511), (700, 700)] {
+            let mut page = waiting.page(slots[300]).unwrap();
+            let mut new = page.new_from(floor);
+            for other in [slots[0], slots[599], Slot::NONE] {
+                assert!(!new.push(other, 800, 0.5));
+            }
+            assert!(!new.push(slots[300], from - 1, 0.5));
+            assert!(!new.push(slots[300], 1 << 40, 0.5));
+            for t in 0..8 {
+                assert!(new.push(slots[300], from + t, 0.5));
+            }
+        }
+        let mut page = waiting.page(slots[300]).unwrap();
+        assert!(!page.new_from(0).push(slots[300], 800, 0.5), "it has all");
+        assert_eq!(page.push(slots[301], 510, 0.25), Waits::Yes);
+        assert!(page.new_from(0).push(slots[301], 800, 0.5));
+        let rows = waiting.turn(1, None).unwrap();
+        let times = |place| {
+            let column = column(&rows, place).into_iter();
+            column.map(|float| float.t).collect::<Vec<_>>()
+        };
+        assert_eq!(times(44), (511..519).chain(700..708).collect::<Vec<_>>());
+        assert_eq!(times(45), [510, 800]);
+        assert!(times(46).is_empty());
+    }
+
+    #[test]
     fn a_page_takes_fewer_floats_of_a_series_when_it_is_told_so() {
         for (told, n) in [(0, 1), (1, 1), (7, 7), (16, 16), (17, 16), (300, 16)] {
             let mut rows = Rows::new(0);
             rows.take_at_most(told);
             for place in [0, 9, 255] {
-                let n_taken = (0..40).take_while(|t| rows.push(place, *t, 1.0)).count();
+                let n_taken = (0..40)
+                    .take_while(|t| rows.free().push(place, *t, 1.0))
+                    .count();
                 assert_eq!(n_taken, n, "{told}");
                 assert_eq!(column(&rows, usize::from(place)).len(), n);
             }
             rows.clear(0);
-            let n_taken = (0..40).take_while(|t| rows.push(9, *t, 1.0)).count();
+            let n_taken = (0..40).take_while(|t| rows.free().push(9, *t, 1.0)).count();
             assert_eq!(n_taken, FLOATS_PER_GROUP);
         }
     }
@@ -550,10 +468,10 @@ mod tests {
             let far = first.wrapping_add(1 << 33);
             let mut rows = Rows::new(first);
             let near = first.wrapping_sub(1000);
-            assert!(rows.push(9, first, 1.0));
-            assert!(rows.push(9, near, 2.0));
-            assert!(!rows.push(9, far, 3.0));
-            assert!(!rows.push(9, first.wrapping_sub(1 << 33), 3.0));
+            assert!(rows.free().push(9, first, 1.0));
+            assert!(rows.free().push(9, near, 2.0));
+            assert!(!rows.free().push(9, far, 3.0));
+            assert!(!rows.free().push(9, first.wrapping_sub(1 << 33), 3.0));
             let times = |rows: &Rows| {
                 let column = column(rows, 9).into_iter();
                 column.map(|float| float.t).collect::<Vec<_>>()
@@ -561,7 +479,7 @@ mod tests {
             assert_eq!(times(&rows), [first, near]);
             rows.clear(far);
             assert!(times(&rows).is_empty());
-            assert!(rows.push(9, far, 3.0));
+            assert!(rows.free().push(9, far, 3.0));
             assert_eq!(times(&rows), [far]);
         }
     }

@@ -67,6 +67,22 @@ impl<'a> FloatReader<'a> {
         })
     }
 
+    /// Takes floats one after the other, those whose integers are short, as long as `takes` does. The one it does not take is
+    /// the next one still.
+    #[inline(always)]
+    pub fn take_short(&mut self, mut takes: impl FnMut(u64, TimestampMs, f64) -> bool) {
+        let mut rest = self.rest;
+        while let Some((series, t, v, behind)) = shortest_entry(rest)
+            && {
+                let (series, t, v, _) = self.entry(series, t, v, 0);
+                takes(series, t, v)
+            }
+        {
+            rest = behind;
+        }
+        self.rest = rest;
+    }
+
     /// The next float, if it can be told quickly, as nearly all can.
     #[inline(always)]
     pub fn peek(&self) -> Option<FloatEntry> {
@@ -174,6 +190,44 @@ fn short_entry(rest: &[u8]) -> Option<(i64, TimestampMs, f64, usize)> {
         return Some((series, zig_zag(seven_bits(behind)), v, n_series + 9));
     }
     longer_entry(window)
+}
+
+/// Reference, time and value of an entry whose integers are of the lengths that most have, and what is behind it; not of the
+/// last ones.
+///
+/// Each pair of lengths has a branch of its own, and nothing here is called: all of it stays in registers.
+#[inline(always)]
+fn shortest_entry(rest: &[u8]) -> Option<(i64, TimestampMs, f64, &[u8])> {
+    let first = u64::from_le_bytes(*rest.first_chunk::<24>()?.first_chunk()?);
+    let ends_at = |n: u32| first & (0x80 << (8 * (n - 1))) == 0;
+    match () {
+        () if ends_at(1) && ends_at(2) => entry_of::<1, 1>(rest, first),
+        () if ends_at(1) && ends_at(3) => entry_of::<1, 2>(rest, first),
+        () if ends_at(1) => None,
+        () if ends_at(2) && ends_at(3) => entry_of::<2, 1>(rest, first),
+        () if ends_at(2) && ends_at(4) => entry_of::<2, 2>(rest, first),
+        () if ends_at(2) => None,
+        () if ends_at(3) && ends_at(4) => entry_of::<3, 1>(rest, first),
+        () if ends_at(3) && ends_at(5) => entry_of::<3, 2>(rest, first),
+        () => None,
+    }
+}
+
+/// The entry at the start of `rest`, whose first bytes are `first`, with a reference of so many bytes and a time of so many.
+#[inline(always)]
+fn entry_of<const SERIES: usize, const T: usize>(
+    rest: &[u8],
+    first: u64,
+) -> Option<(i64, TimestampMs, f64, &[u8])> {
+    let of_length = |word: u64, n: usize| match n {
+        1 => seven_bits(word),
+        2 => fourteen_bits(word),
+        _ => fourteen_bits(word) | (word >> 2) & 0x1f_c000,
+    };
+    let series = zig_zag(of_length(first, SERIES));
+    let t = zig_zag(of_length(first >> (8 * SERIES), T));
+    let v = f64::from_bits(u64::from_be_bytes(*rest.get(SERIES + T..)?.first_chunk()?));
+    Some((series, t, v, rest.get(SERIES + T + 8..)?))
 }
 
 #[inline(never)]
@@ -309,6 +363,42 @@ mod tests {
                     prop_assert_eq!(&found, &samples);
                 }
             }
+        }
+
+        #[test]
+        fn short_floats_are_taken_until_one_is_refused_and_that_one_comes_next(
+            samples in prop::collection::vec((0u32..64, any::<u64>(), 0u32..64, any::<i64>(), any::<f64>()), 0..60),
+            refused in prop::collection::vec(0usize..20, 1..10),
+        ) {
+            let mut encoder = SamplesEncoder::default();
+            let samples: Vec<_> = samples.iter()
+                // Of most the integers are short: the first is what the others are counted from.
+                .map(|(m, series, n, t, v)| (series >> (40 + m % 24), t >> (40 + n % 24), v.to_bits()))
+                .collect();
+            for (series, t, v) in &samples {
+                encoder.push(*series, *t, f64::from_bits(*v));
+            }
+            let mut floats = FloatReader::new(encoder.record().unwrap_or(&[2])).unwrap();
+            let mut found = Vec::new();
+            let mut n_short = 0;
+            for n_wanted in refused.into_iter().cycle() {
+                let before = found.len();
+                floats.take_short(|series, t, v| {
+                    let is_wanted = found.len() < before + n_wanted;
+                    if is_wanted {
+                        found.push((series, t, v.to_bits()));
+                    }
+                    is_wanted
+                });
+                n_short += found.len() - before;
+                prop_assert!(found.len() <= before + n_wanted);
+                let Some((series, t, v, _)) = floats.take().unwrap() else {
+                    break;
+                };
+                found.push((series, t, v.to_bits()));
+            }
+            prop_assert!(n_short <= found.len());
+            prop_assert_eq!(found, samples);
         }
     }
 }
