@@ -126,6 +126,23 @@ impl BitWriter {
         Self { bytes, n_free: 0 }
     }
 
+    /// Continues behind the first `n_bits` of `bytes`, of which the last field has `n_last`; what follows them is cut off.
+    pub(super) fn behind(mut bytes: Vec<u8>, n_bits: usize, n_last: u32) -> Self {
+        let n_used = (n_bits % 8).to_le_bytes()[0];
+        bytes.truncate(n_bits.div_ceil(8));
+        let mut n_free = 0;
+        if n_used != 0 {
+            n_free = 8 - u32::from(n_used);
+            if let Some(last) = bytes.last_mut() {
+                *last &= 0xff << n_free;
+            }
+        } else if n_last.is_multiple_of(8) {
+            bytes.push(0);
+            n_free = 8;
+        }
+        Self { bytes, n_free }
+    }
+
     /// Appends the low `n` bits of `value`, 1 to 64.
     #[inline]
     pub fn put(&mut self, value: u64, n: u32) {

@@ -397,6 +397,30 @@ proptest! {
     }
 
     #[test]
+    fn a_chunk_resumed_at_any_sample_is_as_it_was_then(
+        steps in prop::collection::vec((prop_oneof![4 => Just(15_000i64), 1 => any::<i64>()], 0u8..6, any::<u64>()), 0..80),
+    ) {
+        let mut appender = XorAppender::new();
+        let (mut t, mut v) = (0i64, 0u64);
+        for (step, kind, wild) in steps {
+            let resumed = XorAppender::resume(appender.bytes()).unwrap();
+            prop_assert_eq!(format!("{resumed:?}"), format!("{appender:?}"));
+            let patched = [appender.bytes(), &[0xa5; 9]].concat();
+            let cut = if appender.n_samples() == 0 { resumed } else { XorAppender::resume(&patched).unwrap() };
+            prop_assert_eq!(format!("{cut:?}"), format!("{appender:?}"));
+            t = t.wrapping_add(step);
+            v = match kind {
+                0..=2 => v,
+                // So many bits that a byte ends with them, in turn with others.
+                3 => v ^ 0xffff_0000,
+                4 => v ^ (wild & 0xff00),
+                _ => wild,
+            };
+            appender.append(t, f64::from_bits(v)).unwrap();
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_are_an_error_or_samples(data in prop::collection::vec(any::<u8>(), 0..300)) {
         for encoding in [Encoding::Xor, Encoding::Xor2] {
             if let Ok(pairs) = decode(encoding, &data) {

@@ -78,12 +78,45 @@ impl XorAppender {
 
     /// Continues an existing chunk behind its last sample; what follows that sample is cut off.
     ///
-    /// The samples are encoded again: how a chunk ends depends on how it was written, not only on what it holds.
+    /// The samples are read for what the next one is told from, and stay as they were written.
     pub fn resume(data: &[u8]) -> Result<Self, ChunkError> {
-        let samples: Vec<Sample> = XorIter::new(data)?.collect::<Result<_, _>>()?;
-        let mut appender = Self::with_capacity(data.len() + XOR_SAMPLE_BYTES_MAX);
-        appender.append_all(&samples)?;
-        Ok(appender)
+        let mut samples = XorIter::new(data)?;
+        let mut bytes = Vec::with_capacity(data.len() + XOR_SAMPLE_BYTES_MAX);
+        bytes.extend_from_slice(data);
+        let mut v_bits = samples.v_bits;
+        let (mut is_changed, mut has_window) = (false, false);
+        while let Some(sample) = samples.next() {
+            sample?;
+            is_changed = samples.v_bits != std::mem::replace(&mut v_bits, samples.v_bits);
+            has_window |= is_changed;
+        }
+        let State {
+            position,
+            t,
+            delta,
+            leading,
+            significant,
+            ..
+        } = samples.state(data.len());
+        let n_last = match samples.n_samples {
+            // A count of two bytes, behind which Prometheus leaves nothing.
+            0 => 1,
+            1 => 64,
+            _ if is_changed => significant,
+            _ => 1,
+        };
+        let trailing = 64u32.wrapping_sub(leading).wrapping_sub(significant);
+        Ok(Self {
+            bits: BitWriter::behind(bytes, position, n_last),
+            t,
+            v: f64::from_bits(v_bits),
+            delta,
+            window: has_window.then(|| Window {
+                leading: leading.to_le_bytes()[0],
+                trailing: trailing.to_le_bytes()[0],
+            }),
+            n_samples: samples.n_samples,
+        })
     }
 
     /// Adds a sample. Times may do anything; small second differences are what the encoding is good at.
