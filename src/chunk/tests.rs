@@ -405,8 +405,11 @@ proptest! {
         for (step, kind, wild) in steps {
             let resumed = XorAppender::resume(appender.bytes()).unwrap();
             prop_assert_eq!(format!("{resumed:?}"), format!("{appender:?}"));
-            let patched = [appender.bytes(), &[0xa5; 9]].concat();
-            let cut = if appender.n_samples() == 0 { resumed } else { XorAppender::resume(&patched).unwrap() };
+            let mut longer = appender.clone();
+            longer.append(t.wrapping_sub(1 << 40), f64::from_bits(!v)).unwrap();
+            let mut patched = longer.bytes().to_vec();
+            patched[..2].copy_from_slice(&appender.bytes()[..2]);
+            let cut = XorAppender::resume(&patched).unwrap();
             prop_assert_eq!(format!("{cut:?}"), format!("{appender:?}"));
             t = t.wrapping_add(step);
             v = match kind {
