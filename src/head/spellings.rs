@@ -1,13 +1,12 @@
 //! Series by the bytes in which senders write their labels, so that a known series is found without reading them.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use smallvec::SmallVec;
 
+use crate::foundation::HashedMap;
 use crate::head::series::MemSeries;
 use crate::head::uneven::UnevenShards;
 use crate::model::Spelling;
@@ -20,28 +19,8 @@ const PER_SERIES_MAX: usize = 2;
 /// Spellings a shard may have however few series there are.
 const PER_SHARD_MIN: usize = 1024;
 
-/// A spelling is a hash already.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // The second word comes last and decides the bucket; the first one chose the shard.
-        self.0 = value;
-    }
-}
-
-type BySpelling = HashMap<(u64, u64), Arc<MemSeries>, BuildHasherDefault<KeyHasher>>;
+/// A spelling is a hash already: the first word chooses the shard, the second the place in it.
+type BySpelling = HashedMap<(u64, u64), Arc<MemSeries>>;
 
 /// What is known of how series are written; forgetting any of it costs time and nothing else.
 pub(crate) struct Spellings {

@@ -11,7 +11,7 @@ use gauntlet::model::Sample;
 use gauntlet::remote::WriteRequestEncoder;
 use serde_json::Value;
 
-use crate::harness::{Start, eventually, gauntlet, now_ms, pause, report};
+use crate::harness::{Appliance, Start, eventually, gauntlet, now_ms, pause, report};
 use crate::s3::S3Server;
 
 /// Series written at once, where GAUNTLET_HOST_LOSS_SERIES does not say otherwise.
@@ -221,6 +221,20 @@ fn assert_a_beginning(seen: &[(i64, f64)], sent: &[Sent], killed_ms: i64) -> i64
     lost_ms
 }
 
+/// How long stopping took, and which stage of it.
+fn stop_and_tell(kind: &str, appliance: Appliance) {
+    let stopping_ms = now_ms();
+    let lines = appliance.stop();
+    let stopping_ms = now_ms() - stopping_ms;
+    let stages = lines
+        .iter()
+        .filter(|line| line.contains("stage stopped") || line.contains("saved the head"));
+    report(&format!(
+        "{kind}: stopped in {stopping_ms} ms: {:#?}",
+        stages.collect::<Vec<_>>()
+    ));
+}
+
 fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
     let n_series = n_series();
     let start = Start::new();
@@ -285,16 +299,7 @@ fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
         appliance.peak_mib(),
         told["restored"]
     ));
-    let stopping_ms = now_ms();
-    let lines = appliance.stop();
-    let stopping_ms = now_ms() - stopping_ms;
-    let stages = lines
-        .iter()
-        .filter(|line| line.contains("stage stopped") || line.contains("saved the head"));
-    report(&format!(
-        "{kind}: stopped in {stopping_ms} ms: {:#?}",
-        stages.collect::<Vec<_>>()
-    ));
+    stop_and_tell(kind, appliance);
 }
 
 #[test]

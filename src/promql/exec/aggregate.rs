@@ -4,9 +4,9 @@
     reason = "groups are numbered by the walk that places the series; rows have a value per step"
 )]
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::foundation::HashedMap;
 use crate::model::{Label, Labels, METRIC_NAME, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::booking::Booking;
@@ -47,7 +47,7 @@ impl Grouping {
     ) -> Result<Self, QueryError> {
         let memory = Hold::with(budget, heads.len().saturating_mul(size_of::<usize>()))?;
         let mut n_bytes = 0;
-        let mut by_key: HashMap<SeriesKey, usize> = HashMap::new();
+        let mut by_key: HashedMap<SeriesKey, usize> = HashedMap::default();
         let mut groups: Vec<Head> = Vec::new();
         let by = GroupBy::of(aggregate);
         let is_single = !by.without && by.grouping.is_empty();
@@ -160,12 +160,12 @@ impl Keyed {
 }
 
 /// Groups being folded: one slot per group and step, filled in series order.
-struct Folding<F> {
+pub(super) struct Folding<F> {
     by: GroupBy,
     n_steps: usize,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
     booking: Booking,
-    group_of: HashMap<SeriesKey, usize>,
+    group_of: HashedMap<SeriesKey, usize>,
     /// Groups there is memory for.
     groups_max: usize,
     heads: Vec<Head>,
@@ -180,7 +180,7 @@ impl<F: Fold> Folding<F> {
             n_steps,
             budget: Arc::clone(budget),
             booking: Booking::new(budget),
-            group_of: HashMap::new(),
+            group_of: HashedMap::default(),
             groups_max: 0,
             heads: Vec::new(),
             folds: Folds::new(n_steps),
@@ -188,7 +188,8 @@ impl<F: Fold> Folding<F> {
         }
     }
 
-    fn group(&mut self, key: SeriesKey, head: &Head) -> Result<usize, QueryError> {
+    /// The number of the group of a series.
+    pub(super) fn group(&mut self, key: SeriesKey, head: &Head) -> Result<usize, QueryError> {
         let next = self.heads.len();
         let group = *self.group_of.entry(key).or_insert(next);
         if group == next {
@@ -220,13 +221,17 @@ impl<F: Fold> Folding<F> {
         Ok(())
     }
 
-    fn add(&mut self, group: usize, head: &Head, row: Row<'_>) {
+    /// A row of a group that stands for one series and so many `more`.
+    pub(super) fn add(&mut self, group: usize, head: &Head, (row, more): (Row<'_>, u32)) {
         let mut folds = self.folds.group(group);
         if row.has_histograms() || !self.histograms.is_empty() {
             let from = group * self.n_steps;
             self.histograms.add(&mut folds, from, &head.labels, row);
         } else {
             folds.add_row(row);
+            if more > 0 {
+                folds.add_again(row, more);
+            }
         }
     }
 
@@ -256,7 +261,7 @@ impl<F: Fold> Sink<Keyed> for Folding<F> {
     fn take(&mut self, part: Keyed) -> Result<(), QueryError> {
         for (i, (key, (head, row))) in part.keys.iter().zip(part.frame.rows()).enumerate() {
             let group = self.group(*key, head)?;
-            self.add(group, head, row);
+            self.add(group, head, (row, 0));
             self.budget.every(i)?;
         }
         Ok(())
@@ -298,8 +303,14 @@ impl Evaluator {
             &self.budget,
             Beside::new(aggregate, &self.notes),
         );
+        let counted_by = by.clone();
         let prepare = move |frame| Keyed::new(frame, &by);
         if let Node::Select(leaf) = &aggregate.expr
+            && aggregate.is_fused
+            && F::ONLY_COUNTS
+        {
+            folding = self.count_into(*leaf, grid, (counted_by, folding))?;
+        } else if let Node::Select(leaf) = &aggregate.expr
             && aggregate.is_fused
         {
             folding = self.select_into(*leaf, grid, Show::Value, (prepare, folding))?;

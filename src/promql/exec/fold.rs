@@ -9,10 +9,17 @@ use crate::promql::functions::kahan::{Kahan, Mean};
 
 /// What a group has become at one step.
 pub(crate) trait Fold: Copy + Send + 'static {
+    /// Does it matter whether there is a value, and not which?
+    const ONLY_COUNTS: bool = false;
+
     /// The first value.
     fn first(v: f64) -> Self;
     /// One more value.
     fn add(&mut self, v: f64);
+    /// The same value so many times more.
+    fn add_again(&mut self, v: f64, more: u32) {
+        (0..more).for_each(|_| self.add(v));
+    }
     /// The result.
     fn get(&self) -> f64;
 }
@@ -51,6 +58,8 @@ impl Fold for Mean {
 pub(super) struct Count(f64);
 
 impl Fold for Count {
+    const ONLY_COUNTS: bool = true;
+
     fn first(_: f64) -> Self {
         Self(1.0)
     }
@@ -58,6 +67,10 @@ impl Fold for Count {
     #[inline]
     fn add(&mut self, _: f64) {
         self.0 += 1.0;
+    }
+
+    fn add_again(&mut self, _: f64, more: u32) {
+        self.0 += f64::from(more);
     }
 
     fn get(&self) -> f64 {
@@ -69,11 +82,15 @@ impl Fold for Count {
 pub(super) struct One;
 
 impl Fold for One {
+    const ONLY_COUNTS: bool = true;
+
     fn first(_: f64) -> Self {
         Self
     }
 
     fn add(&mut self, _: f64) {}
+
+    fn add_again(&mut self, _: f64, _: u32) {}
 
     fn get(&self) -> f64 {
         1.0
@@ -228,6 +245,13 @@ impl<F: Fold> GroupFolds<'_, F> {
         } else {
             self.slots[step] = F::first(v);
             self.present[step / WORD_BITS] |= 1 << (step % WORD_BITS);
+        }
+    }
+
+    /// So many more series with a row that was added.
+    pub(crate) fn add_again(&mut self, row: Row<'_>, more: u32) {
+        for (step, v) in row.iter() {
+            self.slots[step].add_again(v, more);
         }
     }
 

@@ -4,9 +4,10 @@
     reason = "positions of series and groups come from walks over the same frames"
 )]
 
-use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
+use crate::foundation::HashedMap;
 use crate::model::{Labels, SeriesKey};
 use crate::promql::exec::Evaluator;
 use crate::promql::exec::aggregate::GroupBy;
@@ -199,8 +200,9 @@ impl Meeting<'_> {
         let series_bytes = size_of::<(SeriesKey, usize)>() + size_of::<Group>() + 8 * words;
         let n_series = self.many.len() + self.one.len();
         let held = Hold::with(budget, n_series.saturating_mul(series_bytes))?;
-        let mut by_key: HashMap<SeriesKey, usize> =
-            HashMap::with_capacity(self.many.len().max(self.one.len()));
+        let n_keys = self.many.len().max(self.one.len());
+        let mut by_key: HashedMap<SeriesKey, usize> =
+            HashedMap::with_capacity_and_hasher(n_keys, BuildHasherDefault::default());
         let mut groups: Vec<Group> = Vec::new();
         let by = GroupBy::of_matching(self.matching);
         let mut place = |labels: &Labels, groups: &mut Vec<Group>| {

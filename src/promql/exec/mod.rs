@@ -16,6 +16,7 @@ mod cancel_tests;
 mod coarse;
 #[cfg(test)]
 mod coarse_tests;
+mod count;
 pub(crate) mod effort;
 pub(crate) mod estimate;
 pub(crate) mod finish;

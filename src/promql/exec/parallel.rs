@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Condvar, Mutex};
 
 use crate::foundation::Pool;
+use crate::model::Labels;
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Frame, Head};
-use crate::promql::exec::source::{Samples, Selected};
+use crate::promql::exec::frame::Frame;
+use crate::promql::exec::source::{Samples, Selected, Series};
 use crate::promql::limits::QueryError;
 use crate::promql::plan::Reading;
 use crate::storage::Windows;
@@ -39,20 +40,40 @@ pub(crate) trait SeriesWork: Send + Sync + 'static {
     /// What one thread keeps from series to series.
     type State: Default;
 
+    /// What comes of a few series.
+    type Out;
+
     /// From when to when samples matter: of other chunks nothing is decoded.
     fn windows(&self) -> Windows;
 
     /// What it reads of aggregates.
     fn reading(&self) -> Reading;
 
+    /// Where what comes of `n_series` will be, in `frame`.
+    fn begin(&self, frame: Frame, n_series: usize) -> Self::Out;
+
     /// Adds what comes of one series, which has samples, to `out`.
     fn series(
         &self,
         evaluator: &Evaluator,
-        series: (Head, &Samples),
+        series: (&Labels, &Samples),
         state: &mut Self::State,
-        out: &mut Frame,
+        out: &mut Self::Out,
     ) -> Result<(), QueryError>;
+
+    /// [`Self::series`] of one whose samples, all of them floats, are the very ones of the series before.
+    fn again(
+        &self,
+        evaluator: &Evaluator,
+        series: (&Labels, &Samples),
+        state: &mut Self::State,
+        out: &mut Self::Out,
+    ) -> Result<(), QueryError> {
+        self.series(evaluator, series, state, out)
+    }
+
+    /// There are no more of these few.
+    fn end(&self, _evaluator: &Evaluator, _state: &mut Self::State) {}
 }
 
 /// Takes what comes of the series, part by part, in series order whatever thread a part was made by.
@@ -182,7 +203,7 @@ impl<W, P, T, S> Shared<W, P, T, S> {
 impl<W, P, T, S> Shared<W, P, T, S>
 where
     W: SeriesWork,
-    P: Fn(Frame) -> T,
+    P: Fn(W::Out) -> T,
     S: Sink<T>,
 {
     /// Takes parts until there are none.
@@ -242,7 +263,7 @@ where
 
 impl Evaluator {
     /// `work` over every series of `selected`; the result is in series order.
-    pub(crate) fn over_series<W: SeriesWork>(
+    pub(crate) fn over_series<W: SeriesWork<Out = Frame>>(
         &self,
         selected: &Arc<Selected>,
         work: W,
@@ -263,7 +284,7 @@ impl Evaluator {
     ) -> Result<S, QueryError>
     where
         W: SeriesWork,
-        P: Fn(Frame) -> T + Send + Sync + 'static,
+        P: Fn(W::Out) -> T + Send + Sync + 'static,
         T: Send + 'static,
         S: Sink<T>,
     {
@@ -335,14 +356,15 @@ impl Evaluator {
         range: std::ops::Range<usize>,
         work: &W,
         n_steps: usize,
-    ) -> Result<Frame, QueryError> {
-        let mut frame = Frame::of_selector(n_steps, &self.budget, selected.share());
-        frame.expect_rows(range.len().min(selected.series.len()));
+    ) -> Result<W::Out, QueryError> {
+        let frame = Frame::of_selector(n_steps, &self.budget, selected.share());
+        let mut out = work.begin(frame, range.len().min(selected.series.len()));
         let mut scratch = Samples::booked(&self.budget);
         let mut state = W::State::default();
         let reach = (work.windows(), work.reading());
         let mut since_check = SAMPLES_BETWEEN_CHECKS;
         let mut n_read = 0;
+        let mut before: Option<&Series> = None;
         let some = selected.series.iter().take(range.end).skip(range.start);
         for (position, series) in some.clone().enumerate() {
             if position.is_multiple_of(SERIES_PER_TOUCH) {
@@ -354,17 +376,29 @@ impl Evaluator {
                 since_check = 0;
                 self.budget.check()?;
             }
-            let samples = selected.samples(series, &mut scratch, reach)?;
+            // While both are held, what lies in one place is the same.
+            let is_again = before.is_some_and(|before| selected.has_samples_of(series, before));
+            before = Some(series);
+            let samples = if is_again {
+                &scratch
+            } else {
+                selected.samples(series, &mut scratch, reach)?
+            };
             n_read += samples.len() as u64;
             since_check += samples.len() + n_steps;
             if samples.is_empty() {
                 continue;
             }
-            let head = Head::new(series.labels.clone());
-            work.series(self, (head, samples), &mut state, &mut frame)?;
+            let next = (&series.labels, samples);
+            if is_again {
+                work.again(self, next, &mut state, &mut out)?;
+            } else {
+                work.series(self, next, &mut state, &mut out)?;
+            }
         }
+        work.end(self, &mut state);
         selected.n_read.fetch_add(n_read, Ordering::Relaxed);
         self.n_read.fetch_add(n_read, Ordering::Relaxed);
-        Ok(frame)
+        Ok(out)
     }
 }

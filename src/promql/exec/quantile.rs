@@ -4,8 +4,7 @@
     reason = "positions of series and of steps come from walks over the same frame"
 )]
 
-use std::collections::HashMap;
-
+use crate::foundation::HashedMap;
 use crate::model::number::{format_openmetrics, parse_go_float};
 use crate::model::{Histogram, Labels, SeriesKey};
 use crate::promql::annotations::Repair;
@@ -225,7 +224,7 @@ impl Evaluator {
         grid: Grid,
         span: Span,
     ) -> Result<Question<'a>, QueryError> {
-        let mut place_of: HashMap<SeriesKey, usize> = HashMap::new();
+        let mut place_of: HashedMap<SeriesKey, usize> = HashedMap::default();
         let mut sources: Vec<Source> = Vec::new();
         for (i, (head, row)) in input.rows().enumerate() {
             self.budget.every(i)?;

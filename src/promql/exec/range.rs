@@ -205,7 +205,7 @@ impl Evaluator {
                 let mut frame = Frame::new(grid.n, &self.budget);
                 let mut scratch = Scratch::default();
                 self.over_subquery(range, subquery, grid, |head, samples| {
-                    job.series(self, (head, samples), &mut scratch, &mut frame)
+                    job.row(self, (head, samples), &mut scratch, &mut frame)
                 })?;
                 Ok(frame)
             }
@@ -242,6 +242,7 @@ impl Evaluator {
 
 impl SeriesWork for Job {
     type State = Scratch;
+    type Out = Frame;
 
     fn reading(&self) -> Reading {
         self.reading
@@ -255,7 +256,26 @@ impl SeriesWork for Job {
         self.slide.windows()
     }
 
+    fn begin(&self, mut frame: Frame, n_series: usize) -> Frame {
+        frame.expect_rows(n_series);
+        frame
+    }
+
     fn series(
+        &self,
+        evaluator: &Evaluator,
+        (labels, stored): (&Labels, &Samples),
+        scratch: &mut Scratch,
+        out: &mut Frame,
+    ) -> Result<(), QueryError> {
+        let head = Head::new(labels.clone());
+        self.row(evaluator, (head, stored), scratch, out)
+    }
+}
+
+impl Job {
+    /// One row more.
+    fn row(
         &self,
         evaluator: &Evaluator,
         (head, stored): (Head, &Samples),
@@ -320,9 +340,7 @@ impl SeriesWork for Job {
         }
         Ok(())
     }
-}
 
-impl Job {
     /// Is it about the samples behind the windows, rather than about the windows?
     fn adds_up_windows(&self, samples: &Samples) -> bool {
         match self.func {

@@ -8,8 +8,7 @@
     reason = "groups are numbered by the walk that places the series"
 )]
 
-use std::collections::HashMap;
-
+use crate::foundation::HashedMap;
 use crate::model::SeriesKey;
 use crate::model::labels::go_quote;
 use crate::model::number::{format_f, format_g};
@@ -222,7 +221,7 @@ impl Evaluator {
         }
         let by_value = GroupBy::new(grouping, aggregate.without);
         let input = self.vector(&aggregate.expr, grid)?;
-        let mut place_of: HashMap<SeriesKey, usize> = HashMap::new();
+        let mut place_of: HashedMap<SeriesKey, usize> = HashedMap::default();
         let mut out = Frame::new(grid.n, &self.budget);
         for (head, row) in input.rows() {
             self.budget.check()?;

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{Interval, is_stale};
+use crate::model::{Interval, Labels, is_stale};
 use crate::promql::exec::Evaluator;
-use crate::promql::exec::frame::{Frame, Head, RowMut, WORD_BITS, count_ones, words_for};
+use crate::promql::exec::frame::{Frame, Head, Row, RowMut, WORD_BITS, count_ones, words_for};
 use crate::promql::exec::histogram_stats::without_buckets;
 use crate::promql::exec::parallel::{SeriesWork, Sink};
 use crate::promql::exec::slide::STEPS_KEPT_MAX;
@@ -61,6 +61,17 @@ impl Look {
         is_plain && self.show == Show::Value && self.grid.n > 1
     }
 
+    /// Counts the floats that a row shows of one series more.
+    pub(super) fn tell_again(&self, evaluator: &Evaluator, row: Row<'_>, sights: &mut Sights) {
+        if self.leaf.extend == Some(Extend::Smoothed) {
+            return;
+        }
+        sights.n_shown += count_ones(row.present) as u64;
+        if evaluator.tally.is_per_step() {
+            evaluator.tally.row(row, self.grid);
+        }
+    }
+
     /// How far behind a step it looks.
     fn after_ms(&self) -> i64 {
         match self.leaf.extend {
@@ -87,6 +98,17 @@ impl Evaluator {
         self.select_into(leaf, grid, show, (|frame| frame, whole))
     }
 
+    /// When each step of a selector looks.
+    pub(super) fn look(&self, leaf: Leaf, grid: Grid, show: Show) -> Look {
+        Look {
+            grid,
+            leaf,
+            lookback_ms: self.context.lookback_ms,
+            window_ms: self.window_ms(&leaf),
+            show,
+        }
+    }
+
     /// The same, handed over a few series at a time; see [`Evaluator::over_series_into`].
     pub(crate) fn select_into<T, S>(
         &self,
@@ -99,13 +121,7 @@ impl Evaluator {
         T: Send + 'static,
         S: Sink<T>,
     {
-        let look = Look {
-            grid,
-            leaf,
-            lookback_ms: self.context.lookback_ms,
-            window_ms: self.window_ms(&leaf),
-            show,
-        };
+        let look = self.look(leaf, grid, show);
         match self.selected.get(leaf.selector) {
             Some(selected) => self.over_series_into(selected, look, grid.n, (prepare, sink)),
             None => Ok(sink),
@@ -115,6 +131,7 @@ impl Evaluator {
 
 impl SeriesWork for Look {
     type State = Sights;
+    type Out = Frame;
 
     fn reading(&self) -> Reading {
         self.leaf.reading
@@ -136,10 +153,15 @@ impl SeriesWork for Look {
         }
     }
 
+    fn begin(&self, mut frame: Frame, n_series: usize) -> Frame {
+        frame.expect_rows(n_series);
+        frame
+    }
+
     fn series(
         &self,
         evaluator: &Evaluator,
-        (head, samples): (Head, &Samples),
+        (labels, samples): (&Labels, &Samples),
         sights: &mut Sights,
         out: &mut Frame,
     ) -> Result<(), QueryError> {
@@ -151,8 +173,7 @@ impl SeriesWork for Look {
             samples
         };
         if self.leaf.extend == Some(Extend::Smoothed) {
-            let labels = head.labels.clone();
-            let mut row = out.push(head);
+            let mut row = out.push(Head::new(labels.clone()));
             let remarks = Remarks {
                 notes: &evaluator.notes,
                 name: labels.metric_name(),
@@ -160,17 +181,21 @@ impl SeriesWork for Look {
             };
             smooth(samples, self, &remarks, &mut row);
         } else {
-            let mut row = out.push(head);
+            let mut row = out.push(Head::new(labels.clone()));
             let n = match sights.of(samples, self) {
                 Some(sights) => sights.show(samples, &mut row),
                 None => newest(samples, self, &mut row),
             };
-            evaluator.tally.add(n, n);
+            sights.n_shown += n;
             if evaluator.tally.is_per_step() {
                 evaluator.tally.row(out.row(out.len() - 1), self.grid);
             }
         }
         out.settle_last()
+    }
+
+    fn end(&self, evaluator: &Evaluator, sights: &mut Sights) {
+        evaluator.tally.add(sights.n_shown, sights.n_shown);
     }
 }
 
@@ -184,6 +209,8 @@ pub(crate) struct Sights {
     runs: Vec<Run>,
     present: Vec<u64>,
     is_of_use: bool,
+    /// Samples that steps were shown so far, of whatever series.
+    n_shown: u64,
 }
 
 impl Sights {

@@ -218,6 +218,22 @@ impl Selected {
         &self.share
     }
 
+    /// Has `series` the very samples that `other`, a series of the same selection, has? Only floats that nobody keeps.
+    pub(super) fn has_samples_of(&self, series: &Series, other: &Series) -> bool {
+        match (series.chunks.as_slice(), other.chunks.as_slice()) {
+            ([chunk], [other]) => {
+                !self.is_shared
+                    && chunk.data.as_ptr() == other.data.as_ptr()
+                    && chunk.data.len() == other.data.len()
+                    && (chunk.min_t, chunk.max_t) == (other.min_t, other.max_t)
+                    && chunk.encoding == other.encoding
+                    && !chunk.encoding.has_histograms()
+                    && !series.is_coarse
+            }
+            _ => false,
+        }
+    }
+
     /// The samples of a series that `windows` can see, decoded into `scratch` unless they are kept for other readers.
     pub(crate) fn samples<'a>(
         &'a self,

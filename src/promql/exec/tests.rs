@@ -83,7 +83,7 @@ fn range(query: &str, [start, end, step]: [i64; 3]) -> Result<QueryOutput, Query
 }
 
 /// `{labels} value` or `{labels} value@seconds …`, one line per series.
-fn lines(value: &QueryValue) -> Vec<String> {
+pub(crate) fn lines(value: &QueryValue) -> Vec<String> {
     match value {
         QueryValue::Columns(columns) => lines(&QueryValue::Matrix(columns.to_matrix())),
         QueryValue::Scalar { v, .. } => vec![v.to_string()],
