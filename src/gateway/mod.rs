@@ -9,7 +9,8 @@
 //! times and closed when nobody asks any more. Blocks of a bucket that is a directory of this machine are mapped where
 //! they are. Of any other bucket the index header is kept here, mapped, and postings, series and chunks are read in
 //! ranges, through pages that are kept in memory up to one bound and on the disk up to another: a query that needs pages
-//! which are not here waits for the bucket in its own thread, and what several want is fetched once.
+//! which are not here waits for the bucket in its own thread, and what several want is fetched once. The chunks that
+//! the blocks of one answer have read ahead of whoever takes them stay below half of that memory, whatever their number.
 //!
 //! Blocks that carry this appliance's own external labels are served without them, as local data is; blocks of others
 //! under their external labels. Of a producer's raw and downsampled blocks each time is read from one resolution, which
@@ -33,6 +34,8 @@ mod remote;
 mod remote_set;
 mod resolution;
 mod settings;
+#[cfg(test)]
+mod share_tests;
 mod snapshot;
 mod stats;
 mod store;

@@ -147,6 +147,8 @@ impl Producer {
             }
         }
         let is_one_of_many = 1 < asked.len();
+        // Before any of them is begun: each takes its share of the memory that all of them may.
+        hints.tally.add_sources(asked.len() as u64);
         for (resolution, block, extent, parts) in asked {
             let coarser;
             let hints = match resolution {

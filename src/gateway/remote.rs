@@ -184,6 +184,11 @@ impl Inner {
             .map_err(corrupt)
     }
 
+    /// What each of so many blocks may have read of series that nobody has taken yet.
+    pub(crate) fn share_bytes(&self, n_blocks: u64) -> u64 {
+        self.pages.answer_bytes_max() / n_blocks.max(1)
+    }
+
     fn touched(&self, kind: Kind, n: usize, n_bytes: u64) {
         let counts = self.pages.stats().of(kind);
         counts.touched.add(n as u64);

@@ -9,15 +9,16 @@ use crate::foundation::Cancel;
 use crate::gateway::pages::Ask;
 use crate::gateway::remote::{Entry, Inner, corrupt};
 use crate::gateway::stats::Kind;
+use crate::gateway::store::PAGE_BYTES;
 use crate::index::{ChunkMeta, SeriesEntry, Source};
 use crate::model::{Interval, Labels};
 use crate::storage::{
     ChunkSeries, ChunkSlice, SelectHints, SeriesSet, StorageError, Tally, Windows, lost_samples,
 };
 
-/// Series whose entries are read together.
+/// Series whose entries are read together, at most.
 const SERIES_PER_BATCH: usize = 256;
-/// Chunks that are read together, unless one series has more: a few megabytes.
+/// Chunks that are read together, at most, unless one series has more: a few megabytes.
 const CHUNKS_PER_BATCH: usize = 8_192;
 /// First guess at the length of an entry: more is read where its length field says so.
 const SERIES_BYTES_GUESS: u64 = 512;
@@ -25,8 +26,9 @@ const CHUNK_BYTES_GUESS: u64 = 1_024;
 /// Checksum behind an entry.
 const CHECKSUM_BYTES: u64 = 4;
 
-/// Reads series a batch at a time. A damaged series is an error in its place, and one with a damaged chunk an error
-/// before what is left of it; those after it still come.
+/// Reads series a batch at a time: the smaller, the more blocks are read beside this one, down to a series. A damaged
+/// series is an error in its place, and one with a damaged chunk an error before what is left of it; those after it still
+/// come.
 pub(crate) struct RemoteSet {
     block: Arc<Inner>,
     ids: std::vec::IntoIter<u32>,
@@ -50,6 +52,24 @@ struct Found {
     flaw: Option<StorageError>,
     /// What the chunks span that could not be read.
     lost: Option<Interval>,
+}
+
+/// About how many bytes the chunks of a series have: they lie one behind the other, unless a segment ends among them.
+fn bytes_of(chunks: &[ChunkMeta]) -> u64 {
+    match (chunks.first(), chunks.last()) {
+        (Some(first), Some(last)) if first.at.segment() == last.at.segment() => {
+            let before = last.at.offset().saturating_sub(first.at.offset());
+            u64::from(before) + CHUNK_BYTES_GUESS
+        }
+        _ => CHUNK_BYTES_GUESS.saturating_mul(chunks.len() as u64),
+    }
+}
+
+/// Copies their chunks: a slice keeps the whole page it lies in, which is more than many blocks may hold together.
+fn own(found: &mut [Found]) {
+    for slice in found.iter_mut().flat_map(|series| &mut series.slices) {
+        slice.data = Bytes::copy_from_slice(&slice.data);
+    }
 }
 
 impl RemoteSet {
@@ -78,7 +98,7 @@ impl RemoteSet {
     /// The entries of the next series come while their askers do something else: look into other blocks, or decode.
     fn prefetch(&self) {
         let ids = self.ids.as_slice();
-        let n = ids.len().min(SERIES_PER_BATCH).min(self.n_left);
+        let n = ids.len().min(self.n_series_at_once());
         let entries = self.entries(ids.get(..n).unwrap_or_default());
         let ask = self.ask(Kind::Series);
         self.block.prefetch(&self.block.index, &entries, &ask);
@@ -92,22 +112,39 @@ impl RemoteSet {
         }
     }
 
+    /// Its share of the memory of all that are read side by side.
+    fn share_bytes(&self) -> u64 {
+        self.block.share_bytes(self.tally.n_sources())
+    }
+
+    fn n_series_at_once(&self) -> usize {
+        let n_in_share = usize::try_from(self.share_bytes() / SERIES_BYTES_GUESS);
+        let n_at_once = n_in_share.unwrap_or(usize::MAX).max(1);
+        n_at_once.min(SERIES_PER_BATCH).min(self.n_left)
+    }
+
     /// Makes some series ready, or learns that there are none.
     fn fill(&mut self) -> Result<(), StorageError> {
         if self.found.is_empty() {
             self.find()?;
         }
         let mut batch = Vec::new();
-        let mut n_chunks = 0;
+        let (mut n_chunks, mut n_bytes) = (0, 0);
+        let share_bytes = self.share_bytes();
         while let Some(next) = self.found.front() {
             n_chunks += next.chunks.len();
-            if !batch.is_empty() && CHUNKS_PER_BATCH < n_chunks {
+            n_bytes += bytes_of(&next.chunks);
+            let is_enough = CHUNKS_PER_BATCH < n_chunks || share_bytes < n_bytes;
+            if !batch.is_empty() && is_enough {
                 break;
             }
             batch.extend(self.found.pop_front());
         }
         if !self.skip_chunks {
             self.read_chunks(&mut batch)?;
+            if share_bytes < PAGE_BYTES {
+                own(&mut batch);
+            }
         }
         for series in batch {
             let is_known = series.flaw.is_none() || series.lost.is_some();
@@ -130,7 +167,7 @@ impl RemoteSet {
 
     /// Reads the entries of the next series.
     fn find(&mut self) -> Result<(), StorageError> {
-        let n = SERIES_PER_BATCH.min(self.n_left);
+        let n = self.n_series_at_once();
         let ids: Vec<u32> = self.ids.by_ref().take(n).collect();
         for (id, entry) in ids.iter().zip(self.read_series(&ids)?) {
             match entry.and_then(|bytes| self.parse(*id, bytes)) {

@@ -12,9 +12,20 @@ struct Counts {
     series: AtomicU64,
     chunks: AtomicU64,
     bytes: AtomicU64,
+    sources: AtomicU64,
 }
 
 impl Tally {
+    /// More sources that are read side by side.
+    pub fn add_sources(&self, n: u64) {
+        add(&self.0.sources, n);
+    }
+
+    /// Sources that are read side by side, as far as they are known: one at least, which asks.
+    pub fn n_sources(&self) -> u64 {
+        self.0.sources.load(Ordering::Relaxed).max(1)
+    }
+
     /// More series; all so far.
     pub fn add_series(&self, n: u64) -> u64 {
         add(&self.0.series, n)

@@ -118,6 +118,7 @@ pub(crate) struct PageCache {
     requests: Arc<Semaphore>,
     limiter: Arc<Limiter>,
     stats: Arc<Stats>,
+    answer_bytes_max: u64,
 }
 
 impl PageCache {
@@ -140,7 +141,13 @@ impl PageCache {
             requests: Arc::new(Semaphore::new(requests_max)),
             limiter,
             stats,
+            answer_bytes_max: settings.memory_max / 2,
         })
+    }
+
+    /// How much the blocks of one answer may have read of series that nobody has taken yet.
+    pub(crate) fn answer_bytes_max(&self) -> u64 {
+        self.answer_bytes_max
     }
 
     pub(crate) fn store(&self) -> &Arc<PageStore> {
