@@ -1,7 +1,6 @@
 //! The contract over stores that are neither S3 nor a directory: Azure's own emulator, and Google's API, whose requests are
 //! those of S3 without their signatures. What S3 is asked to encrypt.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +27,9 @@ use crate::bucket::settings::{
 };
 use crate::foundation::durable::replace_file;
 use crate::foundation::verdict::Verdict;
+
+#[path = "../../tests/peers/ports.rs"]
+mod ports;
 
 const ACCOUNT: &str = "gauntlet";
 const CONTAINER: &str = "blocks";
@@ -59,8 +61,7 @@ impl Drop for Azurite {
 impl Azurite {
     /// `None` where it is not installed, which `tests/run` says at its end.
     async fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
-        let port = port.unwrap().port();
+        let port = ports::free_port();
         let key = b"not a secret".to_vec();
         let started = Command::new("azurite-blob")
             .args(["--inMemoryPersistence", "--disableTelemetry", "--silent"])

@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::ports;
+
 /// How often something is looked at, and for how long, before a test gives up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: usize = 600;
@@ -459,10 +461,9 @@ pub(crate) fn report(text: &str) {
     println!("{text}");
 }
 
-/// An address that was free a moment ago.
+/// An address that is free, and stays so until somebody is told to listen on it.
 pub(crate) fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", ports::free_port())
 }
 
 /// Lets time pass; only between looks.

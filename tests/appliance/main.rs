@@ -20,6 +20,9 @@ mod operators;
 #[cfg(test)]
 mod panics;
 #[cfg(test)]
+#[path = "../peers/ports.rs"]
+mod ports;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod resolutions;

@@ -8,6 +8,9 @@ mod fake;
 #[cfg(test)]
 mod peer;
 #[cfg(test)]
+#[path = "../peers/ports.rs"]
+mod ports;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod sockets;

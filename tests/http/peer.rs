@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use gauntlet::foundation::durable::replace_file;
 use tempfile::TempDir;
 
 use crate::client::{Ask, send};
+use crate::ports;
 
 /// A running Prometheus; killed when dropped.
 pub(crate) struct Prometheus {
@@ -44,9 +44,7 @@ pub(crate) async fn start(config_text: &str) -> Option<Prometheus> {
     let dir = TempDir::new().unwrap();
     let config = dir.path().join("prometheus.yml");
     replace_file(&config, config_text.as_bytes()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let port = ports::free_port();
     let child = Command::new("prometheus")
         .arg(format!("--config.file={}", config.display()))
         .arg(format!(

@@ -16,6 +16,7 @@ mod histograms;
 mod kills;
 mod late;
 mod messages;
+mod ports;
 mod protobuf;
 mod seams;
 mod target;

@@ -3,13 +3,16 @@
 //! Shared by test binaries through `#[path = "../peers/mod.rs"] mod peers;`.
 
 pub(crate) mod gauntlet;
+pub(crate) mod ports;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+pub(crate) use ports::free_port;
 
 /// How long a program may take to answer for the first time; generous, because test machines are small.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -29,15 +32,6 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         eprintln!("COULD NOT RUN: {name} is not installed");
     }
     found
-}
-
-/// A port nobody listens on at this moment.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// A running program; ends with the test.
@@ -80,6 +74,9 @@ impl Peer {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
+        // Whoever answers might be another program.
+        let ended = self.child.try_wait().unwrap();
+        assert_eq!(ended, None, "{path} is answered by somebody else");
     }
 
     /// GET, which must be answered.

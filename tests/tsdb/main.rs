@@ -6,6 +6,9 @@ mod kill;
 #[cfg(test)]
 mod peer;
 #[cfg(test)]
+#[path = "../peers/ports.rs"]
+mod ports;
+#[cfg(test)]
 mod prometheus_reads_ours;
 #[cfg(test)]
 mod small_disk;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use gauntlet::foundation::durable::replace_file;
 use gauntlet::model::{Labels, STALE_NAN_BITS};
 
+use crate::ports;
 use crate::support::{Samples, canonical};
 
 /// A running Prometheus; killed when dropped.
@@ -30,11 +31,7 @@ pub(crate) fn wait_ms(ms: u64) {
 impl Prometheus {
     /// Starts on `data`; logs and configuration go to `scratch`.
     pub(crate) fn start(data: &Path, scratch: &Path, config: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = ports::free_port();
         let config_file = scratch.join("prometheus.yml");
         replace_file(
             &config_file,
