@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::*;
 use parking_lot::Mutex;
 
 use crate::actors::Observe;
@@ -23,7 +22,6 @@ use crate::tsdb::Tsdb;
 const EVERY: Duration = Duration::from_secs(10);
 /// Some passes, and the upkeep beside them.
 const A_WHILE: Duration = Duration::from_secs(20);
-const LATE: Duration = Duration::from_secs(60);
 
 fn instance(n: u128) -> BlockId {
     BlockId::from_parts(1_700_000_000_000, n)
@@ -196,6 +194,7 @@ async fn whichever_operation_of_the_bucket_panics_passes_and_upkeep_go_on_and_no
 #[cfg(debug_assertions)]
 #[actix::test]
 async fn a_log_shipper_that_panics_goes_on_beside_the_passes_and_the_upkeep_of_its_life_before() {
+    const LATE: Duration = Duration::from_secs(60);
     tokio::time::pause();
     let mut host = Host::start();
     host.live().await;
@@ -214,7 +213,7 @@ async fn a_log_shipper_that_panics_goes_on_beside_the_passes_and_the_upkeep_of_i
     let state = host.state().await;
     assert!(is_busy(&state), "{state:?}");
     let panic = host.log.address.send(crate::actors::PanicNow).await;
-    assert_eq!(panic, Err(MailboxError::Closed));
+    assert_eq!(panic, Err(actix::MailboxError::Closed));
     // What was under way arrives, though nobody of this life has sent it.
     host.faulty.heal();
     tokio::time::sleep(3 * LATE).await;

@@ -63,14 +63,9 @@ fn block_dirs(dir: &Path) -> Vec<String> {
     names.filter(|name| name.len() >= 26).collect()
 }
 
-#[test]
-fn a_cut_that_is_under_way_is_given_up_and_the_samples_stay() {
-    let dir = tempfile::tempdir().unwrap();
-    let db = open(dir.path());
-    append(&db, [0, 9, 12, 21, 33].into_iter());
-    let expect = n_held(&db);
-    assert_eq!(expect, (SERIES, 5 * SERIES));
-    let n_cuts = std::thread::scope(|scope| {
+/// Begins to cut and stops making blocks as soon as there is something of the first; how many were cut before that was seen.
+fn cut_and_stop(db: &Tsdb, dir: &Path) -> usize {
+    std::thread::scope(|scope| {
         let cutting = scope.spawn(|| {
             let mut n_cuts = 0;
             while db.cut_due().is_some() {
@@ -81,13 +76,29 @@ fn a_cut_that_is_under_way_is_given_up_and_the_samples_stay() {
             }
             n_cuts
         });
-        while block_dirs(dir.path()).is_empty() {
+        while block_dirs(dir).is_empty() {
             std::thread::yield_now();
         }
         db.stop_making_blocks();
         cutting.join().unwrap()
-    });
-    assert_eq!(n_cuts, 0);
+    })
+}
+
+#[test]
+fn a_cut_that_is_under_way_is_given_up_and_the_samples_stay() {
+    let expect = (SERIES, 5 * SERIES);
+    let mut attempts = 0..20;
+    let (dir, db) = loop {
+        assert!(attempts.next().is_some(), "no cut is ever given up");
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(dir.path());
+        append(&db, [0, 9, 12, 21, 33].into_iter());
+        assert_eq!(n_held(&db), expect);
+        // A busy machine may show a block only when it is whole.
+        if cut_and_stop(&db, dir.path()) == 0 {
+            break (dir, db);
+        }
+    };
     assert_eq!(block_dirs(dir.path()), [""; 0]);
     assert_eq!(n_held(&db), expect);
     // Nothing begins either.

@@ -348,6 +348,8 @@ impl Condenser<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::foundation::cancel::CancelReason;
     use crate::model::Labels;
@@ -402,7 +404,9 @@ mod tests {
         write(dir, 1, 0, &|_| true);
         let cancel = Cancel::new();
         // Raised when the first series is being looked at.
+        let n_looked_at = Cell::new(0);
         let keeps = |_| {
+            n_looked_at.set(n_looked_at.get() + 1);
             cancel.cancel(CancelReason::Canceled);
             true
         };
@@ -413,6 +417,7 @@ mod tests {
         };
         let written = write_checkpoint(dir, 2, WalSettings::default(), &wanted);
         assert_eq!(written.unwrap(), None);
+        assert_eq!(n_looked_at.get(), 1);
         assert_eq!(last_checkpoint(dir).unwrap().unwrap().number, 1);
         assert_eq!(list_segments(dir).unwrap().len(), 4);
         let unfinished = dir.join("checkpoint.00000002.tmp");

@@ -272,6 +272,7 @@ fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
         appliance.get("/-/ready").status == 200
     });
     let replaying_ms = now_ms() - started_ms;
+    let replay_mib = appliance.peak_mib();
     let mut lost_ms = 0;
     for number in tracked(n_series) {
         let selector = format!("counted{{n=\"{number}\"}}");
@@ -293,7 +294,8 @@ fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
     assert_eq!(count, Some(all), "every series");
     report(&format!(
         "{kind}: {n_series} series, {} rounds; what was acknowledged in the last {lost_ms} ms of {} is lost; \
-         restored in {restoring_ms} ms, replayed in {replaying_ms} ms; peak memory {peak_mib} MiB, {} MiB after the replay: {}",
+         restored in {restoring_ms} ms, replayed in {replaying_ms} ms; peak memory {peak_mib} MiB, {replay_mib} MiB while \
+         replaying, {} MiB with the queries: {}",
         written.n_rounds,
         interval_ms(),
         appliance.peak_mib(),
