@@ -4,9 +4,9 @@
 //! `cargo bench --bench gateway`, or with the number of blocks as argument. The S3 server runs in this process, and takes
 //! most of the time of a listing.
 //!
-//! Two cores with other work beside, 10,000 blocks of 100 series: ready after a restart in 0.2 to 0.3 s (directory) and 0.2 s
-//! (S3); idle 145 and 204 MiB resident, 3 and 80 requests an hour; a question about every block 3.5 s and, nothing cached,
-//! 27.5 s (538 s before blocks were begun at once).
+//! Two cores, 10,000 blocks of 100 series: ready after a restart in 0.15 s (directory) and 0.14 s (S3); idle 127 and 147 MiB
+//! resident, 3 and 80 requests an hour; a question about every block 2.4 s and, nothing cached, 22 s (538 s before blocks
+//! were begun at once) with 413 MiB resident (1,050 before they shared memory).
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,

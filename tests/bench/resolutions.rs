@@ -4,8 +4,8 @@
 //! `cargo bench --bench resolutions`, or with the number of series as argument (1,000), a sample every 15 seconds each. The
 //! blocks span ten days; their coarser ones are made by the compactor.
 //!
-//! Two cores with other work beside, CPU seconds and MiB read with nothing cached, raw, 5m and 1h: `rate[2h]` 6.5, 1.8, 0.06
-//! and 501, 112, 10; `max_over_time[1h]` 7.9, 0.3, 0.07; `avg_over_time[1d]` 12.2, 2.4, 0.10.
+//! Two cores, CPU seconds and MiB read with nothing cached, raw, 5m and 1h: `rate[2h]` 7.0, 0.6, 0.09 and 501, 112, 10;
+//! `max_over_time[1h]` 7.0, 0.9, 0.07; `avg_over_time[1d]` 20.6, 1.2, 0.15.
 #![expect(
     clippy::unwrap_used,
     clippy::cast_precision_loss,
