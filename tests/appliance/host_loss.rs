@@ -169,6 +169,32 @@ fn write_on(http: &str, n_series: usize, first_ms: i64, rounds: &AtomicUsize) ->
     written
 }
 
+/// The most that any moment could have lost until the process does not answer any more: how long it was since the bucket
+/// had everything.
+fn worst_moment_ms(http: &str) -> f64 {
+    let metrics = || {
+        let mut stream = TcpStream::connect(http)?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    let mut worst_ms = 0.0f64;
+    loop {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let at_ms = now_ms() as f64;
+        let Ok(answer) = metrics() else {
+            return worst_ms;
+        };
+        let name = "gauntlet_shipper_log_complete_timestamp_seconds ";
+        let complete_s = answer.lines().find_map(|line| line.strip_prefix(name));
+        if let Some(complete_s) = complete_s {
+            worst_ms = worst_ms.max(at_ms - complete_s.parse::<f64>().unwrap() * 1000.0);
+        }
+        pause(std::time::Duration::from_millis(10));
+    }
+}
+
 fn restore(file: &Path, data: &Path, more: &[&str]) -> (Value, String, i32) {
     let file = file.display().to_string();
     let data = data.display().to_string();
@@ -244,15 +270,17 @@ fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
     let first_ms = now_ms() - 3_600_000;
     let rounds = AtomicUsize::new(0);
     let rounds_min = said("GAUNTLET_HOST_LOSS_ROUNDS").unwrap_or(ROUNDS_MIN);
-    let (written, killed_ms, peak_mib) = std::thread::scope(|scope| {
+    let (written, killed_ms, peak_mib, worst_ms) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write_on(&http, n_series, first_ms, &rounds));
+        let watcher = scope.spawn(|| worst_moment_ms(&http));
         patiently("a block is in the bucket and more was written", || {
             rounds_min <= rounds.load(Ordering::Relaxed) && 0 < blocks_in(&bucket.objects)
         });
         let peak_mib = appliance.peak_mib();
         let killed_ms = now_ms();
         appliance.kill();
-        (writer.join().unwrap(), killed_ms, peak_mib)
+        let worst_ms = watcher.join().unwrap();
+        (writer.join().unwrap(), killed_ms, peak_mib, worst_ms)
     });
     fs::remove_dir_all(&data).unwrap();
     let (plan, said, code) = restore(&bucket.file, &data, &["--dry-run"]);
@@ -293,9 +321,9 @@ fn a_lost_host(kind: &str, elsewhere: fn(&Start) -> Elsewhere) {
     let count = appliance.value("count(count_over_time(counted[2h]))", end);
     assert_eq!(count, Some(all), "every series");
     report(&format!(
-        "{kind}: {n_series} series, {} rounds; what was acknowledged in the last {lost_ms} ms of {} is lost; \
-         restored in {restoring_ms} ms, replayed in {replaying_ms} ms; peak memory {peak_mib} MiB, {replay_mib} MiB while \
-         replaying, {} MiB with the queries: {}",
+        "{kind}: {n_series} series, {} rounds; what was acknowledged in the last {lost_ms} ms of {} is lost, \
+         {worst_ms:.0} ms at the worst moment; restored in {restoring_ms} ms, replayed in {replaying_ms} ms; peak memory \
+         {peak_mib} MiB, {replay_mib} MiB while replaying, {} MiB with the queries: {}",
         written.n_rounds,
         interval_ms(),
         appliance.peak_mib(),

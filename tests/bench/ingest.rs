@@ -35,6 +35,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START: i64 = 1_700_000_000_000;
 const STEP_MS: i64 = 15_000;
+/// Blocks that are cut, for how long requests wait meanwhile.
+const CUTS: usize = 4;
 const SERIES_PER_REQUEST: usize = 2_000;
 const LIMITS: WriteLimits = WriteLimits {
     decoded_bytes_max: 64 << 20,
@@ -262,8 +264,21 @@ fn percentiles(mut waits: Vec<Duration>) -> String {
     )
 }
 
-/// Two senders write a quarter each of what comes at a steady pace; meanwhile a block of an hour is cut.
-fn cut(n_series: usize) {
+/// How long requests wait, over several cuts: during one there are so few that the longest would be their p99.
+fn cuts(n_series: usize) {
+    let mut all = (Vec::new(), Vec::new());
+    for _ in 0..CUTS {
+        let (quiet, during) = cut(n_series);
+        all.0.extend(quiet);
+        all.1.extend(during);
+    }
+    println!("before the cuts: {}", percentiles(all.0));
+    println!("during the cuts: {}", percentiles(all.1));
+}
+
+/// Two senders write a quarter each of what comes at a steady pace; meanwhile a block of an hour is cut. How long each
+/// request took, before and during the cut.
+fn cut(n_series: usize) -> (Vec<Duration>, Vec<Duration>) {
     const RANGE_MS: i64 = 3_600_000;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let db = open(dir.path(), RANGE_MS);
@@ -280,7 +295,7 @@ fn cut(n_series: usize) {
     }
     let is_cutting = AtomicBool::new(false);
     let is_over = AtomicBool::new(false);
-    let (quiet, during) = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let senders: Vec<_> = [0, 1]
             .map(|sender| {
                 let half = series.len() / 2;
@@ -306,9 +321,7 @@ fn cut(n_series: usize) {
             all.1.extend(during);
         }
         all
-    });
-    println!("before the cut: {}", percentiles(quiet));
-    println!("during the cut: {}", percentiles(during));
+    })
 }
 
 /// How long each request took, before and during the cut.
@@ -354,7 +367,7 @@ fn main() {
         scrape(10, 10_000, 30);
     }
     if asked("cut") {
-        cut(100_000);
+        cuts(100_000);
     }
     let n_series = arguments
         .iter()
