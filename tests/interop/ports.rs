@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 
 use crate::peers::free_port;
-use crate::peers::ports::kernels_range;
+use crate::peers::ports::{all_are_kernels, kernels_range};
 
 #[test]
 fn no_port_is_handed_out_twice_nor_one_that_the_kernel_may_give_to_another() {
@@ -16,7 +16,7 @@ fn no_port_is_handed_out_twice_nor_one_that_the_kernel_may_give_to_another() {
         .into_iter()
         .flat_map(|thread| thread.join().unwrap())
         .collect();
-    assert!(ports.iter().all(|port| !kernels.contains(port)));
+    assert!(all_are_kernels() || ports.iter().all(|port| !kernels.contains(port)));
     let n_ports = ports.len();
     let different: HashSet<_> = ports.into_iter().collect();
     assert_eq!(different.len(), n_ports);

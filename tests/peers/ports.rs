@@ -14,23 +14,30 @@ const PORTS: Range<u16> = 12_000..32_000;
 /// How far ahead of each other test binaries begin that run at the same time.
 const PER_PROCESS: u32 = 97;
 
-/// A port nobody listens on at this moment, and which nobody is given who asks the kernel for any port:
-/// between now and when a program that is told this port listens on it, other tests connect and listen all the time.
-/// No two calls in a process answer with the same before all have been used.
+/// A port nobody listens on at this moment, and which nobody is given who asks the kernel for any port, unless it gives out
+/// all there are: between now and when a program that is told this port listens on it, other tests connect and listen all
+/// the time. No two calls in a process answer with the same before all have been used.
 pub(crate) fn free_port() -> u16 {
     static N_TAKEN: AtomicU16 = AtomicU16::new(0);
-    let kernels = kernels_range();
+    let (kernels, all_are_kernels) = (kernels_range(), all_are_kernels());
     let start = process::id().wrapping_mul(PER_PROCESS);
     let n_ports = u32::from(PORTS.end - PORTS.start);
     for _ in PORTS {
         let n_before = N_TAKEN.fetch_add(1, Ordering::Relaxed);
         let at = start.wrapping_add(u32::from(n_before)) % n_ports;
         let port = PORTS.start + u16::try_from(at).unwrap();
-        if !kernels.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_ours = all_are_kernels || !kernels.contains(&port);
+        if is_ours && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
     panic!("no port of {PORTS:?} is free; the kernel gives out {kernels:?}");
+}
+
+/// Whether the kernel may give out every port that is looked at here, as some machines are told to.
+pub(crate) fn all_are_kernels() -> bool {
+    let kernels = kernels_range();
+    kernels.start <= PORTS.start && PORTS.end <= kernels.end
 }
 
 /// What the kernel chooses from for whoever leaves the choice to it.
