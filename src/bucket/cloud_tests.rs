@@ -26,10 +26,8 @@ use crate::bucket::settings::{
     S3Encryption, S3Settings,
 };
 use crate::foundation::durable::replace_file;
+use crate::foundation::ports::free_port;
 use crate::foundation::verdict::Verdict;
-
-#[path = "../../tests/peers/ports.rs"]
-mod ports;
 
 const ACCOUNT: &str = "gauntlet";
 const CONTAINER: &str = "blocks";
@@ -61,7 +59,7 @@ impl Drop for Azurite {
 impl Azurite {
     /// `None` where it is not installed, which `tests/run` says at its end.
     async fn start() -> Option<Self> {
-        let port = ports::free_port();
+        let port = free_port();
         let key = b"not a secret".to_vec();
         let started = Command::new("azurite-blob")
             .args(["--inMemoryPersistence", "--disableTelemetry", "--silent"])

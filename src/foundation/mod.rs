@@ -17,6 +17,9 @@ pub mod metrics;
 pub mod mmap;
 pub mod permit;
 pub mod pool;
+#[cfg(test)]
+#[path = "../../tests/peers/ports.rs"]
+pub(crate) mod ports;
 pub mod process;
 pub mod proto;
 pub mod sha256;

@@ -44,12 +44,15 @@ pub(crate) async fn send(port: u16, ask: Ask<'_>) -> Option<Reply> {
             headers,
             body,
         } = ask;
-        let head = format!(
+        let mut request = format!(
             "{method} {target} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n{headers}\r\n",
             body.len()
-        );
-        stream.write_all(head.as_bytes()).await.ok()?;
-        stream.write_all(body).await.ok()?;
+        )
+        .into_bytes();
+        // In one piece: Prometheus answers without waiting for a body it does not need, and resets the connection, with the
+        // answer on its way, when that comes afterwards.
+        request.extend_from_slice(body);
+        stream.write_all(&request).await.ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok()?;
         String::from_utf8(answer).ok()

@@ -1,6 +1,6 @@
 //! A Prometheus of its own for one test.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -15,7 +15,13 @@ use crate::ports;
 pub(crate) struct Prometheus {
     child: Child,
     pub(crate) port: u16,
-    _dir: TempDir,
+    dir: TempDir,
+}
+
+impl Prometheus {
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
 }
 
 impl Drop for Prometheus {
@@ -56,17 +62,15 @@ pub(crate) async fn start(config_text: &str) -> Option<Prometheus> {
         .stderr(File::create(dir.path().join("log")).unwrap())
         .spawn()
         .unwrap();
-    let peer = Prometheus {
-        child,
-        port,
-        _dir: dir,
-    };
+    let mut peer = Prometheus { child, port, dir };
     for _ in 0..300 {
         let answer = send(port, Ask::get("/-/ready")).await;
+        let ended = peer.child.try_wait().unwrap();
+        assert_eq!(ended, None, "Prometheus has ended:\n{}", peer.log());
         if answer.is_some_and(|answer| answer.status == 200) {
             return Some(peer);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("Prometheus is not ready after 30 s");
+    panic!("Prometheus is not ready after 30 s:\n{}", peer.log());
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 
 use crate::foundation::durable::replace_file;
+use crate::foundation::ports::free_port;
 use crate::scrape::client::{FetchError, HttpClient, Request};
 use crate::scrape::settings::{
     Auth, HeaderValues, HttpSettings, PemSource, Secret, SecretSource, TlsSettings,
@@ -147,10 +148,7 @@ async fn a_slow_body_ends_at_the_timeout() {
 
 #[tokio::test]
 async fn nobody_there_is_said_in_plain_words() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let url = format!("http://{address}/metrics");
+    let url = format!("http://127.0.0.1:{}/metrics", free_port());
     let error = fetch(HttpSettings::default(), &url, None)
         .await
         .unwrap_err()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::foundation::durable::replace_file;
+use crate::foundation::ports::free_port;
 use crate::foundation::{Clock, SystemClock};
 use crate::model::Labels;
 use crate::relabel::{RelabelAction, RelabelRule, RelabelSettings};
@@ -288,9 +289,7 @@ async fn a_failing_discovery_service_takes_no_target_away() {
 
 #[tokio::test]
 async fn an_optional_target_leaves_no_trace_until_it_answers() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let absent = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let absent = format!("127.0.0.1:{}", free_port());
     let present = Scripted::start(Reply::text("a 1\n")).await;
     let db = MemoryDb::new();
     let manager = manager(&db);

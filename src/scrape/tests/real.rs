@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::exposition::{Entry, LabelBuffer, MediaType, Parser, ParserOptions, ScrapeProtocol};
 use crate::foundation::durable::replace_file;
+use crate::foundation::ports::free_port;
 use crate::foundation::{Clock, SystemClock};
 use crate::scrape::client::{HttpClient, Request};
 use crate::scrape::manager::ScrapeManager;
@@ -46,8 +47,7 @@ fn start(name: &str, arguments: &[String]) -> Option<Program> {
 }
 
 fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 /// The body of a plain request.
