@@ -279,6 +279,13 @@ fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass 
             Err(error) => pass.error = Some(error),
         }
     }
+    if let Err(error) = tsdb.note_redo_point() {
+        // Without it the next start takes longer, and finds the same.
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "note how far chunk files have the log"
+        );
+    }
     while compacts && pass.error.is_none() && tsdb.cut_due().is_none() {
         match tsdb.compact() {
             Ok(Some(done)) => pass.compacted.extend(done.block.map(|meta| meta.ulid)),

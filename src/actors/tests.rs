@@ -34,6 +34,7 @@ use crate::gateway::{Gateway, GatewaySettings};
 use crate::model::{BlockId, ExternalLabels, Interval, Labels, Matcher};
 use crate::promql::{Engine, EngineSettings, QueryOptions, QueryValue};
 use crate::shipper::{Shipper, ShipperSettings};
+use crate::storage::Appendable;
 use crate::tsdb::{Tsdb, TsdbSettings};
 
 const OFTEN: Duration = Duration::from_millis(20);
@@ -89,6 +90,41 @@ fn gateway(
     let catalog = Catalog::absent("a test".to_owned());
     let runtime = tokio::runtime::Handle::current();
     Arc::new(Gateway::new(settings, bucket, catalog, Arc::clone(clock), runtime).unwrap())
+}
+
+#[actix::test]
+async fn the_keeper_notes_from_where_on_the_log_is_to_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(1_000_000));
+    let mut settings = TsdbSettings::default();
+    settings.head.chunk_range_ms = 1 << 40;
+    let tsdb = Tsdb::open(dir.path(), settings, clock).unwrap();
+    let keeper = head_keeper(
+        &tsdb,
+        listener::<BlockCut>().0,
+        listener::<DutyReport>().0,
+        None,
+    );
+    let note = dir.path().join("head-redo");
+    keeper.send(LookNow).await.unwrap();
+    let mut appender = tsdb.appender();
+    let labels = Labels::new(&[("__name__", "x")]).unwrap();
+    // About four bytes each, in chunks of 120.
+    for t in 0..1_200_000 {
+        let v = f64::from(t) * 0.1;
+        appender.append_labels(&labels, i64::from(t), v).unwrap();
+        if t % 1000 == 999 {
+            appender.commit().unwrap();
+            appender = tsdb.appender();
+        }
+    }
+    drop(appender);
+    assert!(!note.try_exists().unwrap());
+    eventually("it is noted", async || {
+        keeper.send(LookNow).await.unwrap();
+        note.try_exists().unwrap()
+    })
+    .await;
 }
 
 #[actix::test]

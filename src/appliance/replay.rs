@@ -105,6 +105,7 @@ fn log_end(ports: &Ports, taken: TakenOver) {
         tracing::info!(
             series = replayed.n_series,
             samples = replayed.n_samples,
+            records_in_chunk_files = replayed.n_records_chunked,
             came_meanwhile = taken.n_samples,
             "replayed the log"
         );

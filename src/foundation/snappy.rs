@@ -55,6 +55,15 @@ fn header(stored: &[u8]) -> Result<(usize, &[u8]), BadSnappy> {
     Err(BadSnappy("the header is no length"))
 }
 
+/// The first byte that `stored` becomes, if it says so with a literal as it must.
+pub fn first_byte(stored: &[u8]) -> Option<u8> {
+    let (len, elements) = header(stored).ok()?;
+    let (tag, rest) = elements.split_first()?;
+    let literal = usize::from(tag >> 2);
+    let n_length_bytes = (literal + 1).saturating_sub(LITERAL_MAX);
+    (0 < len && tag & 3 == 0).then(|| rest.get(n_length_bytes).copied())?
+}
+
 /// Decompresses `stored` into `out`, whose memory is used again. The caller has seen to it that
 /// [`decompressed_len`] is not more than it is ready for.
 pub fn decompress(stored: &[u8], out: &mut Vec<u8>) -> Result<(), BadSnappy> {
@@ -222,6 +231,31 @@ mod tests {
     fn decompressed(stored: &[u8]) -> Result<Vec<u8>, BadSnappy> {
         let mut out = b"what was there before".to_vec();
         decompress(stored, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn the_first_byte_is_seen_without_the_others() {
+        for n in [1usize, 2, 59, 60, 61, 256, 257, 70_000, 20_000_000] {
+            let text: Vec<u8> = (0..n).map(|n| (n % 251 + 3).to_le_bytes()[0]).collect();
+            let stored = snap::raw::Encoder::new().compress_vec(&text).unwrap();
+            assert_eq!(first_byte(&stored), Some(3), "{n}");
+        }
+        let literals: [&[u8]; 5] = [
+            &[1, 0, 7],
+            &[1, 60 << 2, 0, 7],
+            &[1, 61 << 2, 0, 0, 7],
+            &[1, 62 << 2, 0, 0, 0, 7],
+            &[1, 63 << 2, 0, 0, 0, 0, 7],
+        ];
+        for literal in literals {
+            assert_eq!(first_byte(literal), Some(7));
+            for n in 0..literal.len() {
+                assert_eq!(first_byte(&literal[..n]), None, "{n} of {literal:?}");
+            }
+        }
+        // Nothing at all, and a copy of nothing.
+        assert_eq!(first_byte(&[0, 0, 7]), None);
+        assert_eq!(first_byte(&[4, 1, 1]), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `chunks_head/000001` …: closed chunks in mapped files, in Prometheus' format.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use crate::chunk::{
     check_head_file_header, encode_head_file_header,
 };
 use crate::foundation::Cursor;
+use crate::foundation::checksum::crc32c;
 use crate::foundation::durable::{DurableFile, create_dirs, remove_file, rename_durably, sync_dir};
 use crate::foundation::mmap::{map_file, map_file_ahead};
 use crate::head::HeadError;
@@ -21,6 +22,8 @@ use crate::model::{Encoding, TimestampMs};
 
 /// Nearly all chunks have more bytes than this.
 const CHUNK_BYTES_FEW: usize = 128;
+/// So many bytes before the end of the files are compared.
+const TAIL_BYTES: usize = 4 << 10;
 
 /// The chunk files of one head.
 pub(crate) struct ChunkFiles {
@@ -32,10 +35,20 @@ pub(crate) struct ChunkFiles {
 }
 
 struct Writer {
+    /// What each file has.
+    written: BTreeMap<u32, Written>,
+    /// Chunks in `buffer`.
+    n_buffered: u64,
     /// The file being written, none until the first chunk comes.
     active: Option<Active>,
     next_number: u32,
     buffer: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Written {
+    n_bytes: u64,
+    n_chunks: u64,
 }
 
 struct Active {
@@ -43,6 +56,19 @@ struct Active {
     path: PathBuf,
     file: DurableFile,
     len: u64,
+}
+
+/// How far the files go, and what is in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunksEnd {
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    /// Of the last file.
+    pub(crate) n_bytes: u64,
+    /// In all files.
+    pub(crate) n_chunks: u64,
+    /// Of the last [`TAIL_BYTES`].
+    pub(crate) tail_crc: u32,
 }
 
 /// A chunk of samples that came in order, as it was found in a file.
@@ -163,6 +189,13 @@ impl ChunkFiles {
             }
             mapped.push((number, bytes));
         }
+        let mut written: BTreeMap<u32, Written> = BTreeMap::new();
+        for (number, bytes) in &mapped {
+            written.entry(*number).or_default().n_bytes = bytes.len() as u64;
+        }
+        for number in found.files() {
+            written.entry(number).or_default().n_chunks += 1;
+        }
         // They lie in runs of ascending numbers, which is soon sorted.
         found.chunks.sorted.sort_by_key(|found| found.series);
         let next_number = mapped
@@ -173,6 +206,8 @@ impl ChunkFiles {
             file_bytes_max,
             mapped: RwLock::new(mapped),
             writer: Mutex::new(Writer {
+                written,
+                n_buffered: 0,
                 active: None,
                 next_number,
                 buffer: Vec::new(),
@@ -246,6 +281,7 @@ impl ChunkFiles {
                 data: chunk.data.clone(),
             };
             entry.encode(&mut writer.buffer);
+            writer.n_buffered += 1;
         }
         writer.flush()?;
         Ok(places)
@@ -290,6 +326,42 @@ impl ChunkFiles {
             .map_or(writer.next_number, |active| active.number)
     }
 
+    /// Where the files end, and so far they are safe. `None` where there are none.
+    pub(crate) fn synced_end(&self) -> Result<Option<ChunksEnd>, HeadError> {
+        let writer = self.writer.lock();
+        let mapped = self.mapped.read();
+        let (Some((first, _)), Some((last, bytes))) = (mapped.first(), mapped.last()) else {
+            return Ok(None);
+        };
+        // What is mapped goes on behind the end of a file that is written to.
+        let n_bytes = writer.written.get(last).map_or(0, |last| last.n_bytes);
+        let n_chunks = writer.written.range(first..=last);
+        let end = ChunksEnd {
+            first: *first,
+            last: *last,
+            n_bytes,
+            n_chunks: n_chunks.map(|(_, written)| written.n_chunks).sum(),
+            tail_crc: tail_crc(bytes, n_bytes).unwrap_or(0),
+        };
+        drop((writer, mapped));
+        let path = self.dir.join(file_name(end.last));
+        let synced = DurableFile::open(&path).and_then(|file| file.sync_data());
+        synced.map_err(HeadError::io("sync", &path))?;
+        Ok(Some(end))
+    }
+
+    /// Do the files, as they were opened, hold what they held when they ended there?
+    pub(crate) fn has_all(&self, end: &ChunksEnd, found: &FoundChunks) -> bool {
+        let mapped = self.mapped.read();
+        let begins = mapped
+            .first()
+            .is_some_and(|(number, _)| *number == end.first);
+        let last = mapped.iter().find(|(number, _)| *number == end.last);
+        let ends =
+            last.is_some_and(|(_, bytes)| tail_crc(bytes, end.n_bytes) == Some(end.tail_crc));
+        begins && ends && found.n_chunks_before((end.last, end.n_bytes)) == end.n_chunks
+    }
+
     /// Removes files below `first`; the caller has seen that no chunk in them is wanted.
     pub(crate) fn remove_before(&self, first: u32) -> Result<(), HeadError> {
         let mut removed = Vec::new();
@@ -326,6 +398,7 @@ impl Writer {
         let result = active.file.write_all(&self.buffer);
         let n_bytes = self.buffer.len() as u64;
         self.buffer.clear();
+        let n_chunks = std::mem::take(&mut self.n_buffered);
         if let Err(source) = result {
             let path = active.path.clone();
             if active.file.set_len(active.len).is_err() {
@@ -335,6 +408,9 @@ impl Writer {
             return Err(HeadError::io("write", &path)(source));
         }
         active.len += n_bytes;
+        let written = self.written.entry(active.number).or_default();
+        written.n_bytes = active.len;
+        written.n_chunks += n_chunks;
         Ok(())
     }
 }
@@ -380,11 +456,33 @@ impl FoundChunks {
         });
     }
 
+    /// The file of each chunk.
+    fn files(&self) -> impl Iterator<Item = u32> {
+        let in_order = self.chunks.sorted.iter().map(|found| found.chunk.file);
+        in_order.chain(self.out_of_order.keys().map(|(file, _)| *file))
+    }
+
+    /// How many chunks lie before this byte of that file.
+    fn n_chunks_before(&self, end: (u32, u64)) -> u64 {
+        let in_order = self.chunks.sorted.iter();
+        let in_order = in_order.map(|found| (found.chunk.file, found.chunk.offset));
+        let all = in_order.chain(self.out_of_order.keys().copied());
+        all.filter(|(file, offset)| (*file, u64::from(*offset)) < end)
+            .count() as u64
+    }
+
     fn forget(&mut self, file: u32) {
         let is_elsewhere = |found: &FoundChunk| found.chunk.file != file;
         self.chunks.sorted.retain(is_elsewhere);
         self.out_of_order.retain(|(lies_in, _), _| *lies_in != file);
     }
+}
+
+/// Of what lies before `end`, if so much is there.
+fn tail_crc(bytes: &Bytes, end: u64) -> Option<u32> {
+    let head = bytes.get(..usize::try_from(end).ok()?)?;
+    let tail = head.len().saturating_sub(TAIL_BYTES);
+    head.get(tail..).map(crc32c)
 }
 
 fn list(dir: &Path) -> Result<Vec<(u32, PathBuf)>, HeadError> {

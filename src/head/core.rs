@@ -123,6 +123,9 @@ pub(crate) struct Retired {
     pub(crate) aliases: HashMap<u64, u64, foldhash::fast::RandomState>,
     /// Numbers that another head gave, whose samples were taken over, and those of the series here; sorted.
     pub(crate) successors: Vec<(u64, u64)>,
+    /// The log says of some series that it left the head early. A replay then lets go of all its chunks, those too that
+    /// were closed under its number later, and takes what came later from the log.
+    pub(crate) has_left: bool,
 }
 
 impl Retired {

@@ -34,6 +34,9 @@ mod presence_tests;
 mod progress;
 mod read;
 mod records;
+mod redo;
+#[cfg(test)]
+mod redo_tests;
 mod replay;
 mod replay_apply;
 mod replay_lanes;

@@ -18,6 +18,7 @@ use crate::head::late::Late;
 use crate::head::map::SeriesMap;
 use crate::head::postings::Postings;
 use crate::head::progress::ReplayProgress;
+use crate::head::redo::RedoPoint;
 use crate::head::replay_apply::Applied;
 use crate::head::replay_lanes::Lanes;
 use crate::head::replay_read::Reader;
@@ -58,6 +59,8 @@ pub struct ReplayReport {
     pub n_damages: u64,
     /// Series taken from the snapshot of a clean stop.
     pub n_restored: u64,
+    /// Records not read further: chunk files have their samples.
+    pub n_records_chunked: u64,
 }
 
 impl ReplayReport {
@@ -73,6 +76,7 @@ impl ReplayReport {
             n_out_of_order_chunks,
             n_damages,
             n_restored,
+            n_records_chunked,
         } = other;
         self.n_segments += n_segments;
         self.n_series += n_series;
@@ -84,6 +88,7 @@ impl ReplayReport {
         self.n_out_of_order_chunks += n_out_of_order_chunks;
         self.n_damages += n_damages;
         self.n_restored += n_restored;
+        self.n_records_chunked += n_records_chunked;
     }
 }
 
@@ -98,6 +103,8 @@ struct Replay<'a> {
     late_segments: Vec<SegmentFile>,
     /// What was saved; only what came later is read.
     saved: Option<&'a Saved>,
+    /// From where on the log has floats that chunk files have not, if that is known; with the data directory.
+    redo: Option<(RedoPoint, &'a Path)>,
     n_threads: usize,
     progress: &'a ReplayProgress,
 }
@@ -135,6 +142,11 @@ impl Head {
                 segments: segments_of(&dirs)?,
                 late_segments: list_segments(&dirs.wbl)?,
                 saved,
+                // A snapshot does not know chunks that were written after it.
+                redo: match saved {
+                    None => RedoPoint::open(data, &dirs).map(|point| (point, data)),
+                    Some(_) => None,
+                },
                 n_threads,
                 progress,
             };
@@ -174,6 +186,7 @@ impl Head {
             segments,
             late_segments: list_segments(&theirs.wbl)?,
             saved: None,
+            redo: None,
             n_threads: n_threads(),
             progress: &ReplayProgress::default(),
         };
@@ -237,6 +250,11 @@ impl Replay<'_> {
         let (files, mut found) = ahead.while_reading(self.n_threads, || {
             ChunkFiles::open(&self.dirs.chunks, n_bytes_max, &self.dirs.quarantine)
         })??;
+        if let Some((redo, data)) = &self.redo
+            && redo.holds(data, &files, &found)
+        {
+            ahead.pass_over();
+        }
         let wal = Wal::open(&self.dirs.wal, self.settings.wal)?;
         let wbl = OutOfOrderLog::open(&self.dirs.wbl, self.settings.wal)?;
         let inner = self.empty_head(files, found.series_max, (wal, wbl));
@@ -266,11 +284,14 @@ impl Replay<'_> {
         let in_order = (self.segments.iter())
             .filter(|segment| self.saved.is_none() || is_of_log(segment))
             .filter_map(|segment| {
+                let number = is_of_log(segment).then_some(segment.number);
+                let redo = self.redo.as_ref().zip(number);
                 Some(ToRead {
                     segment,
                     log: Log::InOrder,
                     from: saved.wal.later_from(segment.number)?,
-                    number: is_of_log(segment).then_some(segment.number),
+                    chunked_to: redo.map_or(0, |((redo, _), number)| redo.chunked_to(number)),
+                    number,
                 })
             });
         let late = self.late_segments.iter().filter_map(|segment| {
@@ -278,6 +299,7 @@ impl Replay<'_> {
                 segment,
                 log: Log::OutOfOrder,
                 from: saved.wbl.later_from(segment.number)?,
+                chunked_to: 0,
                 number: None,
             })
         });
@@ -297,7 +319,8 @@ impl Replay<'_> {
         if let Some(saved) = self.saved {
             reader.restore(saved).map_err(HeadError::Snapshot)?;
         }
-        read_segments(ahead, reader, self.progress, self.n_threads)?;
+        let n_chunked = read_segments(ahead, reader, self.progress, self.n_threads)?;
+        reader.report.n_records_chunked += n_chunked;
         if self.late_segments.is_empty() && self.saved.is_none() {
             reader.unmarked_chunks();
         }

@@ -218,6 +218,9 @@ impl<'a> Reader<'a> {
 
     fn tombstone(&mut self, tombstone: RefTombstone) {
         let RefTombstone { series, interval } = tombstone;
+        if interval == Interval::ALL {
+            self.inner.retired.lock().has_left = true;
+        }
         match self.lanes.slots.get(series) {
             // So Prometheus notes a series that left the head early.
             Some(slot) if interval == Interval::ALL => {

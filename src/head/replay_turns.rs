@@ -35,6 +35,8 @@ pub(crate) struct ToRead<'a> {
     pub(crate) log: Log,
     /// What is read begins behind so many bytes.
     pub(crate) from: u64,
+    /// Floats of records that end at or before this byte are in chunk files, where these are what they were.
+    pub(crate) chunked_to: u64,
     /// That of a segment of the log itself, which is not one of a checkpoint.
     pub(crate) number: Option<SegmentNumber>,
 }
@@ -95,6 +97,9 @@ struct Source<'a> {
     rest: std::slice::Iter<'a, ToRead<'a>>,
     open: Option<(ToRead<'a>, SegmentReader)>,
     n_batches: u64,
+    /// Floats that are in chunk files are passed over.
+    passes_over: bool,
+    n_passed_over: u64,
     is_over: bool,
 }
 
@@ -117,6 +122,14 @@ impl<'a> Source<'a> {
             let (to_read, before) = (*to_read, batch.stored.len());
             match reader.next_stored(&mut batch.stored) {
                 Ok(Some(record)) if record.end() <= to_read.from => batch.stored.truncate(before),
+                Ok(Some(record))
+                    if self.passes_over
+                        && record.end() <= to_read.chunked_to
+                        && record.kind(&batch.stored) == Some(RecordKind::Samples) =>
+                {
+                    batch.stored.truncate(before);
+                    self.n_passed_over += 1;
+                }
                 Ok(Some(record)) => batch.found.push((to_read, Found::Stored(record))),
                 Ok(None) => {
                     batch.found.push((to_read, Found::End));
@@ -341,10 +354,17 @@ impl<'a> Ahead<'a> {
                 rest: segments.iter(),
                 open: None,
                 n_batches: 0,
+                passes_over: false,
+                n_passed_over: 0,
                 is_over: false,
             }),
             ready: Mutex::default(),
         }
+    }
+
+    /// The chunk files are what they were: what they have is not read from here on.
+    pub(crate) fn pass_over(&self) {
+        self.source.lock().passes_over = true;
     }
 
     /// Does `first`, which has to be done before anything is applied, and reads a little of the log beside it.
@@ -473,13 +493,13 @@ impl<'l> Turns<'l, '_, '_> {
 }
 
 /// Reads what follows with `n_threads` threads, the calling one included, and lets `reader` apply what they have in its
-/// order, around what is damaged in it.
+/// order, around what is damaged in it. How many records were passed over.
 pub(crate) fn read_segments(
     ahead: Ahead<'_>,
     reader: &mut Reader<'_>,
     progress: &ReplayProgress,
     n_threads: usize,
-) -> Result<(), HeadError> {
+) -> Result<u64, HeadError> {
     let n_readers = n_threads.clamp(1, READERS_MAX);
     let turns = Turns {
         ahead,
@@ -511,5 +531,10 @@ pub(crate) fn read_segments(
         }
         ended
     })?;
-    turns.turn.into_inner().failed.map_or(Ok(()), Err)
+    let n_passed_over = turns.ahead.source.into_inner().n_passed_over;
+    turns
+        .turn
+        .into_inner()
+        .failed
+        .map_or(Ok(n_passed_over), Err)
 }

@@ -33,6 +33,7 @@ impl Reader<'_> {
             }
         }
         let position = &saved.position;
+        self.inner.retired.lock().has_left |= position.has_left;
         let next_series = &self.inner.next_series;
         next_series.fetch_max(position.series_max, Ordering::Relaxed);
         let floor = self.inner.bounds.floor();

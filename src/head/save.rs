@@ -108,7 +108,8 @@ pub(crate) fn remove_snapshot(dir: &Path) -> Result<(), HeadError> {
     remove(&dir.join(FILE_NAME))
 }
 
-fn remove(path: &Path) -> Result<(), HeadError> {
+/// Removes a file that need not be there, for good.
+pub(crate) fn remove(path: &Path) -> Result<(), HeadError> {
     match remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(HeadError::io("remove", path)(error))
@@ -130,6 +131,7 @@ impl Inner {
             span: self.bounds.get(),
             wal: LogEnd::of(&self.wal_dir)?,
             wbl: LogEnd::of(&self.late.dir)?,
+            has_left: self.retired.lock().has_left,
         };
         let mut file = FrameWriter::create(path).map_err(failed)?;
         let position = position.encode();

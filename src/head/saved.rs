@@ -13,12 +13,12 @@ use crate::foundation::mmap::map_file;
 use crate::foundation::{Cursor, ShortRead};
 use crate::head::HeadError;
 use crate::model::Interval;
-use crate::wal::{SegmentNumber, last_checkpoint, list_segments};
+use crate::wal::{self, SegmentNumber, last_checkpoint, list_segments};
 
 /// In the data directory; Prometheus looks at no file of that name.
 pub(crate) const FILE_NAME: &str = "head-snapshot";
 const MAGIC: &[u8; 8] = b"headsnap";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Kind, length and checksum.
 const FRAME_OVERHEAD_BYTES: usize = 1 + 4 + 4;
 /// So many bytes before the end of a log are compared.
@@ -81,12 +81,25 @@ impl LogEnd {
         Ok(end)
     }
 
+    /// The same of a log that ends at `end`, where more of it may follow.
+    pub(crate) fn until(dir: &Path, end: wal::LogEnd) -> Result<Self, HeadError> {
+        let mut log = Self::of(dir)?;
+        log.segments.retain(|(number, _)| *number <= end.segment);
+        if let Some((number, n_bytes)) = log.segments.last_mut()
+            && *number == end.segment
+        {
+            *n_bytes = end.n_bytes.min(*n_bytes);
+        }
+        log.tail_crc = log.tail(dir)?;
+        Ok(log)
+    }
+
     fn tail(&self, dir: &Path) -> Result<u32, HeadError> {
         let last = self.segments.iter().rfind(|(_, n_bytes)| 0 < *n_bytes);
         let Some((number, n_bytes)) = last else {
             return Ok(0);
         };
-        let path = dir.join(crate::wal::segment_name(*number));
+        let path = dir.join(wal::segment_name(*number));
         let n_tail = (*n_bytes).min(TAIL_BYTES);
         let read = || -> io::Result<u32> {
             let mut file = File::open(&path)?;
@@ -99,7 +112,7 @@ impl LogEnd {
     }
 
     /// What is wrong if the log is not this one, or this one and more.
-    fn mismatch(&self, dir: &Path) -> Result<Option<&'static str>, HeadError> {
+    pub(crate) fn mismatch(&self, dir: &Path) -> Result<Option<&'static str>, HeadError> {
         if !dir.is_dir() {
             return Ok((!self.segments.is_empty()).then_some("the log is gone"));
         }
@@ -133,7 +146,7 @@ impl LogEnd {
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_uvarint(out, self.checkpoint.map_or(0, |n| u64::from(n) + 1));
         put_uvarint(out, self.segments.len() as u64);
         for (number, n_bytes) in &self.segments {
@@ -143,7 +156,7 @@ impl LogEnd {
         put_uvarint(out, u64::from(self.tail_crc));
     }
 
-    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
+    pub(crate) fn decode(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
         let checkpoint = cursor.uvarint32("checkpoint")?.checked_sub(1);
         let mut segments = Vec::new();
         for _ in 0..cursor.uvarint("segment count")? {
@@ -169,6 +182,8 @@ pub(crate) struct Position {
     pub(crate) span: Option<Interval>,
     pub(crate) wal: LogEnd,
     pub(crate) wbl: LogEnd,
+    /// The log says of some series that it left the head early.
+    pub(crate) has_left: bool,
 }
 
 impl Position {
@@ -182,6 +197,7 @@ impl Position {
         put_varint(&mut out, span.max);
         self.wal.encode(&mut out);
         self.wbl.encode(&mut out);
+        out.push(u8::from(self.has_left));
         out
     }
 
@@ -200,6 +216,7 @@ impl Position {
             span: has_span.then_some(span),
             wal: LogEnd::decode(&mut cursor)?,
             wbl: LogEnd::decode(&mut cursor)?,
+            has_left: cursor.u8("series left early")? == 1,
         })
     }
 

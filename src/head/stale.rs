@@ -118,6 +118,9 @@ impl Inner {
                 interval: Interval::ALL,
             })
             .collect();
+        if !tombstones.is_empty() {
+            self.retired.lock().has_left = true;
+        }
         for entries in tombstones.chunks(TOMBSTONES_PER_RECORD) {
             if let Err(error) = committer.wal.append(&[&encode_tombstones(entries)]) {
                 count(&self.counters.wal_failures, 1);

@@ -19,14 +19,19 @@ use crate::wal::{
     Compression, RecordKind, SegmentReader, WalSettings, list_segments, read_samples,
 };
 
-fn rich(keeps_starts: bool) -> HeadSettings {
+pub(super) fn rich(keeps_starts: bool) -> HeadSettings {
     HeadSettings {
         out_of_order_window_ms: 3000,
         ..settings(keeps_starts)
     }
 }
 
-fn open(dir: &Path, settings: HeadSettings, floor: i64, n_threads: usize) -> (Head, ReplayReport) {
+pub(super) fn open(
+    dir: &Path,
+    settings: HeadSettings,
+    floor: i64,
+    n_threads: usize,
+) -> (Head, ReplayReport) {
     let progress = ReplayProgress::default();
     let opened = Head::open_with(dir, (settings, floor), &progress, n_threads).unwrap();
     let report = opened.1;
@@ -36,7 +41,7 @@ fn open(dir: &Path, settings: HeadSettings, floor: i64, n_threads: usize) -> (He
     opened
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -59,7 +64,7 @@ fn assert_counted(head: &Head) {
 }
 
 /// Everything that is in memory, as text; where chunks lie aside.
-fn picture(head: &Head) -> Vec<String> {
+pub(super) fn picture(head: &Head) -> Vec<String> {
     let inner = head.inner();
     let mut picture = Vec::new();
     inner.series.for_each(|series| {
@@ -166,6 +171,16 @@ fn transact(head: &Head, random: &mut Random, (now, used): (&mut i64, &mut Used)
 
 /// A life of `n_steps` steps, at the end of which the directory is as a process leaves it that is killed.
 fn live(dir: &Path, settings: HeadSettings, random: &mut Random, n_steps: usize) -> (Head, i64) {
+    live_and(dir, settings, (random, n_steps, true), |_, _| ())
+}
+
+/// The same, where series leave early only if they may, with something else between the steps.
+pub(super) fn live_and(
+    dir: &Path,
+    settings: HeadSettings,
+    (random, n_steps, may_leave): (&mut Random, usize, bool),
+    between: impl Fn(&Head, &mut Random),
+) -> (Head, i64) {
     let (mut now, mut floor) = (20_000, i64::MIN);
     let mut used = Used::new();
     let mut head = open(dir, settings, floor, 2).0;
@@ -180,7 +195,7 @@ fn live(dir: &Path, settings: HeadSettings, random: &mut Random, n_steps: usize)
                 floor = floor.max(now - 900);
                 head.truncate_before(floor).unwrap();
             }
-            2 => {
+            2 if may_leave => {
                 let stale = head.stale_series(i64::MAX);
                 head.evict(&stale).unwrap();
             }
@@ -199,6 +214,7 @@ fn live(dir: &Path, settings: HeadSettings, random: &mut Random, n_steps: usize)
             5 => head.rotate_log(),
             _ => transact(&head, random, (&mut now, &mut used)),
         }
+        between(&head, random);
         assert_counted(&head);
     }
     (head, floor)
@@ -482,14 +498,14 @@ fn a_snapshot_that_is_damaged_or_does_not_fit_is_not_used_and_nothing_is_missing
     assert_eq!(opened.unwrap().1.n_restored, 0);
 }
 
-fn assert_same(left: &[String], right: &[String], seed: u64) {
+pub(super) fn assert_same(left: &[String], right: &[String], seed: u64) {
     for (left, right) in left.iter().zip(right) {
         assert_eq!(left, right, "seed {seed}");
     }
     assert_eq!(left.len(), right.len());
 }
 
-fn assert_same_content(found: &Model, expected: &Model, seed: u64) {
+pub(super) fn assert_same_content(found: &Model, expected: &Model, seed: u64) {
     let names = |model: &Model| model.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(found), names(expected), "seed {seed}");
     for (name, samples) in expected {

@@ -27,6 +27,9 @@ mod log_only_tests;
 mod model_tests;
 mod opening;
 mod read_only;
+mod redo;
+#[cfg(test)]
+mod redo_tests;
 mod retention;
 mod snapshot;
 mod stale;

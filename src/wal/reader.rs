@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::foundation::checksum::crc32c;
 use crate::foundation::{Cursor, ShortRead, snappy};
-use crate::wal::WalError;
 use crate::wal::page::{
     FIRST, FRAGMENT_HEADER_BYTES, FULL, LAST, MIDDLE, PAGE_BYTES, PAGE_END, POSITION_MASK,
     RECORD_BYTES_MAX, SNAPPY, ZSTD,
 };
+use crate::wal::{RecordKind, WalError};
 
 /// Bytes that are no record, and where the record they belong to starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +133,16 @@ impl StoredRecord {
             offset: self.start,
             reason,
         })
+    }
+
+    /// What the record is about, as far as that is seen without decompressing it.
+    pub fn kind(&self, stored: &[u8]) -> Option<RecordKind> {
+        let stored = stored.get(self.bytes.clone()).unwrap_or_default();
+        match self.flags {
+            0 => Some(RecordKind::of(stored)),
+            SNAPPY => snappy::first_byte(stored).map(|byte| RecordKind::of(&[byte])),
+            _ => None,
+        }
     }
 
     /// The record, if it is not compressed.

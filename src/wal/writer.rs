@@ -73,13 +73,21 @@ impl std::fmt::Debug for Wal {
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 impl Wal {
-    /// Starts a fresh segment behind all that are there.
+    /// Starts a fresh segment behind all that are there. Those are handed out for fsync with it: nobody knows how far
+    /// whoever wrote them came with that.
     pub fn open(dir: &Path, settings: WalSettings) -> Result<Self, WalError> {
         create_dirs(dir).map_err(WalError::io("create", dir))?;
-        let last = list_segments(dir)?.last().map(|segment| segment.number);
+        let segments = list_segments(dir)?;
+        let last = segments.last().map(|segment| segment.number);
         let checkpoint = crate::wal::last_checkpoint(dir)?.map(|checkpoint| checkpoint.number);
         let segment = last.max(checkpoint).map_or(0, |last| last + 1);
-        Self::create(dir, segment, settings)
+        let mut wal = Self::create(dir, segment, settings)?;
+        for before in segments.iter().filter(|segment| 0 < segment.n_bytes) {
+            let file = DurableFile::open(&before.path);
+            let file = file.map_err(WalError::io("open", &before.path))?;
+            wal.dirty.push(Arc::new(file));
+        }
+        Ok(wal)
     }
 
     /// Writes segment `segment` of `dir`, which must not be there.

@@ -31,6 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SAMPLES_PER_SERIES: i64 = 20;
 const SERIES_PER_COMMIT: usize = 2000;
 const RESTARTS: usize = 3;
+const ROUNDS_PER_MINUTE: i64 = 4;
 const START: i64 = 1_700_000_000_000;
 
 /// CPU time of this process in seconds, user and system.
@@ -163,6 +164,10 @@ fn main() {
     if std::env::args().any(|argument| argument == "restart") {
         for round in 0..n_rounds {
             round_by_key(&db, &all, round);
+            if round % ROUNDS_PER_MINUTE == 0 {
+                // As a server does while it runs.
+                db.note_redo_point().expect("it is written");
+            }
         }
         drop(db);
         if let Some(kept) = kept {
@@ -252,20 +257,19 @@ fn opened(dir: &Path, and_close: bool) -> Vec<f64> {
     numbers.map(|n| n.parse().expect("a number")).collect()
 }
 
-/// Opens copies of `dir`: as it is, and with nothing but the log; then once more after a clean stop. Each a few times, in
-/// turn with a stock Prometheus: on a machine that others use too, the least is what it takes.
+/// Opens copies of `dir`: as it is, without its redo point, and with nothing but the log; then once more after a clean stop.
+/// Each a few times, in turn with a stock Prometheus: on a machine that others use too, the least is what it takes.
 fn restart(dir: &Path) {
-    for has_chunk_files in [true, false] {
-        let what = if has_chunk_files {
-            "restart with chunk files"
-        } else {
-            "restart with the log alone"
-        };
+    let kept: [(&str, &[&str]); 3] = [
+        ("restart", &["wal", "chunks_head", "head-redo"]),
+        ("restart without a redo point", &["wal", "chunks_head"]),
+        ("restart with the log alone", &["wal"]),
+    ];
+    for (what, kept) in kept {
         let copied = || {
             let other = tempfile::tempdir_in(dir.parent().unwrap_or(dir)).expect("a directory");
-            copy(&dir.join("wal"), &other.path().join("wal"));
-            if has_chunk_files {
-                copy(&dir.join("chunks_head"), &other.path().join("chunks_head"));
+            for name in kept {
+                copy(&dir.join(name), &other.path().join(name));
             }
             other
         };
@@ -280,8 +284,7 @@ fn restart(dir: &Path) {
             panic!("six numbers");
         };
         println!(
-            "{what}: {cpu:.2} CPU s, {wall:.2} s, {n_read:.0} samples, {:.1} ns of CPU each, {peak} MiB at most, {now:.0} MiB then",
-            cpu / n_read * 1e9
+            "{what}: {cpu:.2} CPU s, {wall:.2} s, {n_read:.0} samples read, {peak} MiB at most, {now:.0} MiB then",
         );
         if all_theirs.is_empty() {
             println!("no prometheus is installed: nothing to compare with");
@@ -347,14 +350,14 @@ fn is_ready() -> bool {
 }
 
 fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        std::fs::copy(from, to).expect("there is room");
+        return;
+    }
     std::fs::create_dir_all(to).expect("a directory");
     for entry in std::fs::read_dir(from).expect("it is there") {
         let entry = entry.expect("it is there");
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("there is room");
-        }
+        copy(&entry.path(), &target);
     }
 }

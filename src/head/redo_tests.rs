@@ -1,0 +1,251 @@
+//! That a replay from a redo point finds what a replay of the whole log finds, and that one which does not fit is not used.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::foundation::durable::replace_file;
+use crate::head::redo::LogMarks;
+use crate::head::values_tests::{Model, Random, content, labels, scratch};
+use crate::head::whole_tests::{
+    assert_same, assert_same_content, copy, live_and, open, picture, rich,
+};
+use crate::head::{Head, HeadSettings, ReplayProgress};
+use crate::model::Interval;
+use crate::storage::Appendable;
+use crate::wal::{LogEnd, list_segments};
+
+const FILE: &str = "head-redo";
+
+/// Commits floats of `n_series` series at `n` times from `t` on.
+fn commit(head: &Head, n_series: u64, (t, n): (i64, i64)) {
+    for t in (0..n).map(|n| t + n * 10) {
+        let mut appender = head.appender();
+        for number in 0..n_series {
+            let v = f64::from(u32::try_from(t).unwrap()) * 0.37
+                + f64::from(u8::try_from(number).unwrap());
+            let labels = labels(&number.to_string());
+            appender.append_labels(&labels, t, v).unwrap();
+        }
+        appender.commit().unwrap();
+    }
+}
+
+fn all(head: &Head) -> Model {
+    content(head, Interval::ALL)
+}
+
+/// The newest file of a directory that has bytes.
+fn newest(dir: &Path) -> PathBuf {
+    let files = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| 0 < fs::metadata(path).unwrap().len());
+    files.max().unwrap()
+}
+
+fn cut(path: &Path, n_bytes: u64) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    let len = file.metadata().unwrap().len();
+    file.set_len(len.saturating_sub(n_bytes)).unwrap();
+}
+
+#[test]
+fn a_replay_from_a_redo_point_finds_what_one_of_the_whole_log_finds() {
+    let mut n_chunked = 0;
+    for seed in 0..32 {
+        let dir = scratch();
+        let settings = rich(seed % 8 == 7);
+        let mut random = Random(seed + 4000);
+        let may_leave = seed % 4 == 3;
+        let n_steps = if may_leave { 30 } else { 70 };
+        let between = |head: &Head, random: &mut Random| {
+            if random.below(3) == 0 {
+                head.note_redo_point(0).unwrap();
+            }
+        };
+        let (head, floor) = live_and(
+            dir.path(),
+            settings,
+            (&mut random, n_steps, may_leave),
+            between,
+        );
+        let seen = all(&head);
+        drop(head);
+        for n_threads in [1, 2, 3] {
+            let found = [true, false].map(|is_kept| {
+                let other = scratch();
+                copy(dir.path(), other.path());
+                if !is_kept {
+                    fs::remove_file(other.path().join(FILE)).ok();
+                }
+                let (head, report) = open(other.path(), settings, floor, n_threads);
+                assert!(is_kept || report.n_records_chunked == 0);
+                n_chunked += report.n_records_chunked;
+                let since_floor = Interval {
+                    min: floor,
+                    max: i64::MAX,
+                };
+                let mut expected = seen.clone();
+                for samples in expected.values_mut() {
+                    samples.retain(|t, _| floor <= *t);
+                }
+                expected.retain(|_, samples| !samples.is_empty());
+                assert_same_content(&content(&head, since_floor), &expected, seed);
+                picture(&head)
+            });
+            let [from_there, whole] = found;
+            assert_same(&from_there, &whole, seed);
+        }
+    }
+    writeln!(std::io::stdout(), "{n_chunked} records passed over").unwrap();
+    assert!(400 < n_chunked, "{n_chunked}");
+}
+
+/// A head of which the log is mostly in chunk files.
+fn mostly_chunked(dir: &Path) -> (HeadSettings, Model) {
+    let settings = HeadSettings {
+        chunk_file_bytes_max: 4 << 10,
+        ..rich(false)
+    };
+    let head = open(dir, settings, 0, 2).0;
+    commit(&head, 9, (1000, 700));
+    assert!(head.note_redo_point(0).unwrap());
+    assert!(!head.note_redo_point(0).unwrap(), "nothing came since");
+    commit(&head, 9, (7995, 1));
+    (settings, all(&head))
+}
+
+#[test]
+fn a_redo_point_that_is_damaged_or_does_not_fit_is_not_used_and_nothing_is_missing() {
+    let dir = scratch();
+    let (settings, _) = mostly_chunked(dir.path());
+    let reopened = |change: &dyn Fn(&Path)| {
+        let other = scratch();
+        copy(dir.path(), other.path());
+        change(other.path());
+        let whole = scratch();
+        copy(other.path(), whole.path());
+        fs::remove_file(whole.path().join(FILE)).unwrap();
+        let [there, whole] = [other, whole].map(|dir| {
+            let progress = ReplayProgress::default();
+            let opened = Head::open_with(dir.path(), (settings, 0), &progress, 1);
+            let (head, report) = opened.unwrap();
+            (all(&head), report.n_records_chunked)
+        });
+        assert_same_content(&there.0, &whole.0, 0);
+        there.1
+    };
+    let n_chunked = reopened(&|_| ());
+    assert!(
+        500 < n_chunked,
+        "{n_chunked} of 700 records are passed over"
+    );
+    let bytes = fs::read(dir.path().join(FILE)).unwrap();
+    let write = |dir: &Path, bytes: &[u8]| replace_file(&dir.join(FILE), bytes).unwrap();
+    for len in 0..bytes.len() {
+        assert_eq!(reopened(&|dir| write(dir, &bytes[..len])), 0, "{len} bytes");
+    }
+    for bit in (0..bytes.len() * 8).step_by(3) {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(reopened(&|dir| write(dir, &flipped)), 0, "bit {bit}");
+    }
+    assert_eq!(reopened(&|dir| write(dir, &[0; 2 << 20])), 0, "too long");
+    // Of the chunk files all are gone, or the first, or the end of the last, or a chunk in the middle.
+    let chunks = |dir: &Path| dir.join("chunks_head");
+    let n_files = fs::read_dir(chunks(dir.path())).unwrap().count();
+    assert!(3 < n_files, "{n_files} files");
+    let all_gone = |dir: &Path| fs::remove_dir_all(chunks(dir)).unwrap();
+    assert_eq!(reopened(&all_gone), 0);
+    let first_gone = |dir: &Path| fs::remove_file(chunks(dir).join("000001")).unwrap();
+    assert_eq!(reopened(&first_gone), 0);
+    for n_bytes in [1, 5, 100, 1000] {
+        let cut_last = |dir: &Path| cut(&newest(&chunks(dir)), n_bytes);
+        assert_eq!(reopened(&cut_last), 0, "{n_bytes} bytes of the last file");
+    }
+    let flip_middle = |dir: &Path| {
+        let path = chunks(dir).join("000002");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[2000] ^= 4;
+        replace_file(&path, &bytes).unwrap();
+    };
+    assert_eq!(reopened(&flip_middle), 0);
+    // A whole chunk fewer at the end of a file that is not the last.
+    let fewer = |dir: &Path| {
+        let path = chunks(dir).join("000002");
+        let mut bytes = fs::read(&path).unwrap();
+        let half = bytes.len() / 2;
+        let whole = (half..bytes.len()).find(|end| {
+            let shorter = scratch();
+            replace_file(&shorter.path().join("000001"), &bytes[..*end]).unwrap();
+            let opened = super::chunk_files::ChunkFiles::open(shorter.path(), 4096, shorter.path());
+            opened.unwrap().1.n_corruptions == 0
+        });
+        bytes.truncate(whole.unwrap());
+        replace_file(&path, &bytes).unwrap();
+    };
+    assert_eq!(reopened(&fewer), 0);
+    // The log begins elsewhere.
+    let segments = |dir: &Path| list_segments(&dir.join("wal")).unwrap();
+    assert!(2 < segments(dir.path()).len());
+}
+
+#[test]
+fn a_log_that_lost_its_end_and_became_as_long_again_is_replayed_whole() {
+    let dir = scratch();
+    let (settings, _) = mostly_chunked(dir.path());
+    // Far more than what came after the redo point, the same number of bytes every time.
+    for n_lost in [2, 3] {
+        let other = scratch();
+        copy(dir.path(), other.path());
+        let segments = list_segments(&other.path().join("wal")).unwrap();
+        for segment in segments.iter().rev().take(n_lost) {
+            fs::remove_file(&segment.path).unwrap();
+        }
+        let progress = ReplayProgress::default();
+        let opened = Head::open_with(other.path(), (settings, 0), &progress, 1);
+        let (head, report) = opened.unwrap();
+        assert_eq!(report.n_records_chunked, 0);
+        commit(&head, 9, (8100, 700));
+        let seen = all(&head);
+        let n_segments = list_segments(&other.path().join("wal")).unwrap().len();
+        assert!(segments.len() <= n_segments, "the log is shorter");
+        drop(head);
+        let (head, report) = open(other.path(), settings, 0, 1);
+        assert_eq!(report.n_records_chunked, 0);
+        assert_same_content(&all(&head), &seen, 0);
+    }
+}
+
+#[test]
+fn places_of_the_log_are_few_and_what_is_before_them_is_older() {
+    let mut marks = LogMarks::default();
+    let end = |n: u64| LogEnd {
+        segment: u32::try_from(n / 100).unwrap(),
+        n_bytes: n % 100 * 7,
+    };
+    assert_eq!(marks.all_before(i64::MAX), None);
+    for n in 0..10_000u64 {
+        marks.add(end(n), n * 5, i64::try_from(n / 3).unwrap());
+        assert!(marks.len() <= 512, "{}", marks.len());
+    }
+    let number = |end: LogEnd| u64::from(end.segment) * 100 + end.n_bytes / 7;
+    for t in (0..4000).step_by(7) {
+        let n = marks.all_before(t).map_or(0, number);
+        let wanted = u64::try_from(t * 3).unwrap().min(10_000);
+        assert!(n < wanted.max(1), "{n} has something at {t}");
+        assert!(wanted.saturating_sub(n) < 100, "{n} of {wanted}");
+    }
+    let middle = marks.all_before(1500).unwrap();
+    marks.forget(middle);
+    assert_eq!(marks.all_before(1500), None);
+    let last = marks.all_before(i64::MAX).map(number).unwrap();
+    assert!(9900 < last, "{last}");
+    // There is room for nearer ones again.
+    marks.forget(end(9990));
+    for n in 10_000..10_400u64 {
+        marks.add(end(n), n * 5, 4000);
+    }
+    assert!(300 < marks.len(), "{}", marks.len());
+}
