@@ -61,7 +61,6 @@ struct Active {
 /// How far the files go, and what is in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunksEnd {
-    pub(crate) first: u32,
     pub(crate) last: u32,
     /// Of the last file.
     pub(crate) n_bytes: u64,
@@ -337,7 +336,6 @@ impl ChunkFiles {
         let n_bytes = writer.written.get(last).map_or(0, |last| last.n_bytes);
         let n_chunks = writer.written.range(first..=last);
         let end = ChunksEnd {
-            first: *first,
             last: *last,
             n_bytes,
             n_chunks: n_chunks.map(|(_, written)| written.n_chunks).sum(),
@@ -353,13 +351,10 @@ impl ChunkFiles {
     /// Do the files, as they were opened, hold what they held when they ended there?
     pub(crate) fn has_all(&self, end: &ChunksEnd, found: &FoundChunks) -> bool {
         let mapped = self.mapped.read();
-        let begins = mapped
-            .first()
-            .is_some_and(|(number, _)| *number == end.first);
         let last = mapped.iter().find(|(number, _)| *number == end.last);
         let ends =
             last.is_some_and(|(_, bytes)| tail_crc(bytes, end.n_bytes) == Some(end.tail_crc));
-        begins && ends && found.n_chunks_before((end.last, end.n_bytes)) == end.n_chunks
+        ends && found.n_chunks_before((end.last, end.n_bytes)) == end.n_chunks
     }
 
     /// Removes files below `first`; the caller has seen that no chunk in them is wanted.

@@ -144,13 +144,12 @@ impl RedoPoint {
         out.push(VERSION);
         self.log.encode(&mut out);
         let ChunksEnd {
-            first,
             last,
             n_bytes,
             n_chunks,
             tail_crc,
         } = self.chunks;
-        for number in [u64::from(first), u64::from(last), n_bytes, n_chunks] {
+        for number in [u64::from(last), n_bytes, n_chunks] {
             put_uvarint(&mut out, number);
         }
         put_uvarint(&mut out, u64::from(tail_crc));
@@ -177,7 +176,6 @@ impl RedoPoint {
             Ok(Self {
                 log: LogEnd::decode(&mut cursor)?,
                 chunks: ChunksEnd {
-                    first: cursor.uvarint32("first chunk file")?,
                     last: cursor.uvarint32("last chunk file")?,
                     n_bytes: cursor.uvarint("length of the last chunk file")?,
                     n_chunks: cursor.uvarint("number of chunks")?,
@@ -270,7 +268,9 @@ impl Inner {
         let mut oldest = TimestampMs::MAX;
         self.series.for_each(|series| {
             let state = series.lock();
-            oldest = oldest.min(state.unwritten_min_t().unwrap_or(TimestampMs::MAX));
+            let closed = state.closed().first().map(|chunk| chunk.min_t);
+            let in_memory = closed.or_else(|| state.open.as_ref().map(|open| open.min_t));
+            oldest = oldest.min(in_memory.unwrap_or(TimestampMs::MAX));
         });
         oldest
     }

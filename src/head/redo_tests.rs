@@ -11,7 +11,7 @@ use crate::head::whole_tests::{
     assert_same, assert_same_content, copy, live_and, open, picture, rich,
 };
 use crate::head::{Head, HeadSettings, ReplayProgress};
-use crate::model::Interval;
+use crate::model::{Interval, stale_nan};
 use crate::storage::Appendable;
 use crate::wal::{LogEnd, list_segments};
 
@@ -216,6 +216,60 @@ fn a_log_that_lost_its_end_and_became_as_long_again_is_replayed_whole() {
         assert_eq!(report.n_records_chunked, 0);
         assert_same_content(&all(&head), &seen, 0);
     }
+}
+
+/// One series leaves and comes back: to a log that names it twice, and later to chunk files under its first number.
+#[test]
+fn nothing_is_noted_while_the_log_says_that_a_series_left() {
+    let dir = scratch();
+    let settings = rich(false);
+    let head = open(dir.path(), settings, 0, 1).0;
+    commit(&head, 3, (1000, 300));
+    assert!(head.note_redo_point(0).unwrap());
+    let mut appender = head.appender();
+    let one = labels("0");
+    appender.append_labels(&one, 4000, stale_nan()).unwrap();
+    appender.commit().unwrap();
+    assert_eq!(head.evict(&head.stale_series(4000)).unwrap(), 1);
+    commit(&head, 3, (4100, 300));
+    assert!(!head.note_redo_point(0).unwrap());
+    drop(head);
+    for is_saved in [false, true] {
+        let head = open(dir.path(), settings, 0, 1).0;
+        let t = if is_saved { 15_000 } else { 8000 };
+        commit(&head, 3, (t, 600));
+        assert!(!head.note_redo_point(0).unwrap(), "{is_saved}");
+        let seen = all(&head);
+        drop(head);
+        let (head, _) = open(dir.path(), settings, 0, 1);
+        assert_same_content(&all(&head), &seen, 0);
+        head.save().unwrap();
+    }
+}
+
+/// A snapshot knows the chunks that were there when it was made; what came later is in the log for it.
+#[test]
+fn a_redo_point_behind_a_snapshot_takes_nothing_from_it() {
+    let dir = scratch();
+    let settings = rich(false);
+    let head = open(dir.path(), settings, 0, 1).0;
+    commit(&head, 3, (1000, 300));
+    head.save().unwrap().unwrap();
+    drop(head);
+    let (head, report) = open(dir.path(), settings, 0, 1);
+    assert_eq!(report.n_restored, 3);
+    commit(&head, 3, (4100, 600));
+    assert!(head.note_redo_point(0).unwrap());
+    let seen = all(&head);
+    drop(head);
+    let (head, report) = open(dir.path(), settings, 0, 1);
+    assert_eq!((report.n_restored, report.n_records_chunked), (3, 0));
+    assert_same_content(&all(&head), &seen, 0);
+    drop(head);
+    fs::remove_file(dir.path().join("head-snapshot")).unwrap();
+    let (head, report) = open(dir.path(), settings, 0, 2);
+    assert!(600 < report.n_records_chunked, "{report:?}");
+    assert_same_content(&all(&head), &seen, 0);
 }
 
 #[test]

@@ -250,11 +250,8 @@ impl Replay<'_> {
         let (files, mut found) = ahead.while_reading(self.n_threads, || {
             ChunkFiles::open(&self.dirs.chunks, n_bytes_max, &self.dirs.quarantine)
         })??;
-        if let Some((redo, data)) = &self.redo
-            && redo.holds(data, &files, &found)
-        {
-            ahead.pass_over();
-        }
+        let redo = self.redo.as_ref();
+        ahead.pass_over(redo.is_some_and(|(redo, data)| redo.holds(data, &files, &found)));
         let wal = Wal::open(&self.dirs.wal, self.settings.wal)?;
         let wbl = OutOfOrderLog::open(&self.dirs.wbl, self.settings.wal)?;
         let inner = self.empty_head(files, found.series_max, (wal, wbl));

@@ -2,6 +2,7 @@
 //! of which they speak, while others do the same. Who has the batch whose turn it is applies it, and those behind it that
 //! are ready; the others go on reading.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder, ScopedJoinHandle};
@@ -59,6 +60,8 @@ type LoggedSeries = (u64, Result<Arc<MemSeries>, LabelsError>);
 #[derive(Debug)]
 enum Found {
     Stored(StoredRecord),
+    /// One of floats that are in chunk files, if these are what they were.
+    Chunked(StoredRecord),
     /// Bytes that are no record, and where reading went on. A record before them may not decompress.
     Damage(Damage),
     /// The segment ends.
@@ -97,8 +100,8 @@ struct Source<'a> {
     rest: std::slice::Iter<'a, ToRead<'a>>,
     open: Option<(ToRead<'a>, SegmentReader)>,
     n_batches: u64,
-    /// Floats that are in chunk files are passed over.
-    passes_over: bool,
+    /// Whether floats that are in chunk files are passed over, once that is known.
+    passes_over: Option<bool>,
     n_passed_over: u64,
     is_over: bool,
 }
@@ -122,15 +125,18 @@ impl<'a> Source<'a> {
             let (to_read, before) = (*to_read, batch.stored.len());
             match reader.next_stored(&mut batch.stored) {
                 Ok(Some(record)) if record.end() <= to_read.from => batch.stored.truncate(before),
-                Ok(Some(record))
-                    if self.passes_over
-                        && record.end() <= to_read.chunked_to
-                        && record.kind(&batch.stored) == Some(RecordKind::Samples) =>
-                {
-                    batch.stored.truncate(before);
-                    self.n_passed_over += 1;
+                Ok(Some(record)) => {
+                    let is_chunked = record.end() <= to_read.chunked_to
+                        && record.kind(&batch.stored) == Some(RecordKind::Samples);
+                    match self.passes_over {
+                        Some(true) if is_chunked => {
+                            batch.stored.truncate(before);
+                            self.n_passed_over += 1;
+                        }
+                        None if is_chunked => batch.found.push((to_read, Found::Chunked(record))),
+                        _ => batch.found.push((to_read, Found::Stored(record))),
+                    }
                 }
-                Ok(Some(record)) => batch.found.push((to_read, Found::Stored(record))),
                 Ok(None) => {
                     batch.found.push((to_read, Found::End));
                     self.open = None;
@@ -223,6 +229,9 @@ struct Turn<'r, 'a> {
     reader: &'r mut Reader<'a>,
     progress: &'r ReplayProgress,
     failed: Option<HeadError>,
+    /// Floats that are in chunk files are passed over.
+    passes_over: bool,
+    n_passed_over: u64,
     /// The segment has damage.
     is_damaged: bool,
     /// Records of the segment that begin before this are passed over, as [`SegmentReader::resync`] does.
@@ -243,6 +252,8 @@ impl Turn<'_, '_> {
         for (to_read, found) in found.drain(..) {
             let path = &to_read.segment.path;
             match found {
+                Found::Chunked(_) if self.passes_over => self.n_passed_over += 1,
+                Found::Chunked(record) => self.undecoded(to_read, &record, stored),
                 Found::Stored(record) => {
                     let is_wanted = self.resync_at <= record.first();
                     let read = match decoded.next() {
@@ -273,8 +284,7 @@ impl Turn<'_, '_> {
                         None => Ok(()),
                     };
                     if let Err(error) = read {
-                        self.reader.report.n_damages += 1;
-                        tracing::warn!(path = %path.display(), %error, "a record of the log does not decode");
+                        self.undecodable(path, &error);
                     }
                 }
                 Found::Damage(damage) if damage.offset < self.resync_at => (),
@@ -290,6 +300,32 @@ impl Turn<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Floats that are not in chunk files after all.
+    fn undecoded(&mut self, to_read: ToRead<'_>, record: &StoredRecord, stored: &[u8]) {
+        let path = &to_read.segment.path;
+        let is_wanted = self.resync_at <= record.first();
+        let mut bodies = Vec::new();
+        match record.decompress(path, stored, (&mut bodies, 0)) {
+            Ok(end) => {
+                let body = record.plain(stored).or_else(|| bodies.get(..end));
+                let read = self.body(is_wanted, body.unwrap_or_default(), to_read.log);
+                if let Err(error) = read {
+                    self.undecodable(path, &error);
+                }
+            }
+            Err(damage) if is_wanted => {
+                self.resync_at = record.resync_at();
+                self.damage(&damage);
+            }
+            Err(_) => (),
+        }
+    }
+
+    fn undecodable(&mut self, path: &Path, error: &WalError) {
+        self.reader.report.n_damages += 1;
+        tracing::warn!(path = %path.display(), %error, "a record of the log does not decode");
     }
 
     fn damage(&mut self, damage: &Damage) {
@@ -354,7 +390,7 @@ impl<'a> Ahead<'a> {
                 rest: segments.iter(),
                 open: None,
                 n_batches: 0,
-                passes_over: false,
+                passes_over: None,
                 n_passed_over: 0,
                 is_over: false,
             }),
@@ -362,9 +398,9 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// The chunk files are what they were: what they have is not read from here on.
-    pub(crate) fn pass_over(&self) {
-        self.source.lock().passes_over = true;
+    /// Now it is known whether the chunk files are what they were: then what they have is passed over.
+    pub(crate) fn pass_over(&self, passes_over: bool) {
+        self.source.lock().passes_over = Some(passes_over);
     }
 
     /// Does `first`, which has to be done before anything is applied, and reads a little of the log beside it.
@@ -501,12 +537,15 @@ pub(crate) fn read_segments(
     n_threads: usize,
 ) -> Result<u64, HeadError> {
     let n_readers = n_threads.clamp(1, READERS_MAX);
+    let passes_over = ahead.source.lock().passes_over == Some(true);
     let turns = Turns {
         ahead,
         turn: Mutex::new(Turn {
             reader,
             progress,
             failed: None,
+            passes_over,
+            n_passed_over: 0,
             is_damaged: false,
             resync_at: 0,
         }),
@@ -531,10 +570,11 @@ pub(crate) fn read_segments(
         }
         ended
     })?;
-    let n_passed_over = turns.ahead.source.into_inner().n_passed_over;
-    turns
-        .turn
-        .into_inner()
-        .failed
-        .map_or(Ok(n_passed_over), Err)
+    let Turn {
+        failed,
+        n_passed_over,
+        ..
+    } = turns.turn.into_inner();
+    let n_passed_over = n_passed_over + turns.ahead.source.into_inner().n_passed_over;
+    failed.map_or(Ok(n_passed_over), Err)
 }

@@ -142,12 +142,6 @@ impl SeriesState {
             .or_else(|| self.open.as_ref().map(|open| open.min_t))
     }
 
-    /// Time of the oldest sample in order that is in no file.
-    pub(crate) fn unwritten_min_t(&self) -> Option<TimestampMs> {
-        let closed = self.closed().first().map(|chunk| chunk.min_t);
-        closed.or_else(|| self.open.as_ref().map(|open| open.min_t))
-    }
-
     /// From the oldest to the newest sample, in order or not.
     pub(crate) fn span(&self) -> Option<Interval> {
         let in_order = self.min_t().zip(self.max_t());
