@@ -122,10 +122,11 @@ fn head_files() -> Files {
         }
         appender.commit().unwrap();
     }
+    assert!(head.note_redo_point(0).unwrap());
     head.close_before(times[200]);
     drop(head);
     let files = load(dir.path());
-    for part in ["wal", "wbl", "chunks_head"] {
+    for part in ["wal", "wbl", "chunks_head", "head-redo"] {
         assert!(
             files.iter().any(|(path, _)| path.starts_with(part)),
             "{part}"
