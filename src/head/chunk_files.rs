@@ -325,27 +325,20 @@ impl ChunkFiles {
             .map_or(writer.next_number, |active| active.number)
     }
 
-    /// Where the files end, and so far they are safe. `None` where there are none.
-    pub(crate) fn synced_end(&self) -> Result<Option<ChunksEnd>, HeadError> {
+    /// Where the files end, which need not be safe yet. `None` where there are none.
+    pub(crate) fn end(&self) -> Option<ChunksEnd> {
         let writer = self.writer.lock();
         let mapped = self.mapped.read();
-        let (Some((first, _)), Some((last, bytes))) = (mapped.first(), mapped.last()) else {
-            return Ok(None);
-        };
+        let (first, (last, bytes)) = (mapped.first()?.0, mapped.last()?);
         // What is mapped goes on behind the end of a file that is written to.
         let n_bytes = writer.written.get(last).map_or(0, |last| last.n_bytes);
-        let n_chunks = writer.written.range(first..=last);
-        let end = ChunksEnd {
+        let n_chunks = writer.written.range(first..=*last);
+        Some(ChunksEnd {
             last: *last,
             n_bytes,
             n_chunks: n_chunks.map(|(_, written)| written.n_chunks).sum(),
-            tail_crc: tail_crc(bytes, n_bytes).unwrap_or(0),
-        };
-        drop((writer, mapped));
-        let path = self.dir.join(file_name(end.last));
-        let synced = DurableFile::open(&path).and_then(|file| file.sync_data());
-        synced.map_err(HeadError::io("sync", &path))?;
-        Ok(Some(end))
+            tail_crc: tail_crc(bytes, n_bytes)?,
+        })
     }
 
     /// Do the files, as they were opened, hold what they held when they ended there?

@@ -222,8 +222,7 @@ impl Head {
     /// that is farther than it was noted before.
     ///
     /// Nothing is noted while the log says of a series that it left early: what a replay lets go of then is in the log only.
-    /// Nor is anything done before the log has `after_bytes` more than the last time: every series is looked at, and the chunk
-    /// files are synced.
+    /// Nor is anything done before the log has `after_bytes` more than the last time, for every series is looked at.
     pub fn note_redo_point(&self, after_bytes: u64) -> Result<bool, HeadError> {
         let inner = self.inner();
         let Some(data) = inner.wal_dir.parent() else {
@@ -250,7 +249,7 @@ impl Head {
         // What came meanwhile may lie before the oldest that was found.
         let end = end.map(|end| std::cmp::min_by_key(end, newest, |end| place(*end)));
         // What was not in memory above had been written before.
-        let (Some(end), Some(chunks)) = (end, inner.files.synced_end()?) else {
+        let (Some(end), Some(chunks)) = (end, inner.files.end()) else {
             return Ok(false);
         };
         let log = LogEnd::until(&inner.wal_dir, end)?;
