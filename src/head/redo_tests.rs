@@ -119,95 +119,105 @@ fn mostly_chunked(dir: &Path) -> (HeadSettings, Model) {
     (settings, all(&head))
 }
 
+/// How many records a start passes over after `change`, which finds what one finds without the redo point.
+fn reopened(dir: &Path, settings: HeadSettings, change: impl Fn(&Path)) -> u64 {
+    let [there, whole] = [scratch(), scratch()];
+    for other in [&there, &whole] {
+        copy(dir, other.path());
+        change(other.path());
+    }
+    fs::remove_file(whole.path().join(FILE)).unwrap();
+    let [there, whole] = [there, whole].map(|dir| {
+        let progress = ReplayProgress::default();
+        let opened = Head::open_with(dir.path(), (settings, 0), &progress, 1);
+        let (head, report) = opened.unwrap();
+        (all(&head), report.n_records_chunked)
+    });
+    assert_same_content(&there.0, &whole.0, 0);
+    there.1
+}
+
 #[test]
-fn a_redo_point_that_is_damaged_or_does_not_fit_is_not_used_and_nothing_is_missing() {
+fn a_redo_point_that_is_damaged_is_not_used_and_nothing_is_missing() {
     let dir = scratch();
     let (settings, _) = mostly_chunked(dir.path());
-    let reopened = |change: &dyn Fn(&Path)| {
-        let other = scratch();
-        copy(dir.path(), other.path());
-        change(other.path());
-        let whole = scratch();
-        copy(other.path(), whole.path());
-        fs::remove_file(whole.path().join(FILE)).unwrap();
-        let [there, whole] = [other, whole].map(|dir| {
-            let progress = ReplayProgress::default();
-            let opened = Head::open_with(dir.path(), (settings, 0), &progress, 1);
-            let (head, report) = opened.unwrap();
-            (all(&head), report.n_records_chunked)
-        });
-        assert_same_content(&there.0, &whole.0, 0);
-        there.1
-    };
-    let n_chunked = reopened(&|_| ());
+    let n_chunked = reopened(dir.path(), settings, |_| ());
     assert!(
         500 < n_chunked,
         "{n_chunked} of 700 records are passed over"
     );
     let bytes = fs::read(dir.path().join(FILE)).unwrap();
-    let write = |dir: &Path, bytes: &[u8]| replace_file(&dir.join(FILE), bytes).unwrap();
+    let with = |bytes: &[u8]| {
+        let write = |dir: &Path| replace_file(&dir.join(FILE), bytes).unwrap();
+        reopened(dir.path(), settings, write)
+    };
     for len in 0..bytes.len() {
-        assert_eq!(reopened(&|dir| write(dir, &bytes[..len])), 0, "{len} bytes");
+        assert_eq!(with(&bytes[..len]), 0, "{len} bytes");
     }
     for bit in (0..bytes.len() * 8).step_by(3) {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(reopened(&|dir| write(dir, &flipped)), 0, "bit {bit}");
+        assert_eq!(with(&flipped), 0, "bit {bit}");
     }
-    assert_eq!(reopened(&|dir| write(dir, &[0; 2 << 20])), 0, "too long");
-    // Of the chunk files all are gone, or the first, or the end of the last, or a chunk in the middle.
+    assert_eq!(with(&[0; 2 << 20]), 0, "too long");
+}
+
+/// Cuts a whole chunk off the end.
+fn shorten(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let (_, at) = last_chunk(&bytes);
+    bytes.truncate(at);
+    replace_file(path, &bytes).unwrap();
+}
+
+/// The last chunk of a file, and where it lies.
+fn last_chunk(bytes: &[u8]) -> (HeadChunk, usize) {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let (mut at, mut last) = (HEAD_FILE_HEADER_BYTES, None);
+    while let Some((chunk, next)) = HeadChunk::decode(&bytes, at).unwrap() {
+        last = Some((chunk, at));
+        at = next;
+    }
+    last.unwrap()
+}
+
+#[test]
+fn a_redo_point_whose_chunk_files_changed_is_not_used_and_nothing_is_missing() {
+    let dir = scratch();
+    let (settings, _) = mostly_chunked(dir.path());
     let chunks = |dir: &Path| dir.join("chunks_head");
     let n_files = fs::read_dir(chunks(dir.path())).unwrap().count();
     assert!(3 < n_files, "{n_files} files");
-    let all_gone = |dir: &Path| fs::remove_dir_all(chunks(dir)).unwrap();
-    assert_eq!(reopened(&all_gone), 0);
-    let first_gone = |dir: &Path| fs::remove_file(chunks(dir).join("000001")).unwrap();
-    assert_eq!(reopened(&first_gone), 0);
+    let after = |change: &dyn Fn(&Path)| reopened(dir.path(), settings, |dir| change(&chunks(dir)));
+    assert_eq!(after(&|chunks| fs::remove_dir_all(chunks).unwrap()), 0);
+    let first_gone = |chunks: &Path| fs::remove_file(chunks.join("000001")).unwrap();
+    assert_eq!(after(&first_gone), 0);
     for n_bytes in [1, 5, 100, 1000] {
-        let cut_last = |dir: &Path| cut(&newest(&chunks(dir)), n_bytes);
-        assert_eq!(reopened(&cut_last), 0, "{n_bytes} bytes of the last file");
+        let cut_last = |chunks: &Path| cut(&newest(chunks), n_bytes);
+        assert_eq!(after(&cut_last), 0, "{n_bytes} bytes of the last file");
     }
-    let flip_middle = |dir: &Path| {
-        let path = chunks(dir).join("000002");
+    let flip_middle = |chunks: &Path| {
+        let path = chunks.join("000002");
         let mut bytes = fs::read(&path).unwrap();
         bytes[2000] ^= 4;
         replace_file(&path, &bytes).unwrap();
     };
-    assert_eq!(reopened(&flip_middle), 0);
+    assert_eq!(after(&flip_middle), 0);
     // A whole chunk fewer at the end of a file that is not the last.
-    let fewer = |dir: &Path| {
-        let path = chunks(dir).join("000002");
-        let mut bytes = fs::read(&path).unwrap();
-        let half = bytes.len() / 2;
-        let whole = (half..bytes.len()).find(|end| {
-            let shorter = scratch();
-            replace_file(&shorter.path().join("000001"), &bytes[..*end]).unwrap();
-            let opened = super::chunk_files::ChunkFiles::open(shorter.path(), 4096, shorter.path());
-            opened.unwrap().1.n_corruptions == 0
-        });
-        bytes.truncate(whole.unwrap());
-        replace_file(&path, &bytes).unwrap();
-    };
-    assert_eq!(reopened(&fewer), 0);
+    assert_eq!(after(&|chunks| shorten(&chunks.join("000002"))), 0);
     // As many chunks and bytes, but the last is of another series.
-    let other_series = |dir: &Path| {
-        let path = newest(&chunks(dir));
+    let other_series = |chunks: &Path| {
+        let path = newest(chunks);
         let mut bytes = fs::read(&path).unwrap();
-        let (mut at, mut last) = (HEAD_FILE_HEADER_BYTES, None);
-        while let Some((chunk, next)) = HeadChunk::decode(&Bytes::from(bytes.clone()), at).unwrap()
-        {
-            last = Some((chunk, at));
-            at = next;
-        }
-        let (mut chunk, at) = last.unwrap();
         let len = bytes.len();
+        let (mut chunk, at) = last_chunk(&bytes);
         chunk.series_ref = 1 + chunk.series_ref % 9;
         bytes.truncate(at);
         chunk.encode(&mut bytes);
         assert_eq!(bytes.len(), len);
         replace_file(&path, &bytes).unwrap();
     };
-    assert_eq!(reopened(&other_series), 0);
+    assert_eq!(after(&other_series), 0);
 }
 
 #[test]
