@@ -95,10 +95,11 @@ fn gateway(
 #[actix::test]
 async fn the_keeper_notes_from_where_on_the_log_is_to_be_read() {
     let dir = tempfile::tempdir().unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(1_000_000));
+    let clock = Arc::new(ManualClock::new(1_000_000));
     let mut settings = TsdbSettings::default();
     settings.head.chunk_range_ms = 1 << 40;
-    let tsdb = Tsdb::open(dir.path(), settings, clock).unwrap();
+    let shared: Arc<dyn Clock> = Arc::clone(&clock) as _;
+    let tsdb = Tsdb::open(dir.path(), settings, shared).unwrap();
     let keeper = head_keeper(
         &tsdb,
         listener::<BlockCut>().0,
@@ -121,6 +122,7 @@ async fn the_keeper_notes_from_where_on_the_log_is_to_be_read() {
     drop(appender);
     assert!(!note.try_exists().unwrap());
     eventually("it is noted", async || {
+        clock.advance(60_000);
         keeper.send(LookNow).await.unwrap();
         note.try_exists().unwrap()
     })

@@ -59,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) cutting: Mutex<()>,
     /// When it was last looked how many series ended.
     pub(crate) last_stale_ms: AtomicI64,
+    /// When it was last looked how far chunk files have the log.
+    pub(crate) last_redo_ms: AtomicI64,
     /// Raised when the process is about to end.
     pub(crate) stopping: Cancel,
     /// Last, so that the directory is free only when everything else is closed.

@@ -139,6 +139,7 @@ fn open(
         changing: Mutex::new(()),
         cutting: Mutex::new(()),
         last_stale_ms: AtomicI64::new(i64::MIN),
+        last_redo_ms: AtomicI64::new(i64::MIN),
         stopping: Cancel::new(),
         _lock: lock,
     });
