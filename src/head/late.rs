@@ -364,6 +364,7 @@ impl Head {
             count(&inner.counters.wbl_truncations, 1);
             remove_segments_before(&inner.late.dir, segment)
                 .inspect_err(|_| count(&inner.counters.wbl_truncations_failed, 1))?;
+            inner.committer.lock().late.forget_before(segment);
         }
         Ok(n_chunks)
     }

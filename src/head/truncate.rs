@@ -185,6 +185,8 @@ impl Inner {
             return Ok(None);
         };
         remove_before(&self.wal_dir, upto)?;
+        let first = upto.saturating_add(1);
+        self.committer.lock().wal.forget_before(first);
         count(&self.counters.checkpoints, 1);
         self.retired.lock().removed.retain(|_, at| *at > upto);
         Ok(Some(stats))

@@ -141,6 +141,13 @@ impl OutOfOrderLog {
         Ok(Some(segment))
     }
 
+    /// As [`Wal::forget_before`].
+    pub(crate) fn forget_before(&mut self, first: SegmentNumber) {
+        if let Some(wal) = &mut self.wal {
+            wal.forget_before(first);
+        }
+    }
+
     /// The files whose fsync makes every commit so far durable.
     pub(crate) fn unsynced(&mut self) -> Vec<Arc<durable::DurableFile>> {
         self.wal.as_mut().map(Wal::unsynced).unwrap_or_default()

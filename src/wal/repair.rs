@@ -270,6 +270,27 @@ mod tests {
     }
 
     #[test]
+    fn segments_before_a_start_are_synced_with_those_behind_it_unless_they_went() {
+        let dir = scratch();
+        let write = |n: usize| {
+            let mut wal = Wal::open(dir.path(), WalSettings::default()).unwrap();
+            for _ in 0..n {
+                wal.append(&[b"one"]).unwrap();
+                wal.next_segment().unwrap();
+            }
+            wal
+        };
+        drop(write(3));
+        let mut wal = write(2);
+        // Three of before, two of this life and the one that is written to; the last one of before is empty.
+        assert_eq!(wal.unsynced().len(), 6);
+        assert_eq!(wal.unsynced().len(), 0);
+        let mut wal = write(1);
+        wal.forget_before(3);
+        assert_eq!(wal.unsynced().len(), 4);
+    }
+
+    #[test]
     fn a_failed_write_stops_the_log_until_a_restart() {
         let dir = scratch();
         let mut wal = Wal::open(dir.path(), WalSettings::default()).unwrap();

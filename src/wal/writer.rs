@@ -51,8 +51,8 @@ pub struct Wal {
     pending: Vec<u8>,
     /// Segments this append has left, and how far they went before it.
     left: Vec<(Arc<DurableFile>, PathBuf, PageCursor)>,
-    /// Files that were written since they were last handed out for fsync.
-    dirty: Vec<Arc<DurableFile>>,
+    /// Segments before the newest that were written since they were last handed out for fsync.
+    dirty: Vec<(SegmentNumber, Arc<DurableFile>)>,
     is_dirty: bool,
     n_bytes_written: u64,
     poisoned: Option<String>,
@@ -85,7 +85,7 @@ impl Wal {
         for before in segments.iter().filter(|segment| 0 < segment.n_bytes) {
             let file = DurableFile::open(&before.path);
             let file = file.map_err(WalError::io("open", &before.path))?;
-            wal.dirty.push(Arc::new(file));
+            wal.dirty.push((before.number, Arc::new(file)));
         }
         Ok(wal)
     }
@@ -206,10 +206,11 @@ impl Wal {
                 Self::write(&self.file, &self.path, &mut self.pending)?;
                 self.counters.add_written(start, self.pages, true);
                 let (path, file) = create_segment(&self.dir, self.segment + 1)?;
+                let before = self.segment;
                 self.segment += 1;
                 let left = std::mem::replace(&mut self.file, file);
                 let left_path = std::mem::replace(&mut self.path, path);
-                self.dirty.push(Arc::clone(&left));
+                self.dirty.push((before, Arc::clone(&left)));
                 self.left.push((left, left_path, start));
                 self.pages = PageCursor::default();
                 start = self.pages;
@@ -238,8 +239,9 @@ impl Wal {
         let (path, file) = create_segment(&self.dir, self.segment + 1)
             .map_err(|error| self.undo(error, self.pages, self.n_bytes_written))?;
         self.counters.add_written(self.pages, self.pages, true);
+        let before = std::mem::replace(&mut self.file, file);
+        self.dirty.push((self.segment, before));
         self.segment += 1;
-        self.dirty.push(std::mem::replace(&mut self.file, file));
         self.path = path;
         self.pages = PageCursor::default();
         Ok(())
@@ -248,11 +250,17 @@ impl Wal {
     /// The files whose fsync makes every append so far durable. Sync them without holding the log, and tell a failure
     /// to [`Wal::poison`].
     pub fn unsynced(&mut self) -> Vec<Arc<DurableFile>> {
-        let mut files = std::mem::take(&mut self.dirty);
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        let mut files: Vec<_> = dirty.map(|(_, file)| file).collect();
         if std::mem::take(&mut self.is_dirty) {
             files.push(Arc::clone(&self.file));
         }
         files
+    }
+
+    /// Segments before `first` were removed: nobody syncs them, and held open they would keep their room on the disk.
+    pub fn forget_before(&mut self, first: SegmentNumber) {
+        self.dirty.retain(|(number, _)| first <= *number);
     }
 
     /// After a failed fsync nobody knows what is on disk: nothing more is taken.
