@@ -1,13 +1,15 @@
 //! One target: rounds of breaking and reading, what they may take, and what they did take.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::choices::Choices;
 use crate::dice::Dice;
-use crate::{memory, settings};
+use crate::guide::Guide;
+use crate::{coverage, memory, settings};
 
 /// Rounds of a run that was told nothing, unless the target says otherwise.
 pub(crate) const N_ROUNDS: u64 = 8_000;
@@ -69,24 +71,38 @@ struct Figures {
     n_taken: usize,
     /// Most bytes that one read held.
     held_max: usize,
+    /// Inputs that a guided run keeps, and counters that it reached.
+    n_kept: usize,
+    n_counters: usize,
 }
 
 /// Says where a panic happened: the round can be repeated.
+#[derive(Debug, Clone)]
 struct Place {
     what: &'static str,
+    /// The target's own.
     seed: u64,
     round: Arc<AtomicU64>,
+    /// Holds the choices of the round where seed and number do not make it again.
+    journal: Option<PathBuf>,
+}
+
+impl Place {
+    fn how_to_repeat(&self) -> String {
+        if let Some(journal) = &self.journal {
+            return format!("GAUNTLET_FUZZ_CHOICES={} repeats it", journal.display());
+        }
+        let told = settings::number("GAUNTLET_FUZZ_SEED").unwrap_or(SEED);
+        let round = self.round.load(Ordering::Relaxed);
+        format!("GAUNTLET_FUZZ_SEED={told} GAUNTLET_FUZZ_FROM={round} repeats it")
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if thread::panicking() {
-            let (what, round) = (self.what, self.round.load(Ordering::Relaxed));
-            println!(
-                "{what}: GAUNTLET_FUZZ_SEED={} GAUNTLET_FUZZ_FROM={round} repeats it",
-                settings::number("GAUNTLET_FUZZ_SEED").unwrap_or(SEED)
-            );
-            println!("{what}: the target's own seed is {}", self.seed);
+            println!("{}: {}", self.what, self.how_to_repeat());
+            println!("{}: the target's own seed is {}", self.what, self.seed);
         }
     }
 }
@@ -98,7 +114,7 @@ struct WatchDog {
 }
 
 impl WatchDog {
-    fn new(what: &'static str, seed: u64, round: Arc<AtomicU64>) -> Self {
+    fn new(place: Place) -> Self {
         let is_over = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&is_over);
         let watched = std::fs::read_link("/proc/thread-self").unwrap_or_default();
@@ -106,12 +122,14 @@ impl WatchDog {
         let watch = move || {
             let (mut last, mut since) = (u64::MAX, (Instant::now(), Duration::ZERO));
             while seen.load(Ordering::Relaxed) == 0 {
-                let (now, cpu) = (round.load(Ordering::Relaxed), cpu_time(&schedule));
+                let now = place.round.load(Ordering::Relaxed);
+                let cpu = cpu_time(&schedule);
                 if now != last {
                     (last, since) = (now, (Instant::now(), cpu));
                 }
                 if STALLED < since.0.elapsed() || STALLED_CPU < cpu.saturating_sub(since.1) {
-                    eprintln!("{what}: seed {seed} round {now} does not end");
+                    let how = place.how_to_repeat();
+                    eprintln!("{}: round {now} does not end; {how}", place.what);
                     std::process::abort();
                 }
                 thread::park_timeout(Duration::from_secs(1));
@@ -165,6 +183,46 @@ impl<T> Input for (Vec<u8>, T) {
     }
 }
 
+/// What decides of the next input.
+enum Source {
+    /// The number of the round.
+    Rounds(u64),
+    /// What earlier inputs reached.
+    Guide(Guide),
+    /// One input is wanted.
+    One(Choices),
+}
+
+impl Source {
+    fn new(target: Target, seed: u64) -> Self {
+        if let Some(path) = settings::text("GAUNTLET_FUZZ_CHOICES") {
+            return Self::One(Choices::read_one(Path::new(&path)));
+        }
+        Guide::new(target.what, seed).map_or(Self::Rounds(seed), Self::Guide)
+    }
+
+    /// The file that holds the choices of the round, where there is one.
+    fn journal(&self) -> Option<PathBuf> {
+        match self {
+            Self::Rounds(_) => None,
+            Self::Guide(guide) => Some(guide.journal_path.clone()),
+            Self::One(_) => settings::text("GAUNTLET_FUZZ_CHOICES").map(PathBuf::from),
+        }
+    }
+
+    fn next(&mut self, round: u64) -> Choices {
+        match self {
+            Self::Rounds(seed) => Choices {
+                seed: *seed,
+                round,
+                numbers: Vec::new(),
+            },
+            Self::Guide(guide) => guide.next(round),
+            Self::One(choices) => choices.clone(),
+        }
+    }
+}
+
 /// Makes inputs and reads them, as long as it was told. `read` says how many things came out.
 pub(crate) fn run<T: Input>(
     target: Target,
@@ -174,15 +232,16 @@ pub(crate) fn run<T: Input>(
     let seed = settings::number("GAUNTLET_FUZZ_SEED").unwrap_or(SEED) ^ target.salt;
     let from = settings::number("GAUNTLET_FUZZ_FROM").unwrap_or(0);
     let long = settings::number("GAUNTLET_FUZZ_SECONDS").map(Duration::from_secs);
+    let mut source = Source::new(target, seed);
     let (began, cpu_before) = (Instant::now(), cpu_seconds());
     let mut said = began;
-    let round = Arc::new(AtomicU64::new(from));
     let place = Place {
         what: target.what,
         seed,
-        round: Arc::clone(&round),
+        round: Arc::new(AtomicU64::new(from)),
+        journal: source.journal(),
     };
-    let watch_dog = WatchDog::new(target.what, seed, Arc::clone(&round));
+    let watch_dog = WatchDog::new(place.clone());
     let mut figures = Figures::default();
     let say = |figures: &Figures| {
         let (wall, cpu) = (began.elapsed().as_secs(), cpu_seconds() - cpu_before);
@@ -190,17 +249,22 @@ pub(crate) fn run<T: Input>(
         println!("{what}: seed {seed}, {wall} s, {cpu:.1} s of CPU, {figures:?}");
     };
     loop {
-        let is_over = match long {
-            Some(long) => long <= began.elapsed(),
-            None => target.n_rounds <= figures.n_rounds,
+        let is_over = match (&source, long) {
+            (Source::One(_), _) => 0 < figures.n_rounds,
+            (_, Some(long)) => long <= began.elapsed(),
+            (_, None) => target.n_rounds <= figures.n_rounds,
         };
         if is_over {
             break;
         }
         let number = from + figures.n_rounds;
-        round.store(number, Ordering::Relaxed);
+        place.round.store(number, Ordering::Relaxed);
         memory::place(seed, number);
-        let input = make(&mut Dice::new(seed, number));
+        let choices = source.next(number);
+        let mut dice = choices.dice();
+        let input = make(&mut dice);
+        // Making it counts for nothing.
+        coverage::take(|_, _| ());
         let (n_taken, held) = memory::measured(|| read(&input));
         let n_bytes = input.n_bytes();
         assert!(
@@ -208,6 +272,11 @@ pub(crate) fn run<T: Input>(
             "{} bytes were held to read {n_bytes}",
             held
         );
+        if let Source::Guide(guide) = &mut source {
+            let numbers = dice.into_given();
+            guide.end(Choices { numbers, ..choices });
+            (figures.n_kept, figures.n_counters) = guide.figures();
+        }
         figures.n_rounds += 1;
         figures.n_bytes += n_bytes;
         figures.n_taken += n_taken;
@@ -218,9 +287,9 @@ pub(crate) fn run<T: Input>(
         }
     }
     say(&figures);
-    // Broken, but not beyond all reading.
+    // Broken, but not beyond all reading. What is broken again and again may be.
     assert!(
-        figures.n_rounds / 2 <= figures.n_taken as u64,
+        place.journal.is_some() || figures.n_rounds / 2 <= figures.n_taken as u64,
         "{figures:?}"
     );
     drop((watch_dog, place));
