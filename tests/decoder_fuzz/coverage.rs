@@ -40,20 +40,21 @@ pub(crate) fn is_counted() -> bool {
     !words().is_empty()
 }
 
-/// Words that are looked at together: nearly all are zero.
-const TOGETHER: usize = 8;
+/// Whether one of them is not zero. Nearly all are zero, and this function counts its own branches, so it has none.
+fn is_any([a, b, c, d, e, f, g, h]: &[AtomicU64; 8]) -> bool {
+    let now = |word: &AtomicU64| word.load(Ordering::Relaxed);
+    now(a) | now(b) | now(c) | now(d) | now(e) | now(f) | now(g) | now(h) != 0
+}
 
-/// Calls `see` with the place and the value of every counter that is not zero, and sets them to zero.
+/// Calls `see` with the place and the value of every counter that is not zero, and sets them to zero. Fewer than eight
+/// words at the end are left out, too.
 pub(crate) fn take(mut see: impl FnMut(usize, u8)) {
-    for (at, together) in words().chunks(TOGETHER).enumerate() {
-        let any = together
-            .iter()
-            .fold(0, |any, word| any | word.load(Ordering::Relaxed));
-        if any == 0 {
+    for (at, together) in words().as_chunks().0.iter().enumerate() {
+        if !is_any(together) {
             continue;
         }
         for (i, word) in together.iter().enumerate() {
-            let first = (at * TOGETHER + i) * size_of::<AtomicU64>();
+            let first = (at * together.len() + i) * size_of::<AtomicU64>();
             let counts = word.swap(0, Ordering::Relaxed).to_le_bytes();
             for (place, count) in (first..).zip(counts).filter(|(_, count)| *count != 0) {
                 see(place, count);
