@@ -56,6 +56,8 @@ impl Choices {
 /// One change or several of a sequence of numbers; `other` gives numbers and tails.
 pub(crate) fn changed(dice: &mut Dice, numbers: &[u64], other: &[u64]) -> Vec<u64> {
     let mut numbers = numbers.to_vec();
+    // Long sequences need many changes at times.
+    let one_more = [50, 50, 80, 95][dice.below(4)];
     loop {
         if numbers.is_empty() {
             numbers.push(dice.next());
@@ -94,7 +96,7 @@ pub(crate) fn changed(dice: &mut Dice, numbers: &[u64], other: &[u64]) -> Vec<u6
                 numbers.extend(other.iter().skip(at));
             }
         }
-        if dice.chance(50) {
+        if !dice.chance(one_more) {
             return numbers;
         }
     }

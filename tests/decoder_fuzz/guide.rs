@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::choices::{Choices, changed};
 use crate::dice::Dice;
@@ -58,7 +59,9 @@ impl Reached {
 pub(crate) struct Guide {
     seed: u64,
     reached: Reached,
-    kept: Vec<Vec<u64>>,
+    /// With how long it took to make and read the input.
+    kept: Vec<(Vec<u64>, Duration)>,
+    began: Instant,
     /// Kept by an earlier run and not repeated yet.
     earlier: Vec<Choices>,
     is_repeating: bool,
@@ -97,6 +100,7 @@ impl Guide {
             seed,
             reached: Reached::default(),
             kept: Vec::new(),
+            began: Instant::now(),
             earlier,
             is_repeating: false,
             corpus,
@@ -114,10 +118,9 @@ impl Guide {
             let mut dice = Dice::new(!self.seed, round);
             let mut numbers = Vec::new();
             if !self.kept.is_empty() && 0 < dice.below(FRESH_EVERY) {
-                // Those that came last have been changed the least.
-                let base = dice.below(self.kept.len()).max(dice.below(self.kept.len()));
-                let other = &self.kept[dice.below(self.kept.len())];
-                numbers = changed(&mut dice, &self.kept[base], other);
+                let base = self.some_kept(&mut dice);
+                let other = &self.kept[dice.below(self.kept.len())].0;
+                numbers = changed(&mut dice, base, other);
             }
             Choices {
                 seed: self.seed,
@@ -126,11 +129,23 @@ impl Guide {
             }
         });
         self.journal.write_all_at(&choices.encode(), 0).unwrap();
+        self.began = Instant::now();
         choices
+    }
+
+    /// Rather a late one, which has been changed the least, and of two such the one that took less time: it is changed
+    /// several times while the other is once.
+    fn some_kept(&self, dice: &mut Dice) -> &[u64] {
+        let n = self.kept.len();
+        let mut late = || &self.kept[dice.below(n).max(dice.below(n))];
+        let (a, b) = (late(), late());
+        let cheaper = if b.1 < a.1 { b } else { a };
+        &cheaper.0
     }
 
     /// Whether reading the input that was made of `choices` reached something new. Then it is kept.
     pub(crate) fn end(&mut self, choices: Choices) {
+        let took = self.began.elapsed();
         let mut is_news = false;
         coverage::take(|at, count| is_news |= self.reached.is_news(at, count));
         if !is_news {
@@ -141,7 +156,7 @@ impl Guide {
         {
             corpus.write_all(&choices.encode()).unwrap();
         }
-        self.kept.push(choices.numbers);
+        self.kept.push((choices.numbers, took));
     }
 
     /// How many inputs were kept, and how many counters were reached.
