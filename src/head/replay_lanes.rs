@@ -19,7 +19,7 @@ use crate::head::replay_numbers::Slots;
 use crate::head::replay_slots::{FLOATS_PER_GROUP, Rows, SLOTS_PER_PAGE, Slot, Waiting, Waits};
 use crate::head::series::{MappedChunk, MemSeries};
 use crate::model::{Encoding, Histogram, SampleTime, TimestampMs};
-use crate::wal::{FloatReader, Unwanted, WalError};
+use crate::wal::{FLOATS_PER_RUN, FloatReader, Unwanted, WalError};
 
 /// Threads that apply what was read, at most.
 pub(crate) const LANES_MAX: usize = 16;
@@ -253,12 +253,31 @@ impl Lanes {
             return 0;
         };
         let mut n_old = 0;
+        // So many one by one before a run is looked for; more, where none was found.
+        let (mut n_single, mut n_single_next) = (0, FLOATS_PER_RUN);
         loop {
             let mut new = page.new_from(floor);
+            if n_single == 0 {
+                n_single_next *= 2;
+                floats.take_runs(|series, t, values| {
+                    let slot = numbers.get_run(series);
+                    let is_taken = slot.is_some_and(|slot| new.push_run(slot, t, values));
+                    if is_taken {
+                        n_single_next = FLOATS_PER_RUN;
+                    }
+                    is_taken
+                });
+                n_single = n_single_next;
+            }
             floats.take_short(|series, t, v| {
-                let slot = numbers.get(series);
-                slot.is_some_and(|slot| new.push(slot, t, v))
+                let slot = numbers.get(series).filter(|_| 0 < n_single);
+                let is_taken = slot.is_some_and(|slot| new.push(slot, t, v));
+                n_single -= usize::from(is_taken);
+                is_taken
             });
+            if n_single == 0 {
+                continue;
+            }
             if let Some((series, t, v, n_bytes)) = floats.peek()
                 && let Some(slot) = numbers.get(series)
                 && floor <= t
@@ -269,6 +288,7 @@ impl Lanes {
                     Waits::NoRoom => return n_old,
                 }
                 floats.advance(n_bytes);
+                n_single -= 1;
             } else {
                 return n_old;
             }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::head::replay_slots::{SLOTS_PER_PAGE, Slot};
 use crate::model::TimestampMs;
-use crate::wal::Unwanted;
+use crate::wal::{FLOATS_PER_RUN, Unwanted};
 
 /// The page a number is on, and its place there.
 #[expect(
@@ -40,6 +40,14 @@ impl Around<'_> {
     pub(crate) fn get(&self, series: u64) -> Option<Slot> {
         let (number, place) = page_and_place(series);
         (number == self.number).then(|| self.slots[place])
+    }
+
+    /// The first of series that follow each other, if they are on this page and their slots follow each other too.
+    #[inline(always)]
+    pub(crate) fn get_run(&self, series: u64) -> Option<Slot> {
+        let (number, place) = page_and_place(series);
+        let slots = self.slots.get(place..)?.first_chunk::<FLOATS_PER_RUN>()?;
+        (number == self.number && Slot::are_a_run(slots)).then(|| slots[0])
     }
 }
 
@@ -149,6 +157,29 @@ mod tests {
         assert_eq!(slots.get(2), None);
         assert_eq!(slots.get(257 << 8), None);
         assert_eq!(Slot::of_number(u32::MAX as usize), None, "too many series");
+    }
+
+    #[test]
+    fn a_run_has_slots_that_follow_each_other_on_one_page() {
+        let mut slots = Slots::new();
+        for n in 0..300u64 {
+            // From 100 on the slots lie elsewhere, 200 has another one, 50 has none.
+            let slot = match n {
+                50 => continue,
+                200 => 7,
+                _ => usize::try_from(n).unwrap() + if n < 100 { 1000 } else { 5000 },
+            };
+            slots.insert(n, Slot::of_number(slot).unwrap(), 0);
+        }
+        slots.get(10);
+        let around = slots.around(10).unwrap();
+        let run = |series| around.get_run(series);
+        assert_eq!(run(0), Slot::of_number(1000));
+        assert_eq!(run(42), Slot::of_number(1042));
+        assert_eq!(run(248), Slot::of_number(5248));
+        for series in [43, 50, 93, 99, 193, 200, 249, 255, 256, 1000, u64::MAX] {
+            assert_eq!(run(series), None, "{series}");
+        }
     }
 
     #[test]

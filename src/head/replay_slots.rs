@@ -5,6 +5,7 @@
 )]
 
 use crate::model::{Sample, TimestampMs};
+use crate::wal::FLOATS_PER_RUN;
 
 /// A series of a replay: the page of [`Waiting`] that has it, and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,13 @@ impl Slot {
     #[inline(always)]
     pub(crate) fn place(self) -> u8 {
         self.0.to_le_bytes()[0]
+    }
+
+    /// Do they follow each other?
+    #[inline(always)]
+    pub(crate) fn are_a_run(slots: &[Self; FLOATS_PER_RUN]) -> bool {
+        let follows = |(n, slot): (u32, &Self)| slot.0 ^ slots[0].0.wrapping_add(n);
+        (0..).zip(slots).map(follows).fold(0, |all, one| all | one) == 0
     }
 }
 
@@ -161,6 +169,30 @@ impl Free<'_> {
     }
 }
 
+impl Free<'_> {
+    /// Adds a float of each of series that follow each other, all of one time; false where that cannot be done in one step.
+    #[inline(always)]
+    fn push_run(&mut self, place: u8, t: TimestampMs, values: &[f64; FLOATS_PER_RUN]) -> bool {
+        let place = usize::from(place);
+        let Some(n) = self.n.get_mut(place..place + FLOATS_PER_RUN) else {
+            return false;
+        };
+        let n_each = n[0];
+        let time = u32::try_from(t.wrapping_sub(self.base).cast_unsigned());
+        let (Ok(time), true) = (time, n_each < self.n_max) else {
+            return false;
+        };
+        if n.iter().fold(0, |all, n| all | (n ^ n_each)) != 0 {
+            return false;
+        }
+        n.fill(n_each + 1);
+        let row = &mut self.rows[usize::from(n_each) % FLOATS_PER_GROUP];
+        row.times[place..place + FLOATS_PER_RUN].fill(time);
+        row.values[place..place + FLOATS_PER_RUN].copy_from_slice(values);
+        true
+    }
+}
+
 /// Series whose floats are looked at together.
 pub(crate) const SERIES_PER_BLOCK: usize = 16;
 
@@ -212,6 +244,17 @@ impl TakingNew<'_> {
     #[inline(always)]
     pub(crate) fn push(&mut self, slot: Slot, t: TimestampMs, v: f64) -> bool {
         slot.page() == self.page && self.from <= t && self.free.push(slot.place(), t, v)
+    }
+
+    /// The same for floats of series that follow each other, of one time; all wait, or none does.
+    #[inline(always)]
+    pub(crate) fn push_run(
+        &mut self,
+        slot: Slot,
+        t: TimestampMs,
+        values: &[f64; FLOATS_PER_RUN],
+    ) -> bool {
+        slot.page() == self.page && self.from <= t && self.free.push_run(slot.place(), t, values)
     }
 }
 
@@ -442,6 +485,45 @@ mod tests {
         assert_eq!(times(44), (511..519).chain(700..708).collect::<Vec<_>>());
         assert_eq!(times(45), [510, 800]);
         assert!(times(46).is_empty());
+    }
+
+    #[test]
+    fn floats_of_series_that_follow_each_other_wait_together_or_not_at_all() {
+        let mut waiting = Waiting::new();
+        let slots: Vec<Slot> = (0..600).map(|n| waiting.add(n).unwrap()).collect();
+        waiting.turn(1, Some(Rows::new(600)));
+        let run = |from: usize| -> [f64; FLOATS_PER_RUN] {
+            std::array::from_fn(|n| f64::from(u32::try_from(from + n).unwrap()))
+        };
+        let mut page = waiting.page(slots[300]).unwrap();
+        let mut new = page.new_from(0);
+        assert!(new.push_run(slots[300], 700, &run(300)));
+        assert!(new.push_run(slots[300], 800, &run(400)));
+        assert!(new.push_run(slots[504], 700, &run(504)), "the last ones");
+        // Another page, the end of this one, too old, too far from the others.
+        assert!(!new.push_run(slots[0], 700, &run(0)));
+        assert!(!new.push_run(slots[505], 700, &run(0)));
+        assert!(!new.push_run(slots[320], 510, &run(0)));
+        assert!(!new.push_run(slots[320], 1 << 40, &run(0)));
+        // One of them has more than the others.
+        assert!(new.push(slots[327], 650, 0.5));
+        assert!(!new.push_run(slots[320], 700, &run(320)));
+        for _ in 0..FLOATS_PER_GROUP - 2 {
+            assert!(new.push_run(slots[300], 900, &run(500)));
+        }
+        assert!(!new.push_run(slots[300], 900, &run(500)), "it has all");
+        let rows = waiting.turn(1, None).unwrap();
+        for n in 0..FLOATS_PER_RUN {
+            let of = |v: usize| f64::from(u32::try_from(v + n).unwrap());
+            let floats = column(&rows, 44 + n);
+            let (first, rest) = floats.split_at(2);
+            let expect = [(700, of(300)), (800, of(400))].map(|(t, v)| Sample { t, v });
+            assert_eq!(first, expect);
+            let last = Sample { t: 900, v: of(500) };
+            assert_eq!(rest, [last; FLOATS_PER_GROUP - 2]);
+        }
+        assert_eq!(column(&rows, 64), []);
+        assert_eq!(column(&rows, 71), [Sample { t: 650, v: 0.5 }]);
     }
 
     #[test]

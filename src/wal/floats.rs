@@ -45,6 +45,9 @@ pub struct FloatReader<'a> {
     first_t: TimestampMs,
 }
 
+/// So many floats are taken together by [`FloatReader::take_run`].
+pub const FLOATS_PER_RUN: usize = 8;
+
 /// Series, time and value of a float, and how many bytes of the record it has.
 pub type FloatEntry = (u64, TimestampMs, f64, usize);
 
@@ -81,6 +84,37 @@ impl<'a> FloatReader<'a> {
             rest = behind;
         }
         self.rest = rest;
+    }
+
+    /// Takes floats of series that follow each other, of one time, [`FLOATS_PER_RUN`] at once, as long as `takes` does: it is
+    /// given the first of the series. What it does not take comes next still. Not all runs are found, but most of those
+    /// whose integers are short.
+    #[inline(always)]
+    pub fn take_runs(
+        &mut self,
+        mut takes: impl FnMut(u64, TimestampMs, &[f64; FLOATS_PER_RUN]) -> bool,
+    ) {
+        while let Some(first) = self.rest.first_chunk::<8>() {
+            let first = u64::from_le_bytes(*first);
+            let ends_at = |n: u32| first & (0x80 << (8 * (n - 1))) == 0;
+            let run = match () {
+                () if ends_at(1) && ends_at(2) => run_of::<1, 1, 10>(self.rest),
+                () if ends_at(1) => None,
+                () if ends_at(2) && ends_at(3) => run_of::<2, 1, 11>(self.rest),
+                () if ends_at(2) && ends_at(4) => run_of::<2, 2, 12>(self.rest),
+                () if ends_at(2) => None,
+                () if ends_at(3) && ends_at(4) => run_of::<3, 1, 12>(self.rest),
+                () => None,
+            };
+            let Some((series, t, values, behind)) = run else {
+                return;
+            };
+            let (series, t, ..) = self.entry(series, t, 0.0, 0);
+            if !takes(series, t, &values) {
+                return;
+            }
+            self.rest = behind;
+        }
     }
 
     /// The next float, if it can be told quickly, as nearly all can.
@@ -230,6 +264,43 @@ fn entry_of<const SERIES: usize, const T: usize>(
     Some((series, t, v, rest.get(SERIES + T + 8..)?))
 }
 
+/// A reference, a time, values of that series and those behind it, and what is behind them.
+type Run<'a> = (i64, TimestampMs, [f64; FLOATS_PER_RUN], &'a [u8]);
+
+/// [`FLOATS_PER_RUN`] entries of `LEN` bytes each, with a reference of so many bytes, always the next one, and the same time
+/// of so many.
+///
+/// The integers of each are compared with those of the first as they lie there: one more is two more in the first byte, as
+/// long as it does not overflow. It does with every 64th reference, so that some run is not one here.
+#[inline(always)]
+fn run_of<const SERIES: usize, const T: usize, const LEN: usize>(rest: &[u8]) -> Option<Run<'_>> {
+    #[expect(clippy::cast_possible_truncation, reason = "there are eight")]
+    const LAST: u32 = 2 * (FLOATS_PER_RUN as u32 - 1);
+    let (entries, _) = rest.as_chunks::<LEN>();
+    let entries = entries.first_chunk::<FLOATS_PER_RUN>()?;
+    let n_bits = 8 * (SERIES + T);
+    let integers = |entry: &[u8; LEN]| {
+        let word = u32::from_le_bytes(*entry.first_chunk()?);
+        Some(word & (u32::MAX >> (32 - n_bits)))
+    };
+    let first = integers(entries.first()?)?;
+    // The first byte may not overflow, and its lowest bit is the sign.
+    if (first & 0x7f) + LAST >= 0x80 || first & 1 != 0 {
+        return None;
+    }
+    let (mut differs, mut values) = (0, [0.0; FLOATS_PER_RUN]);
+    for ((entry, value), more) in entries.iter().zip(&mut values).zip((0..=LAST).step_by(2)) {
+        differs |= integers(entry)? ^ (first + more);
+        *value = f64::from_bits(u64::from_be_bytes(*entry.last_chunk()?));
+    }
+    if differs != 0 {
+        return None;
+    }
+    let behind = rest.get(LEN * FLOATS_PER_RUN..)?;
+    let (series, t, _, _) = entry_of::<SERIES, T>(rest, u64::from(first))?;
+    Some((series, t, values, behind))
+}
+
 #[inline(never)]
 fn longer_entry(window: &[u8; 24]) -> Option<(i64, TimestampMs, f64, usize)> {
     let word = |at: usize| Some(*window.get(at..)?.first_chunk::<8>()?);
@@ -302,6 +373,29 @@ mod tests {
     }
 
     #[test]
+    fn nearly_all_of_what_a_scrape_logs_is_found_in_runs() {
+        for (first, t) in [(1, 0), (3, 7), (60, -1), (300, 100), (70_000, 0)] {
+            let mut encoder = SamplesEncoder::default();
+            encoder.push(5, 1000, 0.5);
+            for n in 0..2000 {
+                encoder.push(5 + first + n, 1000 + t, 0.25);
+            }
+            let mut floats = FloatReader::new(encoder.record().unwrap()).unwrap();
+            let (mut n_runs, mut n_others) = (0, 0);
+            while floats.take().unwrap().is_some() {
+                n_others += 1;
+                floats.take_runs(|_, time, values| {
+                    assert_eq!((time, *values), (1000 + t, [0.25; FLOATS_PER_RUN]));
+                    n_runs += 1;
+                    true
+                });
+            }
+            assert_eq!(n_runs * FLOATS_PER_RUN + n_others, 2001);
+            assert!(n_others < 300, "{first} {t}: {n_others}");
+        }
+    }
+
+    #[test]
     fn what_is_unwanted_is_passed_over_until_something_else_comes() {
         let mut encoder = SamplesEncoder::default();
         let mut all = Vec::new();
@@ -363,6 +457,48 @@ mod tests {
                     prop_assert_eq!(&found, &samples);
                 }
             }
+        }
+
+        #[test]
+        fn runs_are_taken_until_one_is_refused_and_what_is_no_run_comes_next(
+            parts in prop::collection::vec((1u64..40, 0u64..20_000, 0i64..200, 0usize..4), 1..30),
+            refused in prop::collection::vec(0usize..9, 1..10),
+        ) {
+            let mut encoder = SamplesEncoder::default();
+            let mut samples = Vec::new();
+            for (n, first, t, broken) in parts {
+                for more in 0..n {
+                    // Some do not follow each other, or are of another time.
+                    let at = usize::try_from(more).unwrap();
+                    let series = if broken == 1 && at % 11 == 5 { first } else { first + more };
+                    let t = if broken == 2 && at % 13 == 9 { t + 1 } else { t };
+                    let v = f64::from(u32::try_from(first + more * 3).unwrap()) * 0.3;
+                    samples.push((10_000 + series, 50_000 + t, v.to_bits()));
+                }
+            }
+            for (series, t, v) in &samples {
+                encoder.push(*series, *t, f64::from_bits(*v));
+            }
+            let mut floats = FloatReader::new(encoder.record().unwrap()).unwrap();
+            let mut found = Vec::new();
+            for n_wanted in refused.into_iter().cycle() {
+                let mut n_taken = 0;
+                floats.take_runs(|series, t, values| {
+                    let is_wanted = n_taken < n_wanted;
+                    n_taken += 1;
+                    if is_wanted {
+                        let run = (series..).zip(values);
+                        found.extend(run.map(|(series, v)| (series, t, v.to_bits())));
+                    }
+                    is_wanted
+                });
+                prop_assert!(n_taken <= n_wanted + 1);
+                let Some((series, t, v, _)) = floats.take().unwrap() else {
+                    break;
+                };
+                found.push((series, t, v.to_bits()));
+            }
+            prop_assert_eq!(found, samples);
         }
 
         #[test]

@@ -27,7 +27,7 @@ pub use checkpoint::{
 pub use counters::{SYNC_SECONDS, WalCounters, WalCounts};
 pub use error::WalError;
 pub use exemplars::{ExemplarsEncoder, RefExemplar, decode_exemplars};
-pub use floats::{FloatEntry, FloatReader, Unwanted, read_samples};
+pub use floats::{FLOATS_PER_RUN, FloatEntry, FloatReader, Unwanted, read_samples};
 pub use histograms::{HistogramsEncoder, RefHistogram, decode_histograms};
 pub use markers::{MarkersEncoder, RefMarker, decode_markers};
 pub use page::Compression;
