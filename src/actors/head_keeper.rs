@@ -283,7 +283,7 @@ fn pass(tsdb: &Tsdb, released: Option<&ReleasedBlocks>, compacts: bool) -> Pass 
         // Without it the next start takes longer, and finds the same.
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "note how far chunk files have the log"
+            "note from where on the next start reads the log"
         );
     }
     while compacts && pass.error.is_none() && tsdb.cut_due().is_none() {

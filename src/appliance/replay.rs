@@ -105,7 +105,8 @@ fn log_end(ports: &Ports, taken: TakenOver) {
         tracing::info!(
             series = replayed.n_series,
             samples = replayed.n_samples,
-            records_in_chunk_files = replayed.n_records_chunked,
+            records_passed_over = replayed.n_records_redone,
+            chunks_from_redo_point = replayed.n_chunks_redone,
             came_meanwhile = taken.n_samples,
             "replayed the log"
         );

@@ -8,7 +8,7 @@ use crate::head::core::Inner;
 use crate::head::late::Limits;
 use crate::head::open_chunk::{ChunkRules, Value};
 use crate::head::records::CommitRecords;
-use crate::head::redo::LogMarks;
+use crate::head::redo::Noted as RedoNoted;
 use crate::head::series::{CommitId, CommitPoint, MemSeries, Pushed};
 use crate::head::stats::count;
 use crate::head::wbl::OutOfOrderLog;
@@ -28,8 +28,8 @@ pub(crate) struct Committer {
     pub(crate) late: OutOfOrderLog,
     /// A commit in memory that the logs had no room for; its records are those above.
     pub(crate) owed: Option<Owed>,
-    /// Where the log was, and what it had then.
-    pub(crate) marks: LogMarks,
+    /// When the redo point was noted.
+    pub(crate) noted: RedoNoted,
     closed: Vec<Arc<MemSeries>>,
 }
 
@@ -50,7 +50,7 @@ impl Committer {
             records: CommitRecords::default(),
             late,
             owed: None,
-            marks: LogMarks::default(),
+            noted: RedoNoted::default(),
             closed: Vec::new(),
         }
     }
@@ -170,10 +170,6 @@ impl Inner {
         committer.next_id = id + 1;
         if let Some(span) = applied.span {
             self.bounds.extend(span);
-        }
-        if let Some(Interval { max, .. }) = self.bounds.get() {
-            let Committer { marks, wal, .. } = &mut *committer;
-            marks.add(wal.end(), wal.n_bytes_written(), max);
         }
         self.views.publish(id);
         let c = &self.counters;

@@ -266,6 +266,11 @@ impl Head {
         segments.flatten().map(|segment| segment.n_bytes).sum()
     }
 
+    /// Bytes of the redo point.
+    pub fn redo_point_bytes(&self) -> u64 {
+        self.inner.redo_point_bytes()
+    }
+
     /// Bytes of the mapped chunk files.
     pub fn chunk_file_bytes(&self) -> u64 {
         self.inner.files.n_bytes()

@@ -14,6 +14,7 @@ mod core;
 mod delete;
 mod error;
 mod exemplars;
+mod frames;
 #[cfg(test)]
 mod kept_tests;
 mod late;
@@ -25,6 +26,8 @@ mod logged;
 mod map;
 mod open_chunk;
 mod out_of_order;
+#[cfg(test)]
+mod pictures;
 mod postings;
 mod postings_build;
 mod postings_page;

@@ -1,215 +1,236 @@
-//! `head-redo`: how far the chunk files have what the log says, so that a replay need not take it from the log. See
+//! `head-redo`: how far chunk files and itself have what the log says, so that a replay need not take it from the log. See
 //! `FORMAT.md`.
 
-use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::foundation::checksum::crc32c;
-use crate::foundation::cursor::put_uvarint;
-use crate::foundation::durable::replace_file;
-use crate::foundation::{Cursor, ShortRead};
+use bytes::Bytes;
+
+use crate::foundation::cursor::{put_uvarint, put_uvarint_bytes, put_varint};
+use crate::foundation::durable::{remove_file, rename_durably};
+use crate::foundation::file_system::free_bytes;
+use crate::foundation::mmap::map_file;
+use crate::foundation::{Cancel, Cursor, ShortRead};
 use crate::head::HeadError;
 use crate::head::chunk_files::{ChunkFiles, ChunksEnd, FoundChunks};
 use crate::head::core::{Head, HeadDirs, Inner};
+use crate::head::frames::{FileKind, FrameKind, FrameWriter, Frames, read_frames};
 use crate::head::save::remove;
 use crate::head::saved::LogEnd;
+use crate::head::series::MemSeries;
 use crate::model::TimestampMs;
 use crate::wal::{self, SegmentNumber};
 
 /// In the data directory; Prometheus looks at no file of that name.
 const FILE_NAME: &str = "head-redo";
-const MAGIC: &[u8; 8] = b"headredo";
-const VERSION: u8 = 1;
-/// It names every segment there is; a file that is longer than this is none.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-/// So many places of the log are known at most.
-const MARKS_MAX: usize = 512;
+/// What it begins with.
+const REDO_POINT: FileKind = FileKind {
+    magic: b"headredo",
+    version: 2,
+    what: "redo point",
+};
 
-/// A place of the log.
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    end: wal::LogEnd,
-    /// Bytes written to the log before it in this life.
-    n_bytes: u64,
-    /// The newest time of any sample before it.
-    max_t: TimestampMs,
-}
+/// The file takes no more than this part of what is free.
+const PART_OF_FREE: u64 = 4;
 
-/// Places of the log, ascending and about as far from each other.
+/// When the redo point was noted last.
 #[derive(Debug, Default)]
-pub(crate) struct LogMarks {
-    marks: Vec<Mark>,
-    /// Bytes from one to the next, at least.
-    n_bytes_apart: u64,
-    /// Bytes written when it was last looked how far chunk files are.
-    n_bytes_before: u64,
+pub(crate) struct Noted {
+    /// Bytes that the log had got in this life.
+    n_log_bytes: u64,
+    /// Bytes of the file.
+    n_bytes: u64,
 }
 
-impl LogMarks {
-    /// The log ends at `end` now, after so many bytes, and has nothing newer than `max_t`, which never falls.
-    pub(crate) fn add(&mut self, end: wal::LogEnd, n_bytes: u64, max_t: TimestampMs) {
-        let last = self.marks.last();
-        if last.is_some_and(|last| n_bytes < last.n_bytes.saturating_add(self.n_bytes_apart)) {
-            return;
-        }
-        if self.marks.len() >= MARKS_MAX {
-            let mut n = 0;
-            self.marks.retain(|_| {
-                n += 1;
-                n % 2 == 0
-            });
-            self.space();
-        }
-        self.marks.push(Mark {
-            end,
-            n_bytes,
-            max_t,
-        });
-    }
-
-    /// The next ones are as far from each other as these.
-    fn space(&mut self) {
-        let span = self.marks.first().zip(self.marks.last());
-        let span = span.map_or(0, |(first, last)| {
-            last.n_bytes.saturating_sub(first.n_bytes)
-        });
-        self.n_bytes_apart = span / (MARKS_MAX as u64 / 2);
-    }
-
-    /// The last place before which everything is older than `t`.
-    pub(crate) fn all_before(&self, t: TimestampMs) -> Option<wal::LogEnd> {
-        let n = self.marks.partition_point(|mark| mark.max_t < t);
-        self.marks.get(n.checked_sub(1)?).map(|mark| mark.end)
-    }
-
-    /// Those up to `end` are not asked for again.
-    pub(crate) fn forget(&mut self, end: wal::LogEnd) {
-        let is_behind = |mark: &Mark| place(end) < place(mark.end);
-        self.marks.retain(is_behind);
-        self.space();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.marks.len()
-    }
-}
-
-fn place(end: wal::LogEnd) -> (SegmentNumber, u64) {
-    (end.segment, end.n_bytes)
-}
-
-/// A place of the log; floats of records before it are in chunk files, or need not come back.
+/// A place of the log; floats of records before it are in chunk files or here, or need not come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RedoPoint {
+    from: wal::LogEnd,
+    /// Everything that is here was in the log when it ended there.
     log: LogEnd,
-    chunks: ChunksEnd,
+    /// None where there was no chunk file.
+    chunks: Option<ChunksEnd>,
+}
+
+/// Chunks that no file has, by the numbers of their series.
+#[derive(Debug, Default)]
+pub(crate) struct NewestChunks {
+    /// Ascending.
+    of_series: Vec<Newest>,
+    frames: Vec<Bytes>,
+    /// Behind the series that was asked for last: mostly the next one follows.
+    next: usize,
+}
+
+/// Those of one series.
+#[derive(Debug)]
+struct Newest {
+    series: u64,
+    max_t: TimestampMs,
+    frame: u32,
+    start: u32,
+    n_bytes: u32,
+}
+
+impl NewestChunks {
+    /// The time of the newest sample of the series, and its chunks as [`SeriesState::save_newest`] wrote them.
+    ///
+    /// [`SeriesState::save_newest`]: crate::head::series::SeriesState::save_newest
+    pub(crate) fn of(&mut self, series: u64) -> Option<(TimestampMs, Bytes)> {
+        let at = match self.of_series.get(self.next) {
+            Some(next) if next.series == series => self.next,
+            _ => {
+                let found = self.of_series.binary_search_by_key(&series, |it| it.series);
+                found.ok()?
+            }
+        };
+        self.next = at + 1;
+        let newest = self.of_series.get(at)?;
+        let start = newest.start as usize;
+        let body = start..start + newest.n_bytes as usize;
+        let frame = self.frames.get(newest.frame as usize)?;
+        Some((newest.max_t, frame.slice(body)))
+    }
+
+    fn read(&mut self, frame: Bytes) -> Result<(), String> {
+        let short = |error: ShortRead| error.to_string();
+        let number = u32::try_from(self.frames.len()).map_err(|error| error.to_string())?;
+        let mut cursor = Cursor::new(&frame);
+        while !cursor.is_empty() {
+            let series = cursor.uvarint("series").map_err(short)?;
+            let max_t = cursor.varint("newest time").map_err(short)?;
+            let body = cursor.uvarint_bytes("chunks").map_err(short)?;
+            let start = cursor.offset() - body.len();
+            let place = (u32::try_from(start), u32::try_from(body.len()));
+            let (Ok(start), Ok(n_bytes)) = place else {
+                return Err("a frame is too long".to_owned());
+            };
+            if self
+                .of_series
+                .last()
+                .is_some_and(|last| series <= last.series)
+            {
+                return Err("series are not in order".to_owned());
+            }
+            self.of_series.push(Newest {
+                series,
+                max_t,
+                frame: number,
+                start,
+                n_bytes,
+            });
+        }
+        self.frames.push(frame);
+        Ok(())
+    }
 }
 
 impl RedoPoint {
     /// The one of the data directory, if it fits the log that is there. The chunk files are asked later.
-    pub(crate) fn open(data: &Path, dirs: &HeadDirs) -> Option<Self> {
+    pub(crate) fn open(data: &Path, dirs: &HeadDirs) -> Option<(Self, NewestChunks)> {
         let path = data.join(FILE_NAME);
-        let read = match read(&path) {
-            Ok(None) => return None,
-            Ok(Some(point)) => Ok(point),
-            Err(reason) => Err(reason),
+        let read = match map_file(&path) {
+            Ok(bytes) => Self::read(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error.to_string()),
         };
-        let fits = read.and_then(|point| match point.log.mismatch(&dirs.wal) {
-            Ok(None) => Ok(point),
+        let fits = read.and_then(|read| match read.0.log.mismatch(&dirs.wal) {
+            Ok(None) => Ok(read),
             Ok(Some(reason)) => Err(reason.to_owned()),
             Err(error) => Err(error.to_string()),
         });
-        fits.map_err(|reason| tell_unusable(&path, &reason)).ok()
+        fits.map_err(|reason| tell_unusable(data, &reason)).ok()
+    }
+
+    fn read(bytes: &Bytes) -> Result<(Self, NewestChunks), String> {
+        let mut frames = read_frames(bytes, REDO_POINT)?;
+        let Some((FrameKind::Redo, last)) = frames.pop() else {
+            return Err("it does not say where it belongs".to_owned());
+        };
+        let point = Self::decode(&last).map_err(|error| error.to_string())?;
+        let mut newest = NewestChunks::default();
+        for (kind, frame) in frames {
+            if kind != FrameKind::Chunks {
+                return Err(format!("a frame of kind {kind:?}"));
+            }
+            newest.read(frame)?;
+        }
+        Ok((point, newest))
     }
 
     /// Floats of records of the segment that end at or before this byte need not be read.
-    pub(crate) fn chunked_to(&self, segment: SegmentNumber) -> u64 {
-        self.log.later_from(segment).unwrap_or(u64::MAX)
+    pub(crate) fn redone_to(&self, segment: SegmentNumber) -> u64 {
+        match segment.cmp(&self.from.segment) {
+            std::cmp::Ordering::Less => u64::MAX,
+            std::cmp::Ordering::Equal => self.from.n_bytes,
+            std::cmp::Ordering::Greater => 0,
+        }
     }
 
     /// Do the chunk files hold all that they held?
     pub(crate) fn holds(&self, data: &Path, files: &ChunkFiles, found: &FoundChunks) -> bool {
-        let holds = files.has_all(&self.chunks, found);
+        let chunks = self.chunks.as_ref();
+        let holds = chunks.is_none_or(|chunks| files.has_all(chunks, found));
         if !holds {
-            let reason = "the chunk files are not what they were";
-            tell_unusable(&data.join(FILE_NAME), reason);
+            tell_unusable(data, "the chunk files are not what they were");
         }
         holds
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
-        out.push(VERSION);
+        let mut out = Vec::new();
+        put_uvarint(&mut out, u64::from(self.from.segment));
+        put_uvarint(&mut out, self.from.n_bytes);
         self.log.encode(&mut out);
-        let ChunksEnd {
-            last,
-            n_bytes,
-            n_chunks,
-            tail_crc,
-        } = self.chunks;
-        for number in [u64::from(last), n_bytes, n_chunks] {
-            put_uvarint(&mut out, number);
+        out.push(u8::from(self.chunks.is_some()));
+        if let Some(chunks) = self.chunks {
+            let ChunksEnd {
+                last,
+                n_bytes,
+                n_chunks,
+                tail_crc,
+            } = chunks;
+            for number in [u64::from(last), n_bytes, n_chunks, u64::from(tail_crc)] {
+                put_uvarint(&mut out, number);
+            }
         }
-        put_uvarint(&mut out, u64::from(tail_crc));
-        let crc = crc32c(&out);
-        out.extend_from_slice(&crc.to_be_bytes());
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let short = |error: ShortRead| error.to_string();
-        let (body, crc) = bytes.split_last_chunk().ok_or("it is cut off")?;
-        if crc32c(body) != u32::from_be_bytes(*crc) {
-            return Err("its checksum differs".to_owned());
-        }
+    fn decode(body: &[u8]) -> Result<Self, ShortRead> {
         let mut cursor = Cursor::new(body);
-        if cursor.take("magic number").map_err(short)? != *MAGIC {
-            return Err("no redo point".to_owned());
-        }
-        let version = cursor.u8("version").map_err(short)?;
-        if version != VERSION {
-            return Err(format!("version {version} is not known"));
-        }
-        let mut read = || -> Result<Self, ShortRead> {
-            Ok(Self {
-                log: LogEnd::decode(&mut cursor)?,
-                chunks: ChunksEnd {
-                    last: cursor.uvarint32("last chunk file")?,
-                    n_bytes: cursor.uvarint("length of the last chunk file")?,
-                    n_chunks: cursor.uvarint("number of chunks")?,
-                    tail_crc: cursor.uvarint32("checksum of the tail")?,
-                },
-            })
+        let from = wal::LogEnd {
+            segment: cursor.uvarint32("segment")?,
+            n_bytes: cursor.uvarint("place in the segment")?,
         };
-        let point = read().map_err(short)?;
-        if !cursor.is_empty() {
-            return Err("something follows it".to_owned());
-        }
-        Ok(point)
+        let log = LogEnd::decode(&mut cursor)?;
+        let chunks = match cursor.u8("has chunk files")? {
+            0 => None,
+            _ => Some(ChunksEnd {
+                last: cursor.uvarint32("last chunk file")?,
+                n_bytes: cursor.uvarint("length of the last chunk file")?,
+                n_chunks: cursor.uvarint("number of chunks")?,
+                tail_crc: cursor.uvarint32("checksum of the tail")?,
+            }),
+        };
+        Ok(Self { from, log, chunks })
     }
 }
 
-fn read(path: &Path) -> Result<Option<RedoPoint>, String> {
-    let bytes = fs::metadata(path).and_then(|metadata| {
-        if FILE_BYTES_MAX < metadata.len() {
-            let n_bytes = metadata.len();
-            return Err(io::Error::other(format!(
-                "{n_bytes} bytes are more than the {FILE_BYTES_MAX} it can have"
-            )));
-        }
-        fs::read(path)
-    });
-    match bytes {
-        Ok(bytes) => RedoPoint::decode(&bytes).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn tell_unusable(path: &Path, reason: &str) {
+/// One line says why it is not used.
+pub(crate) fn tell_unusable(data: &Path, reason: &str) {
+    let path = data.join(FILE_NAME);
     tracing::info!(path = %path.display(), reason, "the redo point is not used: the whole log is replayed");
+}
+
+fn tmp_path(data: &Path) -> PathBuf {
+    data.join(format!("{FILE_NAME}.tmp"))
+}
+
+/// Removes what a process that was interrupted left of a redo point.
+pub(crate) fn remove_unfinished_redo_point(data: &Path) -> Result<(), HeadError> {
+    remove(&tmp_path(data))
 }
 
 /// Removes the redo point: the log or the chunk files become shorter.
@@ -218,59 +239,137 @@ pub(crate) fn remove_redo_point(data: &Path) -> Result<(), HeadError> {
 }
 
 impl Head {
-    /// Notes how far chunk files have what the log says: a replay takes floats from the log only from there on. Whether
-    /// that is farther than it was noted before.
+    /// Writes the chunks that no file has, and how far the log is: a replay takes floats from the log only from there on.
+    /// Whether that was done.
     ///
     /// Nothing is noted while the log says of a series that it left early: what a replay lets go of then is in the log only.
-    /// Nor is anything done before the log has `after_bytes` more than the last time, for every series is looked at.
+    /// Nor is anything done before the log has `after_bytes` more than the last time, or as many as the file had then: so it
+    /// costs no more writing than the log itself. What would fill the disk is given up.
     pub fn note_redo_point(&self, after_bytes: u64) -> Result<bool, HeadError> {
+        self.note_redo_point_with(after_bytes, &Cancel::new())
+    }
+
+    /// The same, given up once `cancel` is raised.
+    pub fn note_redo_point_with(
+        &self,
+        after_bytes: u64,
+        cancel: &Cancel,
+    ) -> Result<bool, HeadError> {
         let inner = self.inner();
         let Some(data) = inner.wal_dir.parent() else {
             return Ok(false);
         };
-        // Commits put samples into memory before the log has them, under this lock: who is in the log before a mark is
-        // found below. What comes later lies behind all marks that are there now.
-        let newest = {
-            let mut committer = inner.committer.lock();
-            let n_bytes = committer.wal.n_bytes_written();
-            let is_whole = committer.wal.poisoned().is_none() && committer.owed.is_none();
-            if !is_whole || n_bytes.saturating_sub(committer.marks.n_bytes_before) < after_bytes {
-                return Ok(false);
+        let Some(from) = inner.place_to_note(after_bytes) else {
+            return Ok(false);
+        };
+        let tmp = tmp_path(data);
+        let free = free_bytes(data).map_err(HeadError::io("inspect", data))?;
+        let is_over = |n_bytes| cancel.reason().is_some() || free / PART_OF_FREE < n_bytes;
+        let written = inner.write_redo_point(&tmp, from, &is_over);
+        let is_placed = match written {
+            Ok(Some(n_bytes)) => {
+                inner.committer.lock().noted.n_bytes = n_bytes;
+                let path = data.join(FILE_NAME);
+                let renamed = rename_durably(&tmp, &path);
+                renamed
+                    .map_err(HeadError::io("rename", &tmp))
+                    .map(|()| true)
             }
-            committer.marks.n_bytes_before = n_bytes;
-            committer.marks.marks.last().map(|mark| mark.end)
+            Ok(None) => Ok(false),
+            Err(error) => Err(error),
         };
-        let (Some(newest), false) = (newest, inner.retired.lock().has_left) else {
-            return Ok(false);
-        };
-        inner.map_closed_chunks();
-        let oldest = inner.oldest_in_memory();
-        let end = inner.committer.lock().marks.all_before(oldest);
-        // What came meanwhile may lie before the oldest that was found.
-        let end = end.map(|end| std::cmp::min_by_key(end, newest, |end| place(*end)));
-        // What was not in memory above had been written before.
-        let (Some(end), Some(chunks)) = (end, inner.files.end()) else {
-            return Ok(false);
-        };
-        let log = LogEnd::until(&inner.wal_dir, end)?;
-        let path = data.join(FILE_NAME);
-        let point = RedoPoint { log, chunks }.encode();
-        replace_file(&path, &point).map_err(HeadError::io("write", &path))?;
-        inner.committer.lock().marks.forget(end);
-        Ok(true)
+        if !matches!(is_placed, Ok(true)) {
+            remove_file(&tmp).ok();
+        }
+        is_placed
     }
 }
 
 impl Inner {
-    /// The time of the oldest sample in order that is in no chunk file yet; the end of time when all are.
-    fn oldest_in_memory(&self) -> TimestampMs {
-        let mut oldest = TimestampMs::MAX;
-        self.series.for_each(|series| {
+    /// Where the log ends, if enough came since the last time. Commits put samples into memory before the log has them, under
+    /// this lock: all that the log has before that place is in memory by now.
+    fn place_to_note(&self, after_bytes: u64) -> Option<wal::LogEnd> {
+        let mut committer = self.committer.lock();
+        let n_bytes = committer.wal.n_bytes_written();
+        let n_new = n_bytes.saturating_sub(committer.noted.n_log_bytes);
+        let enough = after_bytes.max(committer.noted.n_bytes).max(1);
+        if n_new < enough || self.retired.lock().has_left || self.room.is_short() {
+            return None;
+        }
+        committer.noted.n_log_bytes = n_bytes;
+        Some(committer.wal.end())
+    }
+
+    /// The length of the file; `None` where what is in memory does not get into the log, or `is_over` says so of the length
+    /// so far. It is not synced: one of which not all survives the end of the machine is not used.
+    fn write_redo_point(
+        &self,
+        path: &Path,
+        from: wal::LogEnd,
+        is_over: &dyn Fn(u64) -> bool,
+    ) -> Result<Option<u64>, HeadError> {
+        let failed = |error| HeadError::io("write", path)(error);
+        self.map_closed_chunks();
+        let mut file = FrameWriter::create(path, REDO_POINT).map_err(failed)?;
+        if !self.write_newest(&mut file, is_over).map_err(failed)? {
+            return Ok(None);
+        }
+        // What was found in memory has got into the log by now, and what was in no file is in one or above.
+        let end = {
+            let committer = self.committer.lock();
+            let is_whole = committer.wal.poisoned().is_none() && committer.owed.is_none();
+            is_whole.then(|| committer.wal.end())
+        };
+        let (Some(end), false) = (end, self.retired.lock().has_left) else {
+            return Ok(None);
+        };
+        let point = RedoPoint {
+            from,
+            log: LogEnd::until(&self.wal_dir, end)?,
+            chunks: self.files.end(),
+        };
+        let point = point.encode();
+        file.frame(FrameKind::Redo, &point).map_err(failed)?;
+        file.finish(false).map(Some).map_err(failed)
+    }
+
+    /// The chunks that no file has, in the order in which a replay meets their series; false where `is_over` says so.
+    fn write_newest(
+        &self,
+        file: &mut FrameWriter,
+        is_over: &dyn Fn(u64) -> bool,
+    ) -> io::Result<bool> {
+        let mut all: Vec<Arc<MemSeries>> = Vec::new();
+        self.series.for_each(|series| all.push(Arc::clone(series)));
+        all.sort_unstable_by_key(|series| series.series);
+        let mut frames = Frames::new(file, FrameKind::Chunks);
+        let mut body = Vec::new();
+        for series in all {
             let state = series.lock();
-            let closed = state.closed().first().map(|chunk| chunk.min_t);
-            let in_memory = closed.or_else(|| state.open.as_ref().map(|open| open.min_t));
-            oldest = oldest.min(in_memory.unwrap_or(TimestampMs::MAX));
-        });
-        oldest
+            // One that is not in the log yet has its first samples behind the place that is noted.
+            let Some(max_t) = state.newest_max_t().filter(|_| state.is_logged) else {
+                continue;
+            };
+            body.clear();
+            state.save_newest(&mut body);
+            drop(state);
+            let n_bytes = frames.entry(|out| {
+                put_uvarint(out, series.series);
+                put_varint(out, max_t);
+                put_uvarint_bytes(out, &body);
+            })?;
+            if n_bytes.is_some_and(is_over) {
+                return Ok(false);
+            }
+        }
+        frames.finish()?;
+        Ok(true)
+    }
+
+    /// Bytes of the redo point on disk.
+    pub(crate) fn redo_point_bytes(&self) -> u64 {
+        let path = self.wal_dir.parent().map(|data| data.join(FILE_NAME));
+        let metadata = path.and_then(|path| std::fs::metadata(path).ok());
+        metadata.map_or(0, |metadata| metadata.len())
     }
 }

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::chunk::{HEAD_FILE_HEADER_BYTES, HeadChunk};
+use crate::foundation::Cancel;
+use crate::foundation::cancel::CancelReason;
 use crate::foundation::durable::replace_file;
-use crate::head::redo::LogMarks;
+use crate::head::pictures::picture_since;
 use crate::head::values_tests::{Model, Random, content, labels, scratch};
-use crate::head::whole_tests::{
-    assert_same, assert_same_content, copy, live_and, open, picture, rich,
-};
+use crate::head::whole_tests::{assert_same, assert_same_content, copy, live_and, open, rich};
 use crate::head::{Head, HeadSettings, ReplayProgress};
 use crate::model::{Interval, stale_nan};
 use crate::storage::Appendable;
-use crate::wal::{LogEnd, list_segments};
+use crate::wal::list_segments;
 
 const FILE: &str = "head-redo";
 
@@ -26,7 +26,7 @@ fn commit(head: &Head, n_series: u64, (t, n): (i64, i64)) {
         let mut appender = head.appender();
         for number in 0..n_series {
             let v = f64::from(u32::try_from(t).unwrap()) * 0.37
-                + f64::from(u8::try_from(number).unwrap());
+                + f64::from(u32::try_from(number).unwrap());
             let labels = labels(&number.to_string());
             appender.append_labels(&labels, t, v).unwrap();
         }
@@ -83,8 +83,8 @@ fn a_replay_from_a_redo_point_finds_what_one_of_the_whole_log_finds() {
                     fs::remove_file(other.path().join(FILE)).ok();
                 }
                 let (head, report) = open(other.path(), settings, floor, n_threads);
-                assert!(is_kept || report.n_records_chunked == 0);
-                n_chunked += report.n_records_chunked;
+                assert!(is_kept || report.n_records_redone == 0);
+                n_chunked += report.n_records_redone;
                 let since_floor = Interval {
                     min: floor,
                     max: i64::MAX,
@@ -95,7 +95,7 @@ fn a_replay_from_a_redo_point_finds_what_one_of_the_whole_log_finds() {
                 }
                 expected.retain(|_, samples| !samples.is_empty());
                 assert_same_content(&content(&head, since_floor), &expected, seed);
-                picture(&head)
+                picture_since(&head, floor)
             });
             let [from_there, whole] = found;
             assert_same(&from_there, &whole, seed);
@@ -131,7 +131,7 @@ fn reopened(dir: &Path, settings: HeadSettings, change: impl Fn(&Path)) -> u64 {
         let progress = ReplayProgress::default();
         let opened = Head::open_with(dir.path(), (settings, 0), &progress, 1);
         let (head, report) = opened.unwrap();
-        (all(&head), report.n_records_chunked)
+        (all(&head), report.n_records_redone)
     });
     assert_same_content(&there.0, &whole.0, 0);
     there.1
@@ -151,15 +151,18 @@ fn a_redo_point_that_is_damaged_is_not_used_and_nothing_is_missing() {
         let write = |dir: &Path| replace_file(&dir.join(FILE), bytes).unwrap();
         reopened(dir.path(), settings, write)
     };
-    for len in 0..bytes.len() {
+    // All of its beginning and its end, and of the chunks between them some.
+    let n = bytes.len();
+    let few = |from: usize| from < 60 || n - 60 <= from || from.is_multiple_of(53);
+    for len in (0..n).filter(|len| few(*len)) {
         assert_eq!(with(&bytes[..len]), 0, "{len} bytes");
     }
-    for bit in (0..bytes.len() * 8).step_by(3) {
+    for bit in (0..n * 8).step_by(3).filter(|bit| few(bit / 8)) {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(with(&flipped), 0, "bit {bit}");
     }
-    assert_eq!(with(&[0; 2 << 20]), 0, "too long");
+    assert_eq!(with(&[0; 2 << 20]), 0, "nothing of it");
 }
 
 /// Cuts a whole chunk off the end.
@@ -235,14 +238,14 @@ fn a_log_that_lost_its_end_and_became_as_long_again_is_replayed_whole() {
         let progress = ReplayProgress::default();
         let opened = Head::open_with(other.path(), (settings, 0), &progress, 1);
         let (head, report) = opened.unwrap();
-        assert_eq!(report.n_records_chunked, 0);
+        assert_eq!(report.n_records_redone, 0);
         commit(&head, 9, (8100, 700));
         let seen = all(&head);
         let n_segments = list_segments(&other.path().join("wal")).unwrap().len();
         assert!(segments.len() <= n_segments, "the log is shorter");
         drop(head);
         let (head, report) = open(other.path(), settings, 0, 1);
-        assert_eq!(report.n_records_chunked, 0);
+        assert_eq!(report.n_records_redone, 0);
         assert_same_content(&all(&head), &seen, 0);
     }
 }
@@ -292,43 +295,127 @@ fn a_redo_point_behind_a_snapshot_takes_nothing_from_it() {
     let seen = all(&head);
     drop(head);
     let (head, report) = open(dir.path(), settings, 0, 1);
-    assert_eq!((report.n_restored, report.n_records_chunked), (3, 0));
+    assert_eq!((report.n_restored, report.n_records_redone), (3, 0));
     assert_same_content(&all(&head), &seen, 0);
     drop(head);
     fs::remove_file(dir.path().join("head-snapshot")).unwrap();
     let (head, report) = open(dir.path(), settings, 0, 2);
-    assert!(600 < report.n_records_chunked, "{report:?}");
+    assert!(600 < report.n_records_redone, "{report:?}");
     assert_same_content(&all(&head), &seen, 0);
 }
 
 #[test]
-fn places_of_the_log_are_few_and_what_is_before_them_is_older() {
-    let mut marks = LogMarks::default();
-    let end = |n: u64| LogEnd {
-        segment: u32::try_from(n / 100).unwrap(),
-        n_bytes: n % 100 * 7,
-    };
-    assert_eq!(marks.all_before(i64::MAX), None);
-    for n in 0..10_000u64 {
-        marks.add(end(n), n * 5, i64::try_from(n / 3).unwrap());
-        assert!(marks.len() <= 512, "{}", marks.len());
+fn a_redo_point_has_what_no_chunk_file_has_and_later_chunks_take_its_place() {
+    let dir = scratch();
+    let settings = rich(false);
+    let head = open(dir.path(), settings, 0, 1).0;
+    commit(&head, 9, (1000, 50));
+    assert!(head.note_redo_point(0).unwrap());
+    let mut seen = all(&head);
+    drop(head);
+    let mut t = 1500;
+    // From now on with no redo point but that one: of the last rounds chunk files have more than it has.
+    for (n_times, n_redone) in [(0, 9), (20, 9), (200, 0)] {
+        let (head, report) = open(dir.path(), settings, 0, 2);
+        assert_eq!((report.n_records_redone, report.n_chunks_redone), (50, 9));
+        assert_same_content(&all(&head), &seen, 0);
+        commit(&head, 9, (t, n_times));
+        t += n_times * 10;
+        seen = all(&head);
+        drop(head);
+        let (head, report) = open(dir.path(), settings, 0, 1);
+        assert_eq!(report.n_records_redone, 50, "the redo point holds");
+        assert_eq!(report.n_chunks_redone, n_redone, "{n_times}");
+        assert_same_content(&all(&head), &seen, 0);
+        drop(head);
+        let other = scratch();
+        copy(dir.path(), other.path());
+        fs::remove_file(other.path().join(FILE)).unwrap();
+        let (whole, _) = open(other.path(), settings, 0, 1);
+        assert_same_content(&all(&whole), &seen, 0);
     }
-    let number = |end: LogEnd| u64::from(end.segment) * 100 + end.n_bytes / 7;
-    for t in (0..4000).step_by(7) {
-        let n = marks.all_before(t).map_or(0, number);
-        let wanted = u64::try_from(t * 3).unwrap().min(10_000);
-        assert!(n < wanted.max(1), "{n} has something at {t}");
-        assert!(wanted.saturating_sub(n) < 100, "{n} of {wanted}");
+}
+
+#[test]
+fn what_is_noted_beside_commits_is_what_the_log_says() {
+    for round in 0..6 {
+        let dir = scratch();
+        let settings = rich(round % 2 == 1);
+        let head = open(dir.path(), settings, 0, 2).0;
+        let n_noted = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..2u64)
+                .map(|writer| {
+                    let head = &head;
+                    scope.spawn(move || {
+                        for n in 0..400i64 {
+                            let mut appender = head.appender();
+                            // Every few commits a series that is new.
+                            for series in 0..5 + n.unsigned_abs() / 8 {
+                                let labels = labels(&format!("{writer}-{series}"));
+                                let v = f64::from(i32::try_from(n).unwrap()) * 0.7;
+                                // One that is far behind the other is refused.
+                                appender.append_labels(&labels, 1000 + n * 10, v).ok();
+                            }
+                            appender.commit().unwrap();
+                        }
+                    })
+                })
+                .collect();
+            let mut n_noted = 0;
+            while !writers
+                .iter()
+                .all(std::thread::ScopedJoinHandle::is_finished)
+            {
+                n_noted += u64::from(head.note_redo_point(0).unwrap());
+            }
+            n_noted
+        });
+        assert!(3 < n_noted, "{n_noted}");
+        let seen = all(&head);
+        drop(head);
+        let other = scratch();
+        copy(dir.path(), other.path());
+        fs::remove_file(other.path().join(FILE)).unwrap();
+        let pictures = [&dir, &other].map(|dir| {
+            let (head, report) = open(dir.path(), settings, 0, 2);
+            assert_eq!(report.n_damages, 0);
+            assert_same_content(&all(&head), &seen, round);
+            (picture_since(&head, 0), report.n_records_redone)
+        });
+        let [(from_there, n_redone), (whole, 0)] = pictures else {
+            panic!("the whole log is read where there is no redo point");
+        };
+        assert!(0 < n_redone);
+        assert_same(&from_there, &whole, round);
     }
-    let middle = marks.all_before(1500).unwrap();
-    marks.forget(middle);
-    assert_eq!(marks.all_before(1500), None);
-    let last = marks.all_before(i64::MAX).map(number).unwrap();
-    assert!(9900 < last, "{last}");
-    // There is room for nearer ones again.
-    marks.forget(end(9990));
-    for n in 10_000..10_400u64 {
-        marks.add(end(n), n * 5, 4000);
-    }
-    assert!(300 < marks.len(), "{}", marks.len());
+}
+
+#[test]
+fn what_is_given_up_leaves_the_redo_point_before_it() {
+    let dir = scratch();
+    let settings = rich(false);
+    let head = open(dir.path(), settings, 0, 1).0;
+    commit(&head, 1500, (1000, 40));
+    assert!(head.note_redo_point(0).unwrap());
+    let path = dir.path().join(FILE);
+    let before = fs::read(&path).unwrap();
+    assert!(300 << 10 < before.len(), "{} bytes", before.len());
+    commit(&head, 1500, (1400, 2));
+    let cancel = Cancel::new();
+    cancel.cancel(CancelReason::Canceled);
+    assert!(!head.note_redo_point_with(0, &cancel).unwrap());
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert!(!dir.path().join("head-redo.tmp").try_exists().unwrap());
+    // The log has to grow by as much as the file has.
+    commit(&head, 1500, (1420, 1));
+    assert!(!head.note_redo_point(0).unwrap());
+    commit(&head, 1500, (1430, 60));
+    assert!(head.note_redo_point(0).unwrap());
+    let seen = all(&head);
+    drop(head);
+    replace_file(&dir.path().join("head-redo.tmp"), b"half of one").unwrap();
+    let (head, report) = open(dir.path(), settings, 0, 2);
+    assert_eq!(report.n_records_redone, 103);
+    assert_same_content(&all(&head), &seen, 0);
+    assert!(!dir.path().join("head-redo.tmp").try_exists().unwrap());
 }

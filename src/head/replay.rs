@@ -18,7 +18,9 @@ use crate::head::late::Late;
 use crate::head::map::SeriesMap;
 use crate::head::postings::Postings;
 use crate::head::progress::ReplayProgress;
-use crate::head::redo::RedoPoint;
+use crate::head::redo::{
+    NewestChunks, RedoPoint, remove_unfinished_redo_point, tell_unusable as tell_unusable_redo,
+};
 use crate::head::replay_apply::Applied;
 use crate::head::replay_lanes::Lanes;
 use crate::head::replay_read::Reader;
@@ -59,8 +61,10 @@ pub struct ReplayReport {
     pub n_damages: u64,
     /// Series taken from the snapshot of a clean stop.
     pub n_restored: u64,
-    /// Records not read further: chunk files have their samples.
-    pub n_records_chunked: u64,
+    /// Records not read further: chunk files and the redo point have their samples.
+    pub n_records_redone: u64,
+    /// Chunks taken from the redo point.
+    pub n_chunks_redone: u64,
 }
 
 impl ReplayReport {
@@ -76,7 +80,8 @@ impl ReplayReport {
             n_out_of_order_chunks,
             n_damages,
             n_restored,
-            n_records_chunked,
+            n_records_redone,
+            n_chunks_redone,
         } = other;
         self.n_segments += n_segments;
         self.n_series += n_series;
@@ -88,7 +93,8 @@ impl ReplayReport {
         self.n_out_of_order_chunks += n_out_of_order_chunks;
         self.n_damages += n_damages;
         self.n_restored += n_restored;
-        self.n_records_chunked += n_records_chunked;
+        self.n_records_redone += n_records_redone;
+        self.n_chunks_redone += n_chunks_redone;
     }
 }
 
@@ -103,8 +109,10 @@ struct Replay<'a> {
     late_segments: Vec<SegmentFile>,
     /// What was saved; only what came later is read.
     saved: Option<&'a Saved>,
-    /// From where on the log has floats that chunk files have not, if that is known; with the data directory.
+    /// From where on the log has floats that are nowhere else, if that is known; with the data directory.
     redo: Option<(RedoPoint, &'a Path)>,
+    /// The chunks of the redo point.
+    newest: NewestChunks,
     n_threads: usize,
     progress: &'a ReplayProgress,
 }
@@ -133,8 +141,15 @@ impl Head {
         free_reserve(&dirs.reserve);
         remove_unfinished(&dirs.wal)?;
         remove_unfinished_snapshot(data)?;
+        remove_unfinished_redo_point(data)?;
         let saved = usable_snapshot(data, settings, &dirs);
-        let open = |saved: Option<&Saved>| {
+        let open = |saved: Option<&Saved>, uses_redo: bool| {
+            // A snapshot does not know chunks that were written after it.
+            let redo = match saved {
+                None if uses_redo => RedoPoint::open(data, &dirs),
+                None | Some(_) => None,
+            };
+            let (redo, newest) = redo.unzip();
             let replay = Replay {
                 settings,
                 dirs: &dirs,
@@ -142,20 +157,20 @@ impl Head {
                 segments: segments_of(&dirs)?,
                 late_segments: list_segments(&dirs.wbl)?,
                 saved,
-                // A snapshot does not know chunks that were written after it.
-                redo: match saved {
-                    None => RedoPoint::open(data, &dirs).map(|point| (point, data)),
-                    Some(_) => None,
-                },
+                redo: redo.map(|redo| (redo, data)),
+                newest: newest.unwrap_or_default(),
                 n_threads,
                 progress,
             };
             replay.run()
         };
-        let (head, report, damaged) = match open(saved.as_ref()) {
+        let (head, report, damaged) = match open(saved.as_ref(), true) {
             Err(HeadError::Snapshot(reason)) => {
-                tell_unusable(data, &reason);
-                open(None)?
+                match saved {
+                    Some(_) => tell_unusable(data, &reason),
+                    None => tell_unusable_redo(data, &reason),
+                }
+                open(None, false)?
             }
             opened => opened?,
         };
@@ -187,6 +202,7 @@ impl Head {
             late_segments: list_segments(&theirs.wbl)?,
             saved: None,
             redo: None,
+            newest: NewestChunks::default(),
             n_threads: n_threads(),
             progress: &ReplayProgress::default(),
         };
@@ -243,7 +259,8 @@ fn segments_of(dirs: &HeadDirs) -> Result<Vec<SegmentFile>, HeadError> {
 
 impl Replay<'_> {
     /// The head, what was found, and the segments to be repaired.
-    fn run(self) -> Result<(Head, ReplayReport, Vec<PathBuf>), HeadError> {
+    fn run(mut self) -> Result<(Head, ReplayReport, Vec<PathBuf>), HeadError> {
+        let newest = std::mem::take(&mut self.newest);
         let segments = self.to_read();
         let ahead = Ahead::new(&segments);
         let n_bytes_max = self.settings.chunk_file_bytes_max;
@@ -251,7 +268,13 @@ impl Replay<'_> {
             ChunkFiles::open(&self.dirs.chunks, n_bytes_max, &self.dirs.quarantine)
         })??;
         let redo = self.redo.as_ref();
-        ahead.pass_over(redo.is_some_and(|(redo, data)| redo.holds(data, &files, &found)));
+        let holds = redo.is_some_and(|(redo, data)| redo.holds(data, &files, &found));
+        ahead.pass_over(holds);
+        found.newest = if holds {
+            newest
+        } else {
+            NewestChunks::default()
+        };
         let wal = Wal::open(&self.dirs.wal, self.settings.wal)?;
         let wbl = OutOfOrderLog::open(&self.dirs.wbl, self.settings.wal)?;
         let inner = self.empty_head(files, found.series_max, (wal, wbl));
@@ -287,7 +310,7 @@ impl Replay<'_> {
                     segment,
                     log: Log::InOrder,
                     from: saved.wal.later_from(segment.number)?,
-                    chunked_to: redo.map_or(0, |((redo, _), number)| redo.chunked_to(number)),
+                    redone_to: redo.map_or(0, |((redo, _), number)| redo.redone_to(number)),
                     number,
                 })
             });
@@ -296,7 +319,7 @@ impl Replay<'_> {
                 segment,
                 log: Log::OutOfOrder,
                 from: saved.wbl.later_from(segment.number)?,
-                chunked_to: 0,
+                redone_to: 0,
                 number: None,
             })
         });
@@ -316,8 +339,8 @@ impl Replay<'_> {
         if let Some(saved) = self.saved {
             reader.restore(saved).map_err(HeadError::Snapshot)?;
         }
-        let n_chunked = read_segments(ahead, reader, self.progress, self.n_threads)?;
-        reader.report.n_records_chunked += n_chunked;
+        let n_redone = read_segments(ahead, reader, self.progress, self.n_threads)?;
+        reader.report.n_records_redone += n_redone;
         if self.late_segments.is_empty() && self.saved.is_none() {
             reader.unmarked_chunks();
         }

@@ -170,6 +170,11 @@ impl<'a> Worker<'a> {
                     self.applied.failed = Some(reason);
                 }
             }
+            Rare::Newest(place, chunks) => {
+                if let Err(reason) = self.newest(place, &chunks) {
+                    self.applied.failed = Some(reason);
+                }
+            }
             Rare::Chunks(place, chunks) => self.chunks(place, &chunks),
             Rare::Sample(place, at, value) => self.sample(place, at, value.as_value()),
             Rare::Left(place) => {
@@ -214,6 +219,25 @@ impl<'a> Worker<'a> {
         }
         if let Some(Interval { min, max }) = late_span {
             extend(&mut self.applied.late_span, min, max);
+        }
+        Ok(())
+    }
+
+    fn newest(&mut self, place: u32, saved: &[u8]) -> Result<(), String> {
+        let Some(series) = self.series.get(place as usize) else {
+            return Ok(());
+        };
+        let mut state = series.lock();
+        let (n_chunks, span) = state.restore_newest(saved, self.floor)?;
+        let has_closed = !state.closed().is_empty();
+        drop(state);
+        self.applied.n_chunks_created += n_chunks as u64;
+        self.applied.report.n_chunks_redone += n_chunks as u64;
+        if has_closed {
+            self.inner.enqueue_closed(series);
+        }
+        if let Some(Interval { min, max }) = span {
+            extend(&mut self.applied.span, min, max);
         }
         Ok(())
     }

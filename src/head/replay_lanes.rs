@@ -53,6 +53,8 @@ pub(crate) enum Rare {
     Series(Arc<MemSeries>, u32),
     /// What it was when it was saved.
     Restored(u32, Bytes),
+    /// The chunks that a redo point has of it.
+    Newest(u32, Bytes),
     /// Chunks that files have under a number of the series.
     Chunks(u32, Vec<FoundChunk>),
     Sample(u32, SampleTime, RareValue),
@@ -68,7 +70,7 @@ impl Rare {
     fn n_bytes(&self) -> usize {
         let more = match self {
             Self::Chunks(_, chunks) => chunks.len() * size_of::<FoundChunk>(),
-            Self::Restored(_, state) => state.len(),
+            Self::Restored(_, state) | Self::Newest(_, state) => state.len(),
             Self::Sample(_, _, value) | Self::Late(_, _, value) => value.n_bytes(),
             Self::Series(..) | Self::Left(_) | Self::LateChunk(..) => 0,
         };

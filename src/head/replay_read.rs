@@ -164,10 +164,17 @@ impl<'a> Reader<'a> {
             return;
         }
         let (series, is_new) = self.inner.series.get_or_insert(series.key, || series);
+        let newest = self.found.newest.of(number);
         if is_new {
             count(&self.inner.counters.series_created, 1);
-            let (from, n_bytes) = self.begin(&series);
-            self.lanes.adopt(series, from, n_bytes);
+            let (mut from, n_bytes) = self.begin(&series);
+            if let Some((max_t, _)) = &newest {
+                from = from.max(max_t.saturating_add(1));
+            }
+            let slot = self.lanes.adopt(series, from, n_bytes);
+            if let (Some(slot), Some((_, newest))) = (slot, newest) {
+                self.lanes.rare(slot, |place| Rare::Newest(place, newest));
+            }
             return;
         }
         let mut retired = self.inner.retired.lock();
@@ -178,6 +185,9 @@ impl<'a> Reader<'a> {
             let chunks = self.found.chunks.of(number).to_vec();
             if !chunks.is_empty() {
                 self.lanes.rare(slot, |place| Rare::Chunks(place, chunks));
+            }
+            if let Some((_, newest)) = newest {
+                self.lanes.rare(slot, |place| Rare::Newest(place, newest));
             }
         }
     }

@@ -36,8 +36,8 @@ pub(crate) struct ToRead<'a> {
     pub(crate) log: Log,
     /// What is read begins behind so many bytes.
     pub(crate) from: u64,
-    /// Floats of records that end at or before this byte are in chunk files, where these are what they were.
-    pub(crate) chunked_to: u64,
+    /// Floats of records that end at or before this byte are in chunk files or the redo point, if it holds.
+    pub(crate) redone_to: u64,
     /// That of a segment of the log itself, which is not one of a checkpoint.
     pub(crate) number: Option<SegmentNumber>,
 }
@@ -60,8 +60,8 @@ type LoggedSeries = (u64, Result<Arc<MemSeries>, LabelsError>);
 #[derive(Debug)]
 enum Found {
     Stored(StoredRecord),
-    /// One of floats that are in chunk files, if these are what they were.
-    Chunked(StoredRecord),
+    /// One of floats that need not be read, if the redo point holds.
+    Redone(StoredRecord),
     /// Bytes that are no record, and where reading went on. A record before them may not decompress.
     Damage(Damage),
     /// The segment ends.
@@ -100,7 +100,7 @@ struct Source<'a> {
     rest: std::slice::Iter<'a, ToRead<'a>>,
     open: Option<(ToRead<'a>, SegmentReader)>,
     n_batches: u64,
-    /// Whether floats that are in chunk files are passed over, once that is known.
+    /// Whether floats before the redo point are passed over, once that is known.
     passes_over: Option<bool>,
     n_passed_over: u64,
     is_over: bool,
@@ -126,14 +126,14 @@ impl<'a> Source<'a> {
             match reader.next_stored(&mut batch.stored) {
                 Ok(Some(record)) if record.end() <= to_read.from => batch.stored.truncate(before),
                 Ok(Some(record)) => {
-                    let is_chunked = record.end() <= to_read.chunked_to
+                    let is_redone = record.end() <= to_read.redone_to
                         && record.kind(&batch.stored) == Some(RecordKind::Samples);
                     match self.passes_over {
-                        Some(true) if is_chunked => {
+                        Some(true) if is_redone => {
                             batch.stored.truncate(before);
                             self.n_passed_over += 1;
                         }
-                        None if is_chunked => batch.found.push((to_read, Found::Chunked(record))),
+                        None if is_redone => batch.found.push((to_read, Found::Redone(record))),
                         _ => batch.found.push((to_read, Found::Stored(record))),
                     }
                 }
@@ -229,7 +229,7 @@ struct Turn<'r, 'a> {
     reader: &'r mut Reader<'a>,
     progress: &'r ReplayProgress,
     failed: Option<HeadError>,
-    /// Floats that are in chunk files are passed over.
+    /// Floats before the redo point are passed over.
     passes_over: bool,
     n_passed_over: u64,
     /// The segment has damage.
@@ -252,8 +252,8 @@ impl Turn<'_, '_> {
         for (to_read, found) in found.drain(..) {
             let path = &to_read.segment.path;
             match found {
-                Found::Chunked(_) if self.passes_over => self.n_passed_over += 1,
-                Found::Chunked(record) => self.undecoded(to_read, &record, stored),
+                Found::Redone(_) if self.passes_over => self.n_passed_over += 1,
+                Found::Redone(record) => self.undecoded(to_read, &record, stored),
                 Found::Stored(record) => {
                     let is_wanted = self.resync_at <= record.first();
                     let read = match decoded.next() {
@@ -302,7 +302,7 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    /// Floats that are not in chunk files after all.
+    /// Floats that have to be read after all.
     fn undecoded(&mut self, to_read: ToRead<'_>, record: &StoredRecord, stored: &[u8]) {
         let path = &to_read.segment.path;
         let is_wanted = self.resync_at <= record.first();
@@ -398,7 +398,7 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Now it is known whether the chunk files are what they were: then what they have is passed over.
+    /// Now it is known whether the redo point holds: then floats before it are passed over.
     pub(crate) fn pass_over(&self, passes_over: bool) {
         self.source.lock().passes_over = Some(passes_over);
     }

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::foundation::{Cursor, ShortRead};
+use crate::head::frames::FrameKind;
 use crate::head::replay_lanes::Rare;
 use crate::head::replay_read::Reader;
 use crate::head::save::METRIC_TYPES;
-use crate::head::saved::{FrameKind, Saved};
+use crate::head::saved::Saved;
 use crate::head::series::MemSeries;
 use crate::head::stats::count;
 use crate::model::{Exemplar, Interval, Label, Labels, Metadata, MetricType, TimestampMs};
@@ -17,17 +18,19 @@ use crate::model::{Exemplar, Interval, Label, Labels, Metadata, MetricType, Time
 impl Reader<'_> {
     /// Takes everything from `saved`. After an error the head is good for nothing.
     pub(crate) fn restore(&mut self, saved: &Saved) -> Result<(), String> {
-        for (kind, frame) in saved.frames() {
-            let mut cursor = Cursor::new(&frame);
+        for (kind, frame) in &saved.frames {
+            let mut cursor = Cursor::new(frame);
             while !cursor.is_empty() {
                 let entry = match kind {
-                    FrameKind::Series => self.restore_series(&frame, &mut cursor),
+                    FrameKind::Series => self.restore_series(frame, &mut cursor),
                     FrameKind::Aliases => self.restore_alias(&mut cursor),
                     FrameKind::Removed => self.restore_removed(&mut cursor),
                     FrameKind::Tombstones => self.restore_tombstone(&mut cursor),
                     FrameKind::Metadata => self.restore_metadata(&mut cursor),
                     FrameKind::Exemplars => self.restore_exemplar(&mut cursor),
-                    FrameKind::Position | FrameKind::End => return Ok(()),
+                    FrameKind::Position | FrameKind::End | FrameKind::Chunks | FrameKind::Redo => {
+                        return Err("frames are not in order".to_owned());
+                    }
                 };
                 entry.map_err(|error| error.to_string())??;
             }

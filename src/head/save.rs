@@ -8,11 +8,9 @@ use crate::foundation::cursor::{put_uvarint, put_uvarint_bytes, put_varint};
 use crate::foundation::durable::{remove_file, rename_durably, sync_dir};
 use crate::head::HeadError;
 use crate::head::core::{Head, Inner};
-use crate::head::saved::{FILE_NAME, FrameKind, FrameWriter, LogEnd, Position};
+use crate::head::frames::{FrameKind, FrameWriter, Frames};
+use crate::head::saved::{FILE_NAME, LogEnd, Position, SNAPSHOT};
 use crate::model::{Exemplar, Labels, MetricType};
-
-/// A frame of several entries is closed when it is longer than this.
-const FRAME_BYTES: usize = 256 << 10;
 
 /// What a snapshot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,39 +19,6 @@ pub struct SavedStats {
     pub n_series: u64,
     /// Bytes of the file.
     pub n_bytes: u64,
-}
-
-/// Frames of one kind, filled entry by entry.
-struct Frames<'a> {
-    file: &'a mut FrameWriter,
-    kind: FrameKind,
-    body: Vec<u8>,
-}
-
-impl<'a> Frames<'a> {
-    fn new(file: &'a mut FrameWriter, kind: FrameKind) -> Self {
-        Self {
-            file,
-            kind,
-            body: Vec::new(),
-        }
-    }
-
-    fn entry(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        put(&mut self.body);
-        if self.body.len() >= FRAME_BYTES {
-            self.file.frame(self.kind, &self.body)?;
-            self.body.clear();
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> io::Result<()> {
-        match self.body.is_empty() {
-            true => Ok(()),
-            false => self.file.frame(self.kind, &self.body),
-        }
-    }
 }
 
 pub(crate) fn put_labels(out: &mut Vec<u8>, labels: &Labels) {
@@ -133,13 +98,13 @@ impl Inner {
             wbl: LogEnd::of(&self.late.dir)?,
             has_left: self.retired.lock().has_left,
         };
-        let mut file = FrameWriter::create(path).map_err(failed)?;
+        let mut file = FrameWriter::create(path, SNAPSHOT).map_err(failed)?;
         let position = position.encode();
         file.frame(FrameKind::Position, &position).map_err(failed)?;
         let n_series = self.write_series(&mut file)?;
         self.write_numbers(&mut file).map_err(failed)?;
         self.write_facts(&mut file).map_err(failed)?;
-        let n_bytes = file.finish().map_err(failed)?;
+        let n_bytes = file.finish(true).map_err(failed)?;
         Ok(SavedStats { n_series, n_bytes })
     }
 
@@ -163,6 +128,7 @@ impl Inner {
                     put_labels(out, &series.labels);
                     put_uvarint_bytes(out, &body);
                 });
+                let written = written.map(|_| ());
                 written.map_err(HeadError::io("write", Path::new(FILE_NAME)))
             });
         });
@@ -221,7 +187,8 @@ impl Inner {
         let mut result = Ok(());
         self.exemplars.for_each(|series, exemplar| {
             if result.is_ok() {
-                result = frames.entry(|out| put_exemplar(out, series, exemplar));
+                let written = frames.entry(|out| put_exemplar(out, series, exemplar));
+                result = written.map(|_| ());
             }
         });
         result?;

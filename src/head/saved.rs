@@ -1,59 +1,30 @@
 //! `head-snapshot`: the file a clean stop leaves, and whether it still fits the log. See `FORMAT.md`.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::foundation::checksum::{crc32c, crc32c_append};
+use crate::foundation::checksum::crc32c;
 use crate::foundation::cursor::{put_uvarint, put_varint};
-use crate::foundation::durable::DurableFile;
 use crate::foundation::mmap::map_file;
 use crate::foundation::{Cursor, ShortRead};
 use crate::head::HeadError;
+use crate::head::frames::{FileKind, FrameKind, read_frames};
 use crate::model::Interval;
 use crate::wal::{self, SegmentNumber, last_checkpoint, list_segments};
 
 /// In the data directory; Prometheus looks at no file of that name.
 pub(crate) const FILE_NAME: &str = "head-snapshot";
-const MAGIC: &[u8; 8] = b"headsnap";
-const VERSION: u8 = 2;
-/// Kind, length and checksum.
-const FRAME_OVERHEAD_BYTES: usize = 1 + 4 + 4;
+/// What it begins with.
+pub(crate) const SNAPSHOT: FileKind = FileKind {
+    magic: b"headsnap",
+    version: 2,
+    what: "head snapshot",
+};
 /// So many bytes before the end of a log are compared.
 const TAIL_BYTES: u64 = 32 << 10;
-
-/// What a frame is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FrameKind {
-    /// The first one: [`Position`].
-    Position = 1,
-    Series = 2,
-    Aliases = 3,
-    Removed = 4,
-    Tombstones = 5,
-    Metadata = 6,
-    Exemplars = 7,
-    /// The last one, with the number of frames before it.
-    End = 8,
-}
-
-impl FrameKind {
-    fn of(byte: u8) -> Option<Self> {
-        let all = [
-            Self::Position,
-            Self::Series,
-            Self::Aliases,
-            Self::Removed,
-            Self::Tombstones,
-            Self::Metadata,
-            Self::Exemplars,
-            Self::End,
-        ];
-        all.into_iter().find(|kind| *kind as u8 == byte)
-    }
-}
 
 /// How far a log was when the snapshot was made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -236,130 +207,31 @@ impl Position {
     }
 }
 
-/// Writes frames to a file; nobody reads it before it has its name.
-pub(crate) struct FrameWriter {
-    file: io::BufWriter<DurableFile>,
-    n_frames: u64,
-    n_bytes: u64,
-}
-
-impl FrameWriter {
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let mut file = io::BufWriter::with_capacity(1 << 18, DurableFile::create(path)?);
-        file.write_all(MAGIC)?;
-        file.write_all(&[VERSION])?;
-        Ok(Self {
-            file,
-            n_frames: 0,
-            n_bytes: (MAGIC.len() + 1) as u64,
-        })
-    }
-
-    pub(crate) fn frame(&mut self, kind: FrameKind, body: &[u8]) -> io::Result<()> {
-        let n_bytes = u32::try_from(body.len()).map_err(io::Error::other)?;
-        let [a, b, c, d] = n_bytes.to_be_bytes();
-        let head = [kind as u8, a, b, c, d];
-        self.file.write_all(&head)?;
-        self.file.write_all(body)?;
-        let crc = crc32c_append(crc32c(&head), body);
-        self.file.write_all(&crc.to_be_bytes())?;
-        self.n_frames += 1;
-        self.n_bytes += (body.len() + FRAME_OVERHEAD_BYTES) as u64;
-        Ok(())
-    }
-
-    /// Everything is there, and on the disk; how many bytes that is.
-    pub(crate) fn finish(mut self) -> io::Result<u64> {
-        let mut body = Vec::new();
-        put_uvarint(&mut body, self.n_frames);
-        self.frame(FrameKind::End, &body)?;
-        let file = self.file.into_inner().map_err(io::Error::from)?;
-        file.sync_all()?;
-        Ok(self.n_bytes)
-    }
-}
-
 /// A snapshot of which every byte was looked at.
 #[derive(Debug)]
 pub(crate) struct Saved {
-    bytes: Bytes,
     pub(crate) position: Position,
-    /// Where each frame but the first and the last lies.
-    frames: Vec<(FrameKind, usize, usize)>,
+    /// All but the first and the last, in the order in which they were written.
+    pub(crate) frames: Vec<(FrameKind, Bytes)>,
 }
 
 impl Saved {
     /// `None` where there is no file.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, String> {
         match map_file(path) {
-            Ok(bytes) => Self::read(bytes).map(Some),
+            Ok(bytes) => Self::read(&bytes).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    fn read(bytes: Bytes) -> Result<Self, String> {
-        let short = |error: ShortRead| error.to_string();
-        let mut cursor = Cursor::new(&bytes);
-        if cursor.take("magic number").map_err(short)? != *MAGIC {
-            return Err("no head snapshot".to_owned());
-        }
-        let version = cursor.u8("version").map_err(short)?;
-        if version != VERSION {
-            return Err(format!("version {version} is not known"));
-        }
-        let mut frames = Vec::new();
-        let mut n_frames = 0u64;
-        let mut position = None;
-        loop {
-            let (kind, start, body) = read_frame(&bytes, &mut cursor)?;
-            match (kind, n_frames) {
-                (FrameKind::Position, 0) => position = Some(Position::decode(body).map_err(short)?),
-                (FrameKind::Position, _) | (_, 0) => {
-                    return Err("frames are not in order".to_owned());
-                }
-                (FrameKind::End, _) => {
-                    let said = Cursor::new(body).uvarint("frame count").map_err(short)?;
-                    if said != n_frames || !cursor.is_empty() {
-                        return Err("frames are missing, or too many".to_owned());
-                    }
-                    break;
-                }
-                (kind, _) => frames.push((kind, start, start + body.len())),
-            }
-            n_frames += 1;
-        }
-        let position = position.ok_or("it does not say where it belongs")?;
-        Ok(Self {
-            bytes,
-            position,
-            frames,
-        })
+    fn read(bytes: &Bytes) -> Result<Self, String> {
+        let mut frames = read_frames(bytes, SNAPSHOT)?;
+        let Some((FrameKind::Position, first)) = frames.first() else {
+            return Err("it does not say where it belongs".to_owned());
+        };
+        let position = Position::decode(first).map_err(|error| error.to_string())?;
+        frames.remove(0);
+        Ok(Self { position, frames })
     }
-
-    /// In the order in which they were written.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = (FrameKind, Bytes)> {
-        let frames = self.frames.iter();
-        frames.map(|(kind, start, end)| (*kind, self.bytes.slice(*start..*end)))
-    }
-}
-
-fn read_frame<'a>(
-    bytes: &'a [u8],
-    cursor: &mut Cursor<'a>,
-) -> Result<(FrameKind, usize, &'a [u8]), String> {
-    let short = |error: ShortRead| error.to_string();
-    let at = cursor.offset();
-    let kind = cursor.u8("frame kind").map_err(short)?;
-    let n_bytes = cursor.u32_be("frame length").map_err(short)?;
-    let n_bytes = usize::try_from(n_bytes).map_err(|error| error.to_string())?;
-    let start = cursor.offset();
-    let body = cursor.bytes("frame", n_bytes).map_err(short)?;
-    let crc = cursor.u32_be("frame checksum").map_err(short)?;
-    let checked = bytes.get(at..start + n_bytes).unwrap_or_default();
-    if crc32c(checked) != crc {
-        return Err(format!("the frame at offset {at} has a wrong checksum"));
-    }
-    let kind = FrameKind::of(kind).ok_or_else(|| format!("unknown frame at offset {at}"))?;
-    Ok((kind, start, body))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::foundation::checksum::crc32c;
 use crate::foundation::durable::replace_file;
+use crate::head::pictures::picture;
 use crate::head::series::MemSeries;
 use crate::head::values_tests::{Model, Random, append, content, labels, scratch, settings};
 use crate::head::{Head, HeadSettings, ReplayProgress, ReplayReport};
@@ -61,45 +62,6 @@ fn assert_counted(head: &Head) {
     let count = |series: &Arc<MemSeries>| n_chunks += series.lock().n_chunks() as u64;
     head.inner().series.for_each(count);
     assert_eq!(head.stats().n_chunks, n_chunks);
-}
-
-/// Everything that is in memory, as text; where chunks lie aside.
-pub(super) fn picture(head: &Head) -> Vec<String> {
-    let inner = head.inner();
-    let mut picture = Vec::new();
-    inner.series.for_each(|series| {
-        let state = series.lock();
-        let slices = state.slices(Interval::ALL, u64::MAX, &inner.files, |_| ());
-        let flags = (state.kind, state.is_logged, state.is_dead, state.n_chunks());
-        picture.push(format!(
-            "{} {:?} {flags:?} {slices:?}",
-            series.series, series.labels
-        ));
-    });
-    picture.sort();
-    let mut late: Vec<u64> = inner.late.series.lock().iter().map(|s| s.series).collect();
-    late.sort_unstable();
-    picture.push(format!("{late:?} {:?}", inner.late.span()));
-    picture.push(format!("{:?}", inner.deleted.all()));
-    let name = [Matcher::equal("__name__", "m")];
-    let exemplars = head.exemplars(&[name.to_vec()], Interval::ALL);
-    picture.push(format!("{exemplars:?} {:?}", head.metadata()));
-    let retired = inner.retired.lock();
-    let mut aliases: Vec<_> = retired.aliases.iter().collect();
-    aliases.sort_unstable();
-    let mut removed: Vec<_> = retired.removed.keys().collect();
-    removed.sort_unstable();
-    picture.push(format!("{aliases:?} {removed:?}"));
-    drop(retired);
-    let found = head.view().matching(&name);
-    let mut found: Vec<u64> = found.iter().map(|series| series.series).collect();
-    found.sort_unstable();
-    picture.push(format!("{found:?}"));
-    let stats = head.stats();
-    let numbers = (stats.n_series, stats.min_t, stats.max_t);
-    let next = inner.next_series.load(std::sync::atomic::Ordering::Relaxed);
-    picture.push(format!("{numbers:?} {next} {}", stats.floor));
-    picture
 }
 
 /// What was appended: series and times.
@@ -496,6 +458,45 @@ fn a_snapshot_that_is_damaged_or_does_not_fit_is_not_used_and_nothing_is_missing
     let progress = ReplayProgress::default();
     let opened = Head::open_with(other.path(), (settings, floor), &progress, 2);
     assert_eq!(opened.unwrap().1.n_restored, 0);
+}
+
+/// So many that most of the log is runs of series that follow each other.
+#[test]
+fn many_series_in_a_row_come_back_as_they_were() {
+    let dir = scratch();
+    let settings = rich(false);
+    let mut random = Random(77);
+    let head = open(dir.path(), settings, 0, 1).0;
+    for round in 0..60i64 {
+        let mut appender = head.appender();
+        for series in 0..700u64 {
+            // Some are missing now and then, or have a time of their own, and some change places with another.
+            if random.below(300) == 0 {
+                continue;
+            }
+            let series = if random.below(400) == 0 {
+                700 - series
+            } else {
+                series
+            };
+            let t = 1000 + round * 10 + i64::from(random.below(200) == 0);
+            let v = f64::from(u32::try_from(series * 100).unwrap())
+                + f64::from(i32::try_from(round).unwrap());
+            let labels = labels(&series.to_string());
+            appender.append_labels(&labels, t, v).ok();
+        }
+        appender.commit().unwrap();
+    }
+    let seen = content(&head, Interval::ALL);
+    drop(head);
+    assert_eq!(seen.len(), 701);
+    for n_threads in [1, 2, 3] {
+        let other = scratch();
+        copy(dir.path(), other.path());
+        let (head, report) = open(other.path(), settings, 0, n_threads);
+        assert_eq!(report.n_damages, 0);
+        assert_same_content(&content(&head, Interval::ALL), &seen, 77);
+    }
 }
 
 pub(super) fn assert_same(left: &[String], right: &[String], seed: u64) {

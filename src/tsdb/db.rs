@@ -204,7 +204,8 @@ impl Tsdb {
                 n_bytes: block.n_bytes(),
             })
             .collect();
-        let other_bytes = inner.head().wal_bytes() + inner.head().chunk_file_bytes();
+        let head = inner.head();
+        let other_bytes = head.wal_bytes() + head.chunk_file_bytes() + head.redo_point_bytes();
         let mut settings = inner.settings.retention;
         if settings.percent.is_some() {
             let capacity = capacity_bytes(&inner.dir);

@@ -260,7 +260,7 @@ impl Life {
         self.db = Some(open(self.dirs[self.dirs.len() - 1].path()));
         let replayed = self.db().replayed();
         assert_eq!((replayed.n_damages, replayed.n_unknown_refs), (0, 0));
-        N_CHUNKED.fetch_add(replayed.n_records_chunked, Ordering::Relaxed);
+        N_CHUNKED.fetch_add(replayed.n_records_redone, Ordering::Relaxed);
     }
 
     fn step(&mut self) {

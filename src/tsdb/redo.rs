@@ -5,17 +5,16 @@ use std::sync::atomic::Ordering;
 use crate::tsdb::TsdbError;
 use crate::tsdb::db::Tsdb;
 
-/// The log gets so much more before it is looked again how far chunk files have it: reading that takes a start a few
-/// hundredths of a second.
+/// The log gets so much more before it is noted again, at least: reading that takes a start a few hundredths of a second.
 const AFTER_BYTES: u64 = 4 << 20;
-/// Looking at a million series takes two tenths of a second, so it is done once in so long at most.
+/// And so much time passes.
 const EVERY_MS: i64 = 60_000;
 
 impl Tsdb {
-    /// Notes how far chunk files have what the log says, so that a start after an end that was not clean reads less of it.
-    /// Whether that is farther than before.
+    /// Writes what no chunk file has, and how far the log is, so that a start after an end that was not clean reads less of
+    /// the log. Whether that was done.
     ///
-    /// To be called now and then; most calls find that the log has grown too little to look.
+    /// To be called now and then; most calls find that the log has grown too little. A stop does not wait for it.
     pub fn note_redo_point(&self) -> Result<bool, TsdbError> {
         let inner = self.inner();
         let _one_at_a_time = inner.cutting.lock();
@@ -28,6 +27,9 @@ impl Tsdb {
             return Ok(false);
         }
         inner.last_redo_ms.store(now_ms, Ordering::Relaxed);
-        Ok(inner.head().note_redo_point(AFTER_BYTES)?)
+        let noted = inner
+            .head()
+            .note_redo_point_with(AFTER_BYTES, &inner.stopping);
+        Ok(noted?)
     }
 }

@@ -28,7 +28,7 @@ impl Life {
         let mut n_noted = 0;
         for part in 0..3 {
             let db = self.open(dir);
-            n_chunked += db.replayed().n_records_chunked;
+            n_chunked += db.replayed().n_records_redone;
             for n in part * 60..(part + 1) * 60 {
                 self.append(&db, watch, &["a", "h", "b"], 5 + n * 20);
                 n_noted += u64::from(db.head().note_redo_point(0).unwrap());
