@@ -127,6 +127,10 @@ async fn the_keeper_notes_from_where_on_the_log_is_to_be_read() {
         note.try_exists().unwrap()
     })
     .await;
+    let stats = tsdb.stats();
+    assert_eq!(stats.head.redo_points_total, 1);
+    let n_bytes = std::fs::metadata(&note).unwrap().len();
+    assert_eq!(stats.redo_point_bytes, n_bytes);
 }
 
 #[actix::test]

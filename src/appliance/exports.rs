@@ -159,6 +159,11 @@ fn read_tsdb(r: &mut Readings<'_, '_>, tsdb: &Tsdb) {
             stats.chunk_file_bytes,
         ),
         (
+            "gauntlet_tsdb_redo_point_bytes",
+            "Bytes of the redo point: chunks that no file has, which the next start takes in place of the log.",
+            stats.redo_point_bytes,
+        ),
+        (
             "prometheus_tsdb_storage_blocks_bytes",
             "Bytes of local blocks.",
             stats.block_bytes,
@@ -362,6 +367,11 @@ fn read_head(r: &mut Readings<'_, '_>, head: &HeadStats) {
             "prometheus_tsdb_head_truncations_total",
             "Truncations of the head.",
             head.truncations_total,
+        ),
+        (
+            "gauntlet_head_redo_points_total",
+            "Redo points noted.",
+            head.redo_points_total,
         ),
         (
             "prometheus_tsdb_head_truncations_failed_total",

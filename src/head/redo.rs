@@ -19,6 +19,7 @@ use crate::head::frames::{FileKind, FrameKind, FrameWriter, Frames, read_frames}
 use crate::head::save::remove;
 use crate::head::saved::LogEnd;
 use crate::head::series::MemSeries;
+use crate::head::stats::count;
 use crate::model::TimestampMs;
 use crate::wal::{self, SegmentNumber};
 
@@ -269,6 +270,7 @@ impl Head {
         let is_placed = match written {
             Ok(Some(n_bytes)) => {
                 inner.committer.lock().noted.n_bytes = n_bytes;
+                count(&inner.counters.redo_points, 1);
                 let path = data.join(FILE_NAME);
                 let renamed = rename_durably(&tmp, &path);
                 renamed
@@ -346,8 +348,7 @@ impl Inner {
         let mut body = Vec::new();
         for series in all {
             let state = series.lock();
-            // One that is not in the log yet has its first samples behind the place that is noted.
-            let Some(max_t) = state.newest_max_t().filter(|_| state.is_logged) else {
+            let Some(max_t) = state.newest_max_t() else {
                 continue;
             };
             body.clear();

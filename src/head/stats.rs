@@ -35,6 +35,7 @@ pub(crate) struct Counters {
     pub(crate) lost_races: AtomicU64,
     pub(crate) truncations: AtomicU64,
     pub(crate) truncations_failed: AtomicU64,
+    pub(crate) redo_points: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) checkpoints_failed: AtomicU64,
     pub(crate) wal_syncs: AtomicU64,
@@ -125,6 +126,8 @@ pub struct HeadStats {
     pub truncations_total: u64,
     /// Truncations that failed.
     pub truncations_failed_total: u64,
+    /// Redo points noted.
+    pub redo_points_total: u64,
     /// Checkpoints written.
     pub checkpoints_total: u64,
     /// Checkpoints that failed.
@@ -228,6 +231,7 @@ impl Head {
             lost_races_total: get(&c.lost_races),
             truncations_total: get(&c.truncations),
             truncations_failed_total: get(&c.truncations_failed),
+            redo_points_total: get(&c.redo_points),
             checkpoints_total: get(&c.checkpoints),
             checkpoints_failed_total: get(&c.checkpoints_failed),
             wal_syncs_total: get(&c.wal_syncs),

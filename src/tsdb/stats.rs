@@ -32,6 +32,8 @@ pub struct TsdbStats {
     pub wal_bytes: u64,
     /// Bytes of the head's mapped chunks.
     pub chunk_file_bytes: u64,
+    /// Bytes of the redo point, with which the next start reads less of the log.
+    pub redo_point_bytes: u64,
     /// Blocks that were set aside because they do not open.
     pub n_quarantined: u64,
     /// Blocks in which queries found damage.
@@ -72,6 +74,7 @@ impl Tsdb {
             block_bytes: blocks.iter().map(crate::block::Block::n_bytes).sum(),
             wal_bytes: inner.head().wal_bytes(),
             chunk_file_bytes: inner.head().chunk_file_bytes(),
+            redo_point_bytes: inner.head().redo_point_bytes(),
             n_quarantined: self.quarantined().len() as u64,
             n_damaged: inner.flaws.n_blocks(),
             damages_met_total: inner.flaws.n_met(),
