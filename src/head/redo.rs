@@ -149,7 +149,11 @@ impl RedoPoint {
         let Some((FrameKind::Redo, last)) = frames.pop() else {
             return Err("it does not say where it belongs".to_owned());
         };
-        let point = Self::decode(&last).map_err(|error| error.to_string())?;
+        let mut cursor = Cursor::new(&last);
+        let point = Self::decode(&mut cursor).map_err(|error| error.to_string())?;
+        if !cursor.is_empty() {
+            return Err("bytes behind where it belongs".to_owned());
+        }
         let mut newest = NewestChunks::default();
         for (kind, frame) in frames {
             if kind != FrameKind::Chunks {
@@ -199,13 +203,12 @@ impl RedoPoint {
         out
     }
 
-    fn decode(body: &[u8]) -> Result<Self, ShortRead> {
-        let mut cursor = Cursor::new(body);
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, ShortRead> {
         let from = wal::LogEnd {
             segment: cursor.uvarint32("segment")?,
             n_bytes: cursor.uvarint("place in the segment")?,
         };
-        let log = LogEnd::decode(&mut cursor)?;
+        let log = LogEnd::decode(cursor)?;
         let chunks = match cursor.u8("has chunk files")? {
             0 => None,
             _ => Some(ChunksEnd {
@@ -372,5 +375,121 @@ impl Inner {
         let path = self.wal_dir.parent().map(|data| data.join(FILE_NAME));
         let metadata = path.and_then(|path| std::fs::metadata(path).ok());
         metadata.map_or(0, |metadata| metadata.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(series: u64, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_uvarint(&mut out, series);
+        put_varint(&mut out, 70);
+        put_uvarint_bytes(&mut out, body);
+        out
+    }
+
+    /// A file of these frames, read.
+    fn read(frames: &[(FrameKind, Vec<u8>)]) -> Result<(RedoPoint, NewestChunks), String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let mut file = FrameWriter::create(&path, REDO_POINT).unwrap();
+        for (kind, body) in frames {
+            file.frame(*kind, body).unwrap();
+        }
+        file.finish(false).unwrap();
+        RedoPoint::read(&std::fs::read(&path).unwrap().into())
+    }
+
+    fn point(chunks: Option<ChunksEnd>) -> RedoPoint {
+        RedoPoint {
+            from: wal::LogEnd {
+                segment: 3,
+                n_bytes: 500,
+            },
+            log: LogEnd::default(),
+            chunks,
+        }
+    }
+
+    #[test]
+    fn a_redo_point_comes_back_with_the_chunks_of_each_series() {
+        let end = ChunksEnd {
+            last: 7,
+            n_bytes: 1 << 40,
+            n_chunks: 300,
+            tail_crc: u32::MAX,
+        };
+        for end in [None, Some(end)] {
+            let frames = [
+                (
+                    FrameKind::Chunks,
+                    [entry(2, b"two"), entry(5, b"")].concat(),
+                ),
+                (FrameKind::Chunks, entry(1 << 50, b"many")),
+                (FrameKind::Redo, point(end).encode()),
+            ];
+            let (found, mut newest) = read(&frames).unwrap();
+            assert_eq!(found, point(end));
+            let ends = [2, 3, 4].map(|segment| found.redone_to(segment));
+            assert_eq!(ends, [u64::MAX, 500, 0]);
+            for (series, expect) in [
+                (2, Some("two")),
+                (5, Some("")),
+                (3, None),
+                (1 << 50, Some("many")),
+                (u64::MAX, None),
+                (2, Some("two")),
+            ] {
+                let expect = expect.map(|body| (70, Bytes::from(body)));
+                assert_eq!(newest.of(series), expect, "{series}");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_that_no_redo_point_has_are_refused() {
+        let last = (FrameKind::Redo, point(None).encode());
+        let chunks = |body: Vec<u8>| (FrameKind::Chunks, body);
+        for (frames, reason) in [
+            (vec![], "it does not say where it belongs"),
+            (
+                vec![chunks(entry(1, b"x"))],
+                "it does not say where it belongs",
+            ),
+            (vec![last.clone(), last.clone()], "a frame of kind Redo"),
+            (
+                vec![(FrameKind::Series, vec![]), last.clone()],
+                "a frame of kind Series",
+            ),
+            (
+                vec![
+                    chunks([entry(2, b"x"), entry(2, b"x")].concat()),
+                    last.clone(),
+                ],
+                "series are not in order",
+            ),
+            (
+                vec![chunks(entry(2, b"x")), chunks(entry(1, b"x")), last.clone()],
+                "series are not in order",
+            ),
+        ] {
+            assert_eq!(read(&frames).unwrap_err(), reason);
+        }
+        let whole = entry(3, b"chunks");
+        for len in 1..whole.len() {
+            assert!(
+                read(&[chunks(whole[..len].to_vec()), last.clone()]).is_err(),
+                "{len}"
+            );
+        }
+        for len in 0..last.1.len() {
+            let cut = (FrameKind::Redo, last.1[..len].to_vec());
+            assert!(read(&[cut]).is_err(), "{len}");
+        }
+        let longer = (FrameKind::Redo, [&last.1[..], &[0]].concat());
+        let reason = read(&[longer]).unwrap_err();
+        assert_eq!(reason, "bytes behind where it belongs");
     }
 }
