@@ -1,7 +1,7 @@
 //! Gorilla floats, encoding 1.
 
 use crate::chunk::bits::{BitReader, BitWriter, FieldRun, OutOfBits};
-use crate::chunk::columns::State;
+use crate::chunk::columns::{State, Words, fill};
 use crate::chunk::error::ChunkError;
 use crate::chunk::start_time::{put_uvarint, put_varint};
 use crate::chunk::varbit::{fits_shifted, sign_extend_shifted};
@@ -43,6 +43,64 @@ pub struct XorAppender {
     n_samples: u16,
 }
 
+/// Where the samples of a chunk end.
+struct End {
+    state: State,
+    /// The last sample has another value than the one before it.
+    is_changed: bool,
+    /// Some sample has.
+    has_window: bool,
+}
+
+/// Samples that are decoded at once to find the end.
+const SAMPLES_PER_FILL: usize = 64;
+
+impl End {
+    /// As queries decode: four times as fast. `None` where that finds damage, or there is little to decode.
+    fn soon(mut samples: XorIter<'_>, data: &[u8]) -> Option<Self> {
+        let mut n_left = usize::from(samples.n_samples).checked_sub(2)?;
+        let words = Words::new(data)?;
+        let mut v_bits = samples.v_bits;
+        let (_, second) = samples.second().ok()?;
+        let mut is_changed = second.to_bits() != std::mem::replace(&mut v_bits, second.to_bits());
+        let mut has_window = is_changed;
+        let mut state = samples.state(data.len());
+        let (mut t, mut v) = ([0; SAMPLES_PER_FILL], [0.0; SAMPLES_PER_FILL]);
+        while 0 < n_left {
+            let n = n_left.min(SAMPLES_PER_FILL);
+            let (t, v) = (t.get_mut(..n)?, v.get_mut(..n)?);
+            if !fill(&words, &mut state, t, v) {
+                return None;
+            }
+            for v in v {
+                is_changed = v.to_bits() != std::mem::replace(&mut v_bits, v.to_bits());
+                has_window |= is_changed;
+            }
+            n_left -= n;
+        }
+        Some(Self {
+            state,
+            is_changed,
+            has_window,
+        })
+    }
+
+    fn with_care(mut samples: XorIter<'_>, data: &[u8]) -> Result<Self, ChunkError> {
+        let mut v_bits = samples.v_bits;
+        let (mut is_changed, mut has_window) = (false, false);
+        while let Some(sample) = samples.next() {
+            sample?;
+            is_changed = samples.v_bits != std::mem::replace(&mut v_bits, samples.v_bits);
+            has_window |= is_changed;
+        }
+        Ok(Self {
+            state: samples.state(data.len()),
+            is_changed,
+            has_window,
+        })
+    }
+}
+
 /// The run of bits in which the last changed value differed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
@@ -80,29 +138,27 @@ impl XorAppender {
     ///
     /// The samples are read for what the next one is told from, and stay as they were written.
     pub fn resume(data: &[u8]) -> Result<Self, ChunkError> {
-        let mut samples = XorIter::new(data)?;
+        let samples = XorIter::new(data)?;
+        let n_samples = samples.n_samples;
+        let end = match End::soon(samples.clone(), data) {
+            Some(end) => end,
+            None => End::with_care(samples, data)?,
+        };
         let mut bytes = Vec::with_capacity(data.len() + XOR_SAMPLE_BYTES_MAX);
         bytes.extend_from_slice(data);
-        let mut v_bits = samples.v_bits;
-        let (mut is_changed, mut has_window) = (false, false);
-        while let Some(sample) = samples.next() {
-            sample?;
-            is_changed = samples.v_bits != std::mem::replace(&mut v_bits, samples.v_bits);
-            has_window |= is_changed;
-        }
         let State {
             position,
             t,
             delta,
+            v_bits,
             leading,
             significant,
-            ..
-        } = samples.state(data.len());
-        let n_last = match samples.n_samples {
+        } = end.state;
+        let n_last = match n_samples {
             // A count of two bytes, behind which Prometheus leaves nothing.
             0 => 1,
             1 => 64,
-            _ if is_changed => significant,
+            _ if end.is_changed => significant,
             _ => 1,
         };
         let trailing = 64u32.wrapping_sub(leading).wrapping_sub(significant);
@@ -111,11 +167,11 @@ impl XorAppender {
             t,
             v: f64::from_bits(v_bits),
             delta,
-            window: has_window.then(|| Window {
+            window: end.has_window.then(|| Window {
                 leading: leading.to_le_bytes()[0],
                 trailing: trailing.to_le_bytes()[0],
             }),
-            n_samples: samples.n_samples,
+            n_samples,
         })
     }
 
