@@ -1,6 +1,6 @@
 //! Start, readiness, writing and asking, reload, the end.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -34,6 +34,23 @@ fn it_starts_on_free_ports_and_stops_when_told() {
             "head"
         ]
     );
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_is_no_error_of_the_server() {
+    let appliance = Start::new().run();
+    for request in [
+        "GET /api/v1/query?query=\"a HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\r\n\r\n",
+    ] {
+        let mut connection = std::net::TcpStream::connect(&appliance.http).unwrap();
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    // It is looked for errors in the log.
+    appliance.stop();
 }
 
 #[test]
