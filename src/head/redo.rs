@@ -26,7 +26,7 @@ use crate::wal::{self, SegmentNumber};
 /// In the data directory; Prometheus looks at no file of that name.
 const FILE_NAME: &str = "head-redo";
 /// What it begins with.
-const REDO_POINT: FileKind = FileKind {
+pub(crate) const REDO_POINT: FileKind = FileKind {
     magic: b"headredo",
     version: 2,
     what: "redo point",

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -10,7 +11,9 @@ use crate::chunk::{HEAD_FILE_HEADER_BYTES, HeadChunk};
 use crate::foundation::Cancel;
 use crate::foundation::cancel::CancelReason;
 use crate::foundation::durable::replace_file;
+use crate::head::frames::{FrameKind, FrameWriter, read_frames};
 use crate::head::pictures::picture_since;
+use crate::head::redo::REDO_POINT;
 use crate::head::values_tests::{Model, Random, content, labels, scratch};
 use crate::head::whole_tests::{assert_same, assert_same_content, copy, live_and, open, rich};
 use crate::head::{Head, HeadSettings, ReplayProgress};
@@ -342,35 +345,33 @@ fn what_is_noted_beside_commits_is_what_the_log_says() {
         let dir = scratch();
         let settings = rich(round % 2 == 1);
         let head = open(dir.path(), settings, 0, 2).0;
-        let n_noted = std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..2u64)
-                .map(|writer| {
-                    let head = &head;
-                    scope.spawn(move || {
-                        for n in 0..400i64 {
-                            let mut appender = head.appender();
-                            // Every few commits a series that is new.
-                            for series in 0..5 + n.unsigned_abs() / 8 {
-                                let labels = labels(&format!("{writer}-{series}"));
-                                let v = f64::from(i32::try_from(n).unwrap()) * 0.7;
-                                // One that is far behind the other is refused.
-                                appender.append_labels(&labels, 1000 + n * 10, v).ok();
-                            }
-                            appender.commit().unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for writer in 0..2u64 {
+                let (head, is_over) = (&head, &is_over);
+                scope.spawn(move || {
+                    let mut n = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        let mut appender = head.appender();
+                        // Every few commits a series that is new.
+                        for series in 0..5 + n / 8 {
+                            let labels = labels(&format!("{writer}-{series}"));
+                            let v = f64::from(n) * 0.7;
+                            let t = 1000 + i64::from(n) * 10;
+                            // One that is far behind the other is refused.
+                            appender.append_labels(&labels, t, v).ok();
                         }
-                    })
-                })
-                .collect();
-            let mut n_noted = 0;
-            while !writers
-                .iter()
-                .all(std::thread::ScopedJoinHandle::is_finished)
-            {
-                n_noted += u64::from(head.note_redo_point(0).unwrap());
+                        appender.commit().unwrap();
+                        n += 1;
+                    }
+                });
             }
-            n_noted
+            let mut n_noted = 0;
+            while n_noted < 10 {
+                n_noted += u32::from(head.note_redo_point(0).unwrap());
+            }
+            is_over.store(true, Ordering::Relaxed);
         });
-        assert!(3 < n_noted, "{n_noted}");
         let seen = all(&head);
         drop(head);
         let other = scratch();
@@ -400,22 +401,70 @@ fn what_is_given_up_leaves_the_redo_point_before_it() {
     let path = dir.path().join(FILE);
     let before = fs::read(&path).unwrap();
     assert!(300 << 10 < before.len(), "{} bytes", before.len());
-    commit(&head, 1500, (1400, 2));
+    commit(&head, 1500, (1400, 100));
     let cancel = Cancel::new();
     cancel.cancel(CancelReason::Canceled);
     assert!(!head.note_redo_point_with(0, &cancel).unwrap());
     assert_eq!(fs::read(&path).unwrap(), before);
     assert!(!dir.path().join("head-redo.tmp").try_exists().unwrap());
     // The log has to grow by as much as the file has.
-    commit(&head, 1500, (1420, 1));
+    commit(&head, 1500, (2400, 1));
     assert!(!head.note_redo_point(0).unwrap());
-    commit(&head, 1500, (1430, 60));
+    commit(&head, 1500, (2410, 100));
     assert!(head.note_redo_point(0).unwrap());
     let seen = all(&head);
     drop(head);
     replace_file(&dir.path().join("head-redo.tmp"), b"half of one").unwrap();
     let (head, report) = open(dir.path(), settings, 0, 2);
-    assert_eq!(report.n_records_redone, 103);
+    assert_eq!(report.n_records_redone, 241);
     assert_same_content(&all(&head), &seen, 0);
     assert!(!dir.path().join("head-redo.tmp").try_exists().unwrap());
+}
+
+/// The series went and came back: the log names it under two numbers, of which a replay takes the first.
+#[test]
+fn chunks_of_a_series_that_has_another_number_now_are_taken() {
+    let dir = scratch();
+    let settings = rich(false);
+    let head = open(dir.path(), settings, 0, 1).0;
+    commit(&head, 3, (1000, 30));
+    assert!(head.note_redo_point(0).unwrap());
+    head.truncate_before(5000).unwrap();
+    assert!(!dir.path().join(FILE).try_exists().unwrap());
+    assert_eq!(head.stats().n_series, 0);
+    commit(&head, 3, (5000, 50));
+    assert!(head.note_redo_point(0).unwrap());
+    let seen = all(&head);
+    drop(head);
+    let (head, report) = open(dir.path(), settings, 5000, 2);
+    assert_eq!(head.inner().retired.lock().aliases.len(), 3);
+    assert_eq!((report.n_records_redone, report.n_chunks_redone), (80, 3));
+    assert_same_content(&all(&head), &seen, 0);
+}
+
+/// All its checksums are right, and yet a chunk is none.
+#[test]
+fn a_redo_point_with_chunks_that_do_not_decode_is_not_used() {
+    let dir = scratch();
+    let (settings, _) = mostly_chunked(dir.path());
+    let path = dir.path().join(FILE);
+    let frames = read_frames(&fs::read(&path).unwrap().into(), REDO_POINT).unwrap();
+    let n_redone = |change: &dyn Fn(&mut Vec<u8>)| {
+        reopened(dir.path(), settings, |dir| {
+            let mut file = FrameWriter::create(&dir.join(FILE), REDO_POINT).unwrap();
+            for (kind, body) in &frames {
+                let mut body = body.to_vec();
+                if *kind == FrameKind::Chunks {
+                    change(&mut body);
+                }
+                file.frame(*kind, &body).unwrap();
+            }
+            file.finish(false).unwrap();
+        })
+    };
+    assert!(500 < n_redone(&|_| ()));
+    // Number, newest time of two bytes, length of two bytes, then the kind of values.
+    assert_eq!(n_redone(&|body| body[5] = 9), 0);
+    let of_series_1 = |body: &mut Vec<u8>| assert_eq!(body[0], 1);
+    assert!(500 < n_redone(&of_series_1));
 }
