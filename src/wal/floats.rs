@@ -395,6 +395,25 @@ mod tests {
         }
     }
 
+    /// The first bytes of eight entries of which each is two more than the one before, as a number: from the fifth on they
+    /// say something else.
+    #[test]
+    fn a_run_ends_where_the_first_byte_overflows() {
+        for (first, n_integers) in [(0x0001_f8u32, 3), (0x0078, 2)] {
+            let mut body = vec![2];
+            body.extend_from_slice(&[0; 16]);
+            for more in 0..8 {
+                let word = (first + 2 * more).to_le_bytes();
+                body.extend_from_slice(&word[..n_integers]);
+                body.extend_from_slice(&0.5f64.to_be_bytes());
+            }
+            body.extend_from_slice(&[0; 24]);
+            let mut floats = FloatReader::new(&body).unwrap();
+            floats.take_runs(|series, _, _| panic!("{series} is no run"));
+            assert_eq!(floats.rest.len(), body.len() - 17);
+        }
+    }
+
     #[test]
     fn what_is_unwanted_is_passed_over_until_something_else_comes() {
         let mut encoder = SamplesEncoder::default();
