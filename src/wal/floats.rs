@@ -399,7 +399,7 @@ mod tests {
     /// say something else.
     #[test]
     fn a_run_ends_where_the_first_byte_overflows() {
-        for (first, n_integers) in [(0x0001_f8u32, 3), (0x0078, 2)] {
+        for (first, n_integers) in [(0x01f8_u32, 3), (0x0078, 2)] {
             let mut body = vec![2];
             body.extend_from_slice(&[0; 16]);
             for more in 0..8 {
@@ -487,9 +487,13 @@ mod tests {
             let mut samples = Vec::new();
             for (n, first, t, broken) in parts {
                 for more in 0..n {
-                    // Some do not follow each other, or are of another time.
+                    // Some do not follow each other, or the other way round, or are of another time.
                     let at = usize::try_from(more).unwrap();
-                    let series = if broken == 1 && at % 11 == 5 { first } else { first + more };
+                    let series = match broken {
+                        1 if at % 11 == 5 => first,
+                        3 => first + n - more,
+                        _ => first + more,
+                    };
                     let t = if broken == 2 && at % 13 == 9 { t + 1 } else { t };
                     let v = f64::from(u32::try_from(first + more * 3).unwrap()) * 0.3;
                     samples.push((10_000 + series, 50_000 + t, v.to_bits()));
