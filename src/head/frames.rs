@@ -122,15 +122,18 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Where a frame is full now, how long the file is.
-    pub(crate) fn entry(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> io::Result<Option<u64>> {
+    pub(crate) fn entry(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         put(&mut self.body);
-        if self.body.len() < FRAME_BYTES {
-            return Ok(None);
+        if self.body.len() >= FRAME_BYTES {
+            self.file.frame(self.kind, &self.body)?;
+            self.body.clear();
         }
-        self.file.frame(self.kind, &self.body)?;
-        self.body.clear();
-        Ok(Some(self.file.n_bytes))
+        Ok(())
+    }
+
+    /// How long the file is with what waits for its frame.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.file.n_bytes + self.body.len() as u64
     }
 
     pub(crate) fn finish(self) -> io::Result<()> {

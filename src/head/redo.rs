@@ -237,11 +237,6 @@ pub(crate) fn remove_unfinished_redo_point(data: &Path) -> Result<(), HeadError>
     remove(&tmp_path(data))
 }
 
-/// Removes the redo point: the log or the chunk files become shorter.
-pub(crate) fn remove_redo_point(data: &Path) -> Result<(), HeadError> {
-    remove(&data.join(FILE_NAME))
-}
-
 impl Head {
     /// Writes the chunks that no file has, and how far the log is: a replay takes floats from the log only from there on.
     /// Whether that was done.
@@ -357,17 +352,25 @@ impl Inner {
             body.clear();
             state.save_newest(&mut body);
             drop(state);
-            let n_bytes = frames.entry(|out| {
+            if is_over(frames.n_bytes() + body.len() as u64) {
+                return Ok(false);
+            }
+            frames.entry(|out| {
                 put_uvarint(out, series.series);
                 put_varint(out, max_t);
                 put_uvarint_bytes(out, &body);
             })?;
-            if n_bytes.is_some_and(is_over) {
-                return Ok(false);
-            }
         }
         frames.finish()?;
         Ok(true)
+    }
+
+    /// Removes the redo point: the log or the chunk files become shorter. The next one is noted without waiting for the log
+    /// to grow.
+    pub(crate) fn remove_redo_point(&self, data: &Path) -> Result<(), HeadError> {
+        remove(&data.join(FILE_NAME))?;
+        self.committer.lock().noted = Noted::default();
+        Ok(())
     }
 
     /// Bytes of the redo point on disk.

@@ -427,13 +427,16 @@ fn chunks_of_a_series_that_has_another_number_now_are_taken() {
     let dir = scratch();
     let settings = rich(false);
     let head = open(dir.path(), settings, 0, 1).0;
-    commit(&head, 3, (1000, 30));
+    commit(&head, 300, (1000, 30));
     assert!(head.note_redo_point(0).unwrap());
     head.truncate_before(5000).unwrap();
     assert!(!dir.path().join(FILE).try_exists().unwrap());
     assert_eq!(head.stats().n_series, 0);
     commit(&head, 3, (5000, 50));
-    assert!(head.note_redo_point(0).unwrap());
+    assert!(
+        head.note_redo_point(0).unwrap(),
+        "however long the one before it was"
+    );
     let seen = all(&head);
     drop(head);
     let (head, report) = open(dir.path(), settings, 5000, 2);
@@ -467,4 +470,21 @@ fn a_redo_point_with_chunks_that_do_not_decode_is_not_used() {
     assert_eq!(n_redone(&|body| body[5] = 9), 0);
     let of_series_1 = |body: &mut Vec<u8>| assert_eq!(body[0], 1);
     assert!(500 < n_redone(&of_series_1));
+}
+
+#[test]
+fn nothing_is_noted_when_the_log_takes_nothing_any_more() {
+    let dir = scratch();
+    let head = open(dir.path(), rich(false), 0, 1).0;
+    commit(&head, 3, (1000, 30));
+    let mut committer = head.inner().committer.lock();
+    committer.wal.poison("fsync: input/output error".to_owned());
+    drop(committer);
+    assert!(!head.note_redo_point(0).unwrap());
+    let left: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(FILE))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
 }

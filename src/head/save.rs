@@ -128,7 +128,6 @@ impl Inner {
                     put_labels(out, &series.labels);
                     put_uvarint_bytes(out, &body);
                 });
-                let written = written.map(|_| ());
                 written.map_err(HeadError::io("write", Path::new(FILE_NAME)))
             });
         });
@@ -187,8 +186,7 @@ impl Inner {
         let mut result = Ok(());
         self.exemplars.for_each(|series, exemplar| {
             if result.is_ok() {
-                let written = frames.entry(|out| put_exemplar(out, series, exemplar));
-                result = written.map(|_| ());
+                result = frames.entry(|out| put_exemplar(out, series, exemplar));
             }
         });
         result?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::foundation::Cancel;
 use crate::head::HeadError;
 use crate::head::core::{Head, Inner};
-use crate::head::redo::remove_redo_point;
 use crate::head::save::remove_snapshot;
 use crate::head::series::MemSeries;
 use crate::head::stats::count;
@@ -64,7 +63,7 @@ impl Head {
         let inner = self.inner();
         if let Some(dir) = inner.wal_dir.parent() {
             remove_snapshot(dir)?;
-            remove_redo_point(dir)?;
+            inner.remove_redo_point(dir)?;
         }
         let result = inner.truncate(mint, cancel);
         match &result {

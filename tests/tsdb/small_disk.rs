@@ -124,6 +124,11 @@ fn load(mounted: &Path) {
     for _ in 0..500 {
         assert!(load.append(&db));
     }
+    fill(&ballast);
+    assert!(!db.head().note_redo_point(0).unwrap(), "without room");
+    assert_eq!(unfinished(&data), [""; 0]);
+    std::fs::remove_file(&ballast).unwrap();
+    assert!(load.append(&db) && db.head().note_redo_point(0).unwrap());
     for round in 0..4 {
         fill(&ballast);
         // A segment or a page may have room yet; then it is over.
