@@ -197,3 +197,84 @@ fn read_frame<'a>(
     let kind = FrameKind::of(kind).ok_or_else(|| format!("unknown frame at offset {at}"))?;
     Ok((kind, start, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: FileKind = FileKind {
+        magic: b"testtest",
+        version: 3,
+        what: "test",
+    };
+
+    /// Frames of 1, 2 and 3 bytes.
+    fn written() -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("frames");
+        let mut file = FrameWriter::create(&path, KIND).unwrap();
+        for n in 1..=3 {
+            file.frame(FrameKind::Series, &vec![7; n]).unwrap();
+        }
+        let n_bytes = file.finish(true).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len() as u64, n_bytes);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<(FrameKind, Bytes)>, String> {
+        read_frames(&Bytes::copy_from_slice(bytes), KIND)
+    }
+
+    #[test]
+    fn frames_come_back_as_they_were_written_and_not_otherwise() {
+        let bytes = written();
+        let frames = read(&bytes).unwrap();
+        let lengths: Vec<usize> = frames.iter().map(|(_, body)| body.len()).collect();
+        assert_eq!(lengths, [1, 2, 3]);
+        for len in 0..bytes.len() {
+            assert!(read(&bytes[..len]).is_err(), "{len} bytes");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&flipped).is_err(), "bit {bit}");
+        }
+        let too_many = "frames are missing, or too many";
+        assert_eq!(read(&[&bytes[..], &[0]].concat()).unwrap_err(), too_many);
+        // Magic number and version, then a frame of one byte, then one of two.
+        let (first, second) = (9, 9 + FRAME_OVERHEAD_BYTES + 1);
+        let without = [&bytes[..first], &bytes[second..]].concat();
+        assert_eq!(read(&without).unwrap_err(), too_many);
+        let twice = [&bytes[..second], &bytes[first..]].concat();
+        assert_eq!(read(&twice).unwrap_err(), too_many);
+        let other = FileKind { version: 4, ..KIND };
+        let refused = read_frames(&Bytes::from(bytes), other).unwrap_err();
+        assert_eq!(refused, "version 3 is not known");
+    }
+
+    #[test]
+    fn entries_fill_frames_and_the_last_one_is_shorter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("frames");
+        let mut file = FrameWriter::create(&path, KIND).unwrap();
+        let mut frames = Frames::new(&mut file, FrameKind::Chunks);
+        for n in 0..10u8 {
+            frames
+                .entry(|out| out.extend_from_slice(&[n; 100_000]))
+                .unwrap();
+        }
+        assert_eq!(
+            frames.n_bytes(),
+            9 + 1_000_000 + 3 * FRAME_OVERHEAD_BYTES as u64
+        );
+        frames.finish().unwrap();
+        file.finish(false).unwrap();
+        let lengths: Vec<usize> = read(&std::fs::read(&path).unwrap())
+            .unwrap()
+            .iter()
+            .map(|(_, body)| body.len())
+            .collect();
+        assert_eq!(lengths, [300_000, 300_000, 300_000, 100_000]);
+    }
+}
