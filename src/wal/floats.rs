@@ -45,7 +45,7 @@ pub struct FloatReader<'a> {
     first_t: TimestampMs,
 }
 
-/// So many floats are taken together by [`FloatReader::take_run`].
+/// So many floats are taken together by [`FloatReader::take_runs`].
 pub const FLOATS_PER_RUN: usize = 8;
 
 /// Series, time and value of a float, and how many bytes of the record it has.
