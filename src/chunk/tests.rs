@@ -435,6 +435,27 @@ proptest! {
 }
 
 #[test]
+fn what_does_not_decode_is_not_gone_on_with() {
+    let whole = xor(&assorted());
+    let mut damaged: Vec<Vec<u8>> = (0..whole.len()).map(|n| whole[..n].to_vec()).collect();
+    damaged.extend((0..whole.len() * 8).map(|bit| {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        flipped
+    }));
+    let mut n_refused = 0;
+    for data in damaged {
+        let decoded = decode(Encoding::Xor, &data).err();
+        let resumed = XorAppender::resume(&data).err();
+        let kind = |error: &ChunkError| std::mem::discriminant(error);
+        let kinds = [&resumed, &decoded].map(|error| error.as_ref().map(kind));
+        assert_eq!(kinds[0], kinds[1], "{resumed:?} {decoded:?}");
+        n_refused += usize::from(resumed.is_some());
+    }
+    assert!(whole.len() < n_refused, "{n_refused}");
+}
+
+#[test]
 fn every_truncation_is_an_error() {
     let samples = assorted();
     let with_starts: Vec<_> = samples
