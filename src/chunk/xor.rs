@@ -56,7 +56,7 @@ struct End {
 const SAMPLES_PER_FILL: usize = 64;
 
 impl End {
-    /// As queries decode: four times as fast. `None` where that finds damage, or there is little to decode.
+    /// As queries decode, which is faster. `None` where that finds damage, or there is little to decode.
     fn soon(mut samples: XorIter<'_>, data: &[u8]) -> Option<Self> {
         let mut n_left = usize::from(samples.n_samples).checked_sub(2)?;
         let words = Words::new(data)?;

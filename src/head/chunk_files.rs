@@ -17,7 +17,6 @@ use crate::foundation::checksum::crc32c;
 use crate::foundation::durable::{DurableFile, create_dirs, remove_file, rename_durably, sync_dir};
 use crate::foundation::mmap::{map_file, map_file_ahead};
 use crate::head::HeadError;
-use crate::head::redo::NewestChunks;
 use crate::head::series::MappedChunk;
 use crate::model::{Encoding, TimestampMs};
 
@@ -111,8 +110,6 @@ impl FoundBySeries {
 #[derive(Debug, Default)]
 pub(crate) struct FoundChunks {
     pub(crate) chunks: FoundBySeries,
-    /// What the redo point has beside them, if it holds.
-    pub(crate) newest: NewestChunks,
     /// All that were readable.
     pub(crate) n_chunks: u64,
     /// Chunks whose samples came out of order and their series, by file and offset.

@@ -8,7 +8,7 @@ use crate::head::core::Inner;
 use crate::head::late::Limits;
 use crate::head::open_chunk::{ChunkRules, Value};
 use crate::head::records::CommitRecords;
-use crate::head::redo::Noted as RedoNoted;
+use crate::head::redo::LastRedo;
 use crate::head::series::{CommitId, CommitPoint, MemSeries, Pushed};
 use crate::head::stats::count;
 use crate::head::wbl::OutOfOrderLog;
@@ -28,8 +28,7 @@ pub(crate) struct Committer {
     pub(crate) late: OutOfOrderLog,
     /// A commit in memory that the logs had no room for; its records are those above.
     pub(crate) owed: Option<Owed>,
-    /// When the redo point was noted.
-    pub(crate) noted: RedoNoted,
+    pub(crate) last_redo: LastRedo,
     closed: Vec<Arc<MemSeries>>,
 }
 
@@ -50,7 +49,7 @@ impl Committer {
             records: CommitRecords::default(),
             late,
             owed: None,
-            noted: RedoNoted::default(),
+            last_redo: LastRedo::default(),
             closed: Vec::new(),
         }
     }

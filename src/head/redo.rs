@@ -37,7 +37,7 @@ const PART_OF_FREE: u64 = 4;
 
 /// When the redo point was noted last.
 #[derive(Debug, Default)]
-pub(crate) struct Noted {
+pub(crate) struct LastRedo {
     /// Bytes that the log had got in this life.
     n_log_bytes: u64,
     /// Bytes of the file.
@@ -267,7 +267,7 @@ impl Head {
         let written = inner.write_redo_point(&tmp, from, &is_over);
         let is_placed = match written {
             Ok(Some(n_bytes)) => {
-                inner.committer.lock().noted.n_bytes = n_bytes;
+                inner.committer.lock().last_redo.n_bytes = n_bytes;
                 count(&inner.counters.redo_points, 1);
                 let path = data.join(FILE_NAME);
                 let renamed = rename_durably(&tmp, &path);
@@ -291,12 +291,12 @@ impl Inner {
     fn place_to_note(&self, after_bytes: u64) -> Option<wal::LogEnd> {
         let mut committer = self.committer.lock();
         let n_bytes = committer.wal.n_bytes_written();
-        let n_new = n_bytes.saturating_sub(committer.noted.n_log_bytes);
-        let enough = after_bytes.max(committer.noted.n_bytes).max(1);
+        let n_new = n_bytes.saturating_sub(committer.last_redo.n_log_bytes);
+        let enough = after_bytes.max(committer.last_redo.n_bytes).max(1);
         if n_new < enough || self.retired.lock().has_left || self.room.is_short() {
             return None;
         }
-        committer.noted.n_log_bytes = n_bytes;
+        committer.last_redo.n_log_bytes = n_bytes;
         Some(committer.wal.end())
     }
 
@@ -369,7 +369,7 @@ impl Inner {
     /// to grow.
     pub(crate) fn remove_redo_point(&self, data: &Path) -> Result<(), HeadError> {
         remove(&data.join(FILE_NAME))?;
-        self.committer.lock().noted = Noted::default();
+        self.committer.lock().last_redo = LastRedo::default();
         Ok(())
     }
 

@@ -270,7 +270,7 @@ impl Replay<'_> {
         let redo = self.redo.as_ref();
         let holds = redo.is_some_and(|(redo, data)| redo.holds(data, &files, &found));
         ahead.pass_over(holds);
-        found.newest = if holds {
+        let newest = if holds {
             newest
         } else {
             NewestChunks::default()
@@ -280,7 +280,7 @@ impl Replay<'_> {
         let inner = self.empty_head(files, found.series_max, (wal, wbl));
         let (applied, damaged) = thread::scope(|scope| {
             let (lanes, threads) = Lanes::start(scope, self.n_threads, &inner, self.progress)?;
-            let mut reader = Reader::new(&inner, &mut found, lanes);
+            let mut reader = Reader::new(&inner, (&mut found, newest), lanes);
             let read = self.read(&segments, ahead, &mut reader);
             let (report, damaged) = reader.finish();
             let mut applied = threads.join()?;

@@ -9,6 +9,7 @@ use crate::head::append::RareValue;
 use crate::head::chunk_files::FoundChunks;
 use crate::head::core::Inner;
 use crate::head::logged::read_values;
+use crate::head::redo::NewestChunks;
 use crate::head::replay::ReplayReport;
 use crate::head::replay_lanes::{Lanes, Rare};
 use crate::head::replay_slots::Slot;
@@ -24,6 +25,8 @@ use crate::wal::{
 pub(crate) struct Reader<'a> {
     pub(crate) inner: &'a Inner,
     found: &'a mut FoundChunks,
+    /// What the redo point has beside them, if it holds.
+    newest: NewestChunks,
     pub(crate) lanes: Lanes,
     floor: TimestampMs,
     pub(crate) report: ReplayReport,
@@ -32,10 +35,15 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(inner: &'a Inner, found: &'a mut FoundChunks, lanes: Lanes) -> Self {
+    pub(crate) fn new(
+        inner: &'a Inner,
+        (found, newest): (&'a mut FoundChunks, NewestChunks),
+        lanes: Lanes,
+    ) -> Self {
         Self {
             inner,
             found,
+            newest,
             lanes,
             floor: inner.bounds.floor(),
             report: ReplayReport::default(),
@@ -164,7 +172,7 @@ impl<'a> Reader<'a> {
             return;
         }
         let (series, is_new) = self.inner.series.get_or_insert(series.key, || series);
-        let newest = self.found.newest.of(number);
+        let newest = self.newest.of(number);
         if is_new {
             count(&self.inner.counters.series_created, 1);
             let (mut from, n_bytes) = self.begin(&series);
