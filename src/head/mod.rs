@@ -45,6 +45,7 @@ mod replay_apply;
 mod replay_lanes;
 mod replay_numbers;
 mod replay_read;
+mod replay_rows;
 mod replay_slots;
 mod replay_turns;
 mod restore;

@@ -11,7 +11,7 @@ use crate::head::out_of_order::Inserted;
 use crate::head::progress::ReplayProgress;
 use crate::head::replay::{ReplayReport, extend};
 use crate::head::replay_lanes::{Batch, Rare};
-use crate::head::replay_slots::{BLOCKS_PER_PAGE, NO_COLUMNS, Rows, SERIES_PER_BLOCK};
+use crate::head::replay_rows::{BLOCKS_PER_PAGE, NO_COLUMNS, Rows, SERIES_PER_BLOCK};
 use crate::head::series::{CommitPoint, MappedChunk, MemSeries, Pushed, SeriesState};
 use crate::head::stats::count;
 use crate::model::{Encoding, Interval, Sample, SampleTime, TimestampMs};

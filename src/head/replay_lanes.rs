@@ -16,7 +16,8 @@ use crate::head::progress::ReplayProgress;
 use crate::head::replay::ReplayReport;
 use crate::head::replay_apply::{Applied, Worker};
 use crate::head::replay_numbers::Slots;
-use crate::head::replay_slots::{FLOATS_PER_GROUP, Rows, SLOTS_PER_PAGE, Slot, Waiting, Waits};
+use crate::head::replay_rows::{FLOATS_PER_GROUP, Rows};
+use crate::head::replay_slots::{SLOTS_PER_PAGE, Slot, Waiting, Waits};
 use crate::head::series::{MappedChunk, MemSeries};
 use crate::model::{Encoding, Histogram, SampleTime, TimestampMs};
 use crate::wal::{FLOATS_PER_RUN, FloatReader, Unwanted, WalError};
@@ -24,12 +25,12 @@ use crate::wal::{FLOATS_PER_RUN, FloatReader, Unwanted, WalError};
 /// Threads that apply what was read, at most.
 pub(crate) const LANES_MAX: usize = 16;
 
-/// Pages of floats of one batch: 200 KiB.
-const PAGES_PER_BATCH: usize = 4;
+/// Pages of floats of one batch: 400 KiB.
+const PAGES_PER_BATCH: usize = 8;
 /// About so many bytes of everything else in one batch; one more value may come on top.
 const RARE_BYTES_PER_BATCH: usize = 256 << 10;
 /// Batches that wait for a thread. With the one being filled and the one being applied a thread has at most four, which
-/// is 2 MiB.
+/// is 3 MiB.
 const BATCHES_WAITING_MAX: usize = 2;
 /// Series that wait for the postings, in batches of so many.
 const SERIES_PER_BATCH: usize = 1024;
@@ -260,15 +261,22 @@ impl Lanes {
         loop {
             let mut new = page.new_from(floor);
             if n_single == 0 {
-                n_single_next *= 2;
+                let mut is_any = false;
                 floats.take_runs(|series, t, values| {
                     let slot = numbers.get_run(series);
-                    let is_taken = slot.is_some_and(|slot| new.push_run(slot, t, values));
-                    if is_taken {
-                        n_single_next = FLOATS_PER_RUN;
-                    }
-                    is_taken
+                    let Some(n_unwanted) = slot.and_then(|slot| new.push_run(slot, t, values))
+                    else {
+                        return false;
+                    };
+                    n_old += n_unwanted;
+                    is_any = true;
+                    true
                 });
+                n_single_next = if is_any {
+                    floats.until_run()
+                } else {
+                    2 * n_single_next
+                };
                 n_single = n_single_next;
             }
             floats.take_short(|series, t, v| {

@@ -1,10 +1,11 @@
 //! The floats of a replay that wait for more of their series.
 #![expect(
     clippy::indexing_slicing,
-    reason = "a place is a byte, and all that has places has at least 256 of them; a row is taken modulo their number"
+    reason = "a place is a byte, and all that has places has at least 256 of them"
 )]
 
-use crate::model::{Sample, TimestampMs};
+use crate::head::replay_rows::{Free, Rows};
+use crate::model::TimestampMs;
 use crate::wal::FLOATS_PER_RUN;
 
 /// A series of a replay: the page of [`Waiting`] that has it, and its place there.
@@ -39,173 +40,6 @@ impl Slot {
 /// As many as a byte can tell apart.
 pub(crate) const SLOTS_PER_PAGE: usize = 256;
 
-/// So many floats of a series are handed over together at most. A log has one of each series, then the next one of each:
-/// what is done for a series, and fetched from memory for it, is then done once for so many.
-pub(crate) const FLOATS_PER_GROUP: usize = 16;
-
-/// Floats of the series of one page: the first of each series, then the second of each, in the order in which they mostly
-/// come.
-#[derive(Debug)]
-pub(crate) struct Rows {
-    /// How many each series has.
-    n: [u8; SLOTS_PER_PAGE],
-    /// How many it may have.
-    n_max: u8,
-    /// What the times are counted from.
-    base: TimestampMs,
-    rows: Box<[Row; FLOATS_PER_GROUP]>,
-}
-
-/// A few places more than are used: rows a multiple of a page of memory apart would push each other out of the cache.
-#[derive(Debug, Clone)]
-struct Row {
-    values: [f64; SLOTS_PER_PAGE + 8],
-    times: [u32; SLOTS_PER_PAGE + 16],
-}
-
-/// [`FLOATS_PER_GROUP`] as a byte.
-#[expect(clippy::cast_possible_truncation, reason = "sixteen fits a byte")]
-const N_MAX: u8 = FLOATS_PER_GROUP as u8;
-
-/// Times so much before the first one that came can be told too.
-const BACK_MS: i64 = 1 << 30;
-
-impl Rows {
-    /// Empty ones, for floats at about `t`.
-    pub(crate) fn new(t: TimestampMs) -> Self {
-        const EMPTY: Row = Row {
-            values: [0.0; SLOTS_PER_PAGE + 8],
-            times: [0; SLOTS_PER_PAGE + 16],
-        };
-        Self {
-            n: [0; SLOTS_PER_PAGE],
-            n_max: N_MAX,
-            base: t.wrapping_sub(BACK_MS),
-            rows: Box::new([EMPTY; FLOATS_PER_GROUP]),
-        }
-    }
-
-    /// Makes them empty again.
-    pub(crate) fn clear(&mut self, t: TimestampMs) {
-        self.n = [0; SLOTS_PER_PAGE];
-        self.n_max = N_MAX;
-        self.base = t.wrapping_sub(BACK_MS);
-    }
-
-    /// A series may have so many, 1 to [`FLOATS_PER_GROUP`].
-    pub(crate) fn take_at_most(&mut self, n: usize) {
-        self.n_max = u8::try_from(n).map_or(N_MAX, |n| n.clamp(1, N_MAX));
-    }
-
-    #[inline(always)]
-    fn free(&mut self) -> Free<'_> {
-        Free {
-            n: &mut self.n,
-            n_max: self.n_max,
-            base: self.base,
-            rows: &mut self.rows,
-        }
-    }
-
-    /// The floats of the series at places from [`SERIES_PER_BLOCK`] times `block` on, put into `columns`, if there are any.
-    /// They are read row by row: one after the other, each series would wait for all rows.
-    pub(crate) fn columns<'c>(
-        &self,
-        block: usize,
-        columns: &'c mut Columns,
-    ) -> Option<[&'c [Sample]; SERIES_PER_BLOCK]> {
-        let n = *self.n.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
-        let n_max = n.iter().max().copied().filter(|n_max| 0 < *n_max)?;
-        // Another thread wrote them: looked at like this, they come all at once.
-        let touched = self.rows.iter().fold(0, |sum, row| {
-            let first = block * SERIES_PER_BLOCK % SLOTS_PER_PAGE;
-            let values = row.values[first].to_bits() ^ row.values[first + 8].to_bits();
-            sum ^ values ^ u64::from(row.times[first])
-        });
-        std::hint::black_box(touched);
-        for (at, row) in self.rows.iter().enumerate().take(usize::from(n_max)) {
-            let values = row.values.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
-            let times = row.times.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
-            for ((column, v), time) in columns.iter_mut().zip(values).zip(times) {
-                column[at % FLOATS_PER_GROUP] = Sample {
-                    t: self.base.wrapping_add(i64::from(*time)),
-                    v: *v,
-                };
-            }
-        }
-        let mut floats = [[].as_slice(); SERIES_PER_BLOCK];
-        for ((floats, column), n) in floats.iter_mut().zip(columns).zip(n) {
-            *floats = column.get(..usize::from(n)).unwrap_or_default();
-        }
-        Some(floats)
-    }
-}
-
-/// What of [`Rows`] takes floats.
-struct Free<'r> {
-    n: &'r mut [u8; SLOTS_PER_PAGE],
-    n_max: u8,
-    base: TimestampMs,
-    rows: &'r mut [Row; FLOATS_PER_GROUP],
-}
-
-impl Free<'_> {
-    /// Adds a float; false where its series has all it may have, or the time is too far from the others.
-    #[inline(always)]
-    fn push(&mut self, place: u8, t: TimestampMs, v: f64) -> bool {
-        let place = usize::from(place);
-        let n = self.n[place];
-        let time = u32::try_from(t.wrapping_sub(self.base).cast_unsigned());
-        match time {
-            Ok(time) if n < self.n_max => {
-                let row = &mut self.rows[usize::from(n) % FLOATS_PER_GROUP];
-                row.times[place] = time;
-                row.values[place] = v;
-                self.n[place] = n + 1;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-impl Free<'_> {
-    /// Adds a float of each of series that follow each other, all of one time; false where that cannot be done in one step.
-    #[inline(always)]
-    fn push_run(&mut self, place: u8, t: TimestampMs, values: &[f64; FLOATS_PER_RUN]) -> bool {
-        let place = usize::from(place);
-        let Some(n) = self.n.get_mut(place..place + FLOATS_PER_RUN) else {
-            return false;
-        };
-        let n_each = n[0];
-        let time = u32::try_from(t.wrapping_sub(self.base).cast_unsigned());
-        let (Ok(time), true) = (time, n_each < self.n_max) else {
-            return false;
-        };
-        if n.iter().fold(0, |all, n| all | (n ^ n_each)) != 0 {
-            return false;
-        }
-        n.fill(n_each + 1);
-        let row = &mut self.rows[usize::from(n_each) % FLOATS_PER_GROUP];
-        row.times[place..place + FLOATS_PER_RUN].fill(time);
-        row.values[place..place + FLOATS_PER_RUN].copy_from_slice(values);
-        true
-    }
-}
-
-/// Series whose floats are looked at together.
-pub(crate) const SERIES_PER_BLOCK: usize = 16;
-
-/// So many are on one page.
-pub(crate) const BLOCKS_PER_PAGE: usize = SLOTS_PER_PAGE / SERIES_PER_BLOCK;
-
-/// Floats series by series.
-pub(crate) type Columns = [[Sample; FLOATS_PER_GROUP]; SERIES_PER_BLOCK];
-
-/// No floats.
-pub(crate) const NO_COLUMNS: Columns =
-    [[Sample { t: 0, v: 0.0 }; FLOATS_PER_GROUP]; SERIES_PER_BLOCK];
-
 /// Floats that wait until there are more of their series.
 pub(crate) struct Waiting {
     pages: Vec<Page>,
@@ -236,6 +70,8 @@ pub(crate) struct Taking<'w> {
 pub(crate) struct TakingNew<'t> {
     page: usize,
     from: TimestampMs,
+    from_each: &'t [TimestampMs; SLOTS_PER_PAGE],
+    floor: TimestampMs,
     free: Free<'t>,
 }
 
@@ -246,15 +82,23 @@ impl TakingNew<'_> {
         slot.page() == self.page && self.from <= t && self.free.push(slot.place(), t, v)
     }
 
-    /// The same for floats of series that follow each other, of one time; all wait, or none does.
+    /// The same for floats of series that follow each other, of one time: how many of them are not wanted. `None` where
+    /// [`Taking::push`] has to say what becomes of each.
     #[inline(always)]
     pub(crate) fn push_run(
         &mut self,
         slot: Slot,
         t: TimestampMs,
         values: &[f64; FLOATS_PER_RUN],
-    ) -> bool {
-        slot.page() == self.page && self.from <= t && self.free.push_run(slot.place(), t, values)
+    ) -> Option<u64> {
+        let place = slot.place();
+        if slot.page() != self.page || t < self.floor {
+            None
+        } else if self.from <= t && self.free.push_run(place, t, values) {
+            Some(0)
+        } else {
+            self.free.push_uneven(place, t, values, self.from_each)
+        }
     }
 }
 
@@ -264,6 +108,8 @@ impl Taking<'_> {
         TakingNew {
             page: self.page,
             from: floor.max(self.from_max),
+            from_each: self.from,
+            floor,
             free: self.rows.free(),
         }
     }
@@ -365,7 +211,7 @@ impl Waiting {
     pub(crate) fn has(&self, slot: Slot) -> bool {
         let rows = self.pages.get(slot.page());
         let rows = rows.and_then(|page| page.rows.as_ref());
-        rows.is_some_and(|rows| 0 < rows.n[usize::from(slot.place())])
+        rows.is_some_and(|rows| rows.has(slot.place()))
     }
 
     /// Gives the page others, or none, and takes what waits.
@@ -389,13 +235,8 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn column(rows: &Rows, place: usize) -> Vec<Sample> {
-        let mut columns = NO_COLUMNS;
-        let floats = rows.columns(place / SERIES_PER_BLOCK, &mut columns);
-        let floats = floats.unwrap_or_default();
-        floats[place % SERIES_PER_BLOCK].to_vec()
-    }
+    use crate::head::replay_rows::{FLOATS_PER_GROUP, column};
+    use crate::model::Sample;
 
     #[test]
     fn floats_wait_for_others_of_their_series_and_come_in_order() {
@@ -487,82 +328,79 @@ mod tests {
         assert!(times(46).is_empty());
     }
 
+    fn values(from: usize) -> [f64; FLOATS_PER_RUN] {
+        std::array::from_fn(|n| f64::from(u32::try_from(from + n).unwrap()))
+    }
+
     #[test]
-    fn floats_of_series_that_follow_each_other_wait_together_or_not_at_all() {
+    fn floats_of_series_that_follow_each_other_wait_together() {
         let mut waiting = Waiting::new();
         let slots: Vec<Slot> = (0..600).map(|n| waiting.add(n).unwrap()).collect();
         waiting.turn(1, Some(Rows::new(600)));
-        let run = |from: usize| -> [f64; FLOATS_PER_RUN] {
-            std::array::from_fn(|n| f64::from(u32::try_from(from + n).unwrap()))
-        };
         let mut page = waiting.page(slots[300]).unwrap();
-        let mut new = page.new_from(0);
-        assert!(new.push_run(slots[300], 700, &run(300)));
-        assert!(new.push_run(slots[300], 800, &run(400)));
-        assert!(new.push_run(slots[504], 700, &run(504)), "the last ones");
-        // Another page, the end of this one, too old, too far from the others.
-        assert!(!new.push_run(slots[0], 700, &run(0)));
-        assert!(!new.push_run(slots[505], 700, &run(0)));
-        assert!(!new.push_run(slots[320], 510, &run(0)));
-        assert!(!new.push_run(slots[320], 1 << 40, &run(0)));
-        // One of them has more than the others.
-        assert!(new.push(slots[327], 650, 0.5));
-        assert!(!new.push_run(slots[320], 700, &run(320)));
-        for _ in 0..FLOATS_PER_GROUP - 2 {
-            assert!(new.push_run(slots[300], 900, &run(500)));
+        let mut new = page.new_from(400);
+        for (slot, t, expect) in [
+            (300, 700, Some(0)),
+            (300, 800, Some(0)),
+            (504, 700, Some(0)),
+            // Another page, the end of this one, too far from the others, before the floor.
+            (0, 700, None),
+            (505, 700, None),
+            (320, 1 << 40, None),
+            (320, 399, None),
+        ] {
+            let pushed = new.push_run(slots[slot], t, &values(slot));
+            assert_eq!(pushed, expect, "{slot} at {t}");
         }
-        assert!(!new.push_run(slots[300], 900, &run(500)), "it has all");
+        for _ in 0..FLOATS_PER_GROUP - 2 {
+            assert_eq!(new.push_run(slots[300], 900, &values(500)), Some(0));
+        }
+        let more = new.push_run(slots[300], 900, &values(500));
+        assert_eq!(more, None, "it has all");
         let rows = waiting.turn(1, None).unwrap();
         for n in 0..FLOATS_PER_RUN {
-            let of = |v: usize| f64::from(u32::try_from(v + n).unwrap());
+            let of = |v: usize, t| Sample { t, v: values(v)[n] };
             let floats = column(&rows, 44 + n);
             let (first, rest) = floats.split_at(2);
-            let expect = [(700, of(300)), (800, of(400))].map(|(t, v)| Sample { t, v });
-            assert_eq!(first, expect);
-            let last = Sample { t: 900, v: of(500) };
-            assert_eq!(rest, [last; FLOATS_PER_GROUP - 2]);
+            assert_eq!(first, [of(300, 700), of(300, 800)]);
+            assert_eq!(rest, [of(500, 900); FLOATS_PER_GROUP - 2]);
         }
         assert_eq!(column(&rows, 64), []);
-        assert_eq!(column(&rows, 71), [Sample { t: 650, v: 0.5 }]);
     }
 
     #[test]
-    fn a_page_takes_fewer_floats_of_a_series_when_it_is_told_so() {
-        for (told, n) in [(0, 1), (1, 1), (7, 7), (16, 16), (17, 16), (300, 16)] {
-            let mut rows = Rows::new(0);
-            rows.take_at_most(told);
-            for place in [0, 9, 255] {
-                let n_taken = (0..40)
-                    .take_while(|t| rows.free().push(place, *t, 1.0))
-                    .count();
-                assert_eq!(n_taken, n, "{told}");
-                assert_eq!(column(&rows, usize::from(place)).len(), n);
-            }
-            rows.clear(0);
-            let n_taken = (0..40).take_while(|t| rows.free().push(9, *t, 1.0)).count();
-            assert_eq!(n_taken, FLOATS_PER_GROUP);
+    fn of_floats_of_series_that_follow_each_other_those_wait_that_are_wanted() {
+        let mut waiting = Waiting::new();
+        let slots: Vec<Slot> = (0..512).map(|n| waiting.add(n).unwrap()).collect();
+        waiting.turn(1, Some(Rows::new(500)));
+        let mut page = waiting.page(slots[300]).unwrap();
+        let mut new = page.new_from(0);
+        // They are wanted from 400, 401 and so on.
+        for (t, n_unwanted) in [(399, 8), (400, 7), (403, 4), (406, 1), (407, 0), (600, 0)] {
+            let pushed = new.push_run(slots[400], t, &values(usize::try_from(t).unwrap()));
+            assert_eq!(pushed, Some(n_unwanted), "{t}");
         }
-    }
-
-    #[test]
-    fn times_far_from_the_others_wait_among_themselves() {
-        for first in [i64::MIN, -1, 0, 1_700_000_000_000, i64::MAX] {
-            let far = first.wrapping_add(1 << 33);
-            let mut rows = Rows::new(first);
-            let near = first.wrapping_sub(1000);
-            assert!(rows.free().push(9, first, 1.0));
-            assert!(rows.free().push(9, near, 2.0));
-            assert!(!rows.free().push(9, far, 3.0));
-            assert!(!rows.free().push(9, first.wrapping_sub(1 << 33), 3.0));
-            let times = |rows: &Rows| {
-                let column = column(rows, 9).into_iter();
-                column.map(|float| float.t).collect::<Vec<_>>()
-            };
-            assert_eq!(times(&rows), [first, near]);
-            rows.clear(far);
-            assert!(times(&rows).is_empty());
-            assert!(rows.free().push(9, far, 3.0));
-            assert_eq!(times(&rows), [far]);
+        for _ in 0..FLOATS_PER_GROUP - 5 {
+            assert!(new.push(slots[400], 700, 0.5));
         }
+        let full = new.push_run(slots[400], 800, &values(0));
+        assert_eq!(full, None, "the first one has all");
+        let rows = waiting.turn(1, None).unwrap();
+        for n in 0..FLOATS_PER_RUN {
+            let from = 400 + i64::try_from(n).unwrap();
+            let wanted = [399, 400, 403, 406, 407, 600].into_iter();
+            let wanted = wanted.filter(|t| from <= *t).map(|t| Sample {
+                t,
+                v: values(usize::try_from(t).unwrap())[n],
+            });
+            let last = Sample { t: 700, v: 0.5 };
+            let n_last = if n == 0 { FLOATS_PER_GROUP - 5 } else { 0 };
+            let expect: Vec<_> = wanted
+                .chain([last; FLOATS_PER_GROUP].into_iter().take(n_last))
+                .collect();
+            assert_eq!(column(&rows, 144 + n), expect, "{n}");
+        }
+        assert_eq!(column(&rows, 143), []);
+        assert_eq!(column(&rows, 152), []);
     }
 }

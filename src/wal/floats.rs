@@ -117,6 +117,18 @@ impl<'a> FloatReader<'a> {
         }
     }
 
+    /// How many floats come before the next run that can be found, if they are of series that follow each other.
+    #[inline(always)]
+    pub fn until_run(&self) -> usize {
+        let first = self.rest.first().map_or(0, |byte| usize::from(byte & 0x7f));
+        let until_overflow = (0x80 - first).div_ceil(2);
+        if until_overflow < FLOATS_PER_RUN {
+            until_overflow
+        } else {
+            FLOATS_PER_RUN
+        }
+    }
+
     /// The next float, if it can be told quickly, as nearly all can.
     #[inline(always)]
     pub fn peek(&self) -> Option<FloatEntry> {
@@ -392,6 +404,19 @@ mod tests {
             }
             assert_eq!(n_runs * FLOATS_PER_RUN + n_others, 2001);
             assert!(n_others < 300, "{first} {t}: {n_others}");
+            // Fewer still, where as many are taken as come before the next run.
+            let mut floats = FloatReader::new(encoder.record().unwrap()).unwrap();
+            let mut n_others = 0;
+            'floats: loop {
+                floats.take_runs(|_, _, _| true);
+                for _ in 0..floats.until_run() {
+                    if floats.take().unwrap().is_none() {
+                        break 'floats;
+                    }
+                    n_others += 1;
+                }
+            }
+            assert!(n_others < 30, "{first} {t}: {n_others}");
         }
     }
 

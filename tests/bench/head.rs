@@ -30,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SAMPLES_PER_SERIES: i64 = 20;
 const SERIES_PER_COMMIT: usize = 2000;
-const RESTARTS: usize = 3;
+const RESTARTS: usize = 5;
 const ROUNDS_PER_MINUTE: i64 = 4;
 const START: i64 = 1_700_000_000_000;
 
