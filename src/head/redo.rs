@@ -164,6 +164,11 @@ impl RedoPoint {
         Ok((point, newest))
     }
 
+    /// Is less of the log read from here than from where it ended then?
+    pub(crate) fn is_beyond(&self, log: &LogEnd) -> bool {
+        log.is_before(self.from)
+    }
+
     /// Floats of records of the segment that end at or before this byte need not be read.
     pub(crate) fn redone_to(&self, segment: SegmentNumber) -> u64 {
         match segment.cmp(&self.from.segment) {
@@ -225,7 +230,7 @@ impl RedoPoint {
 /// One line says why it is not used.
 pub(crate) fn tell_unusable(data: &Path, reason: &str) {
     let path = data.join(FILE_NAME);
-    tracing::info!(path = %path.display(), reason, "the redo point is not used: the whole log is replayed");
+    tracing::info!(path = %path.display(), reason, "the redo point is not used: more of the log is replayed");
 }
 
 fn tmp_path(data: &Path) -> PathBuf {

@@ -284,27 +284,45 @@ fn nothing_is_noted_while_the_log_says_that_a_series_left() {
 
 /// A snapshot knows the chunks that were there when it was made; what came later is in the log for it.
 #[test]
-fn a_redo_point_behind_a_snapshot_takes_nothing_from_it() {
+fn of_a_snapshot_and_a_redo_point_the_newer_one_is_used() {
     let dir = scratch();
     let settings = rich(false);
     let head = open(dir.path(), settings, 0, 1).0;
     commit(&head, 3, (1000, 300));
+    assert!(head.note_redo_point(0).unwrap());
+    let older = fs::read(dir.path().join(FILE)).unwrap();
     head.save().unwrap().unwrap();
     drop(head);
+    assert!(!fs::exists(dir.path().join(FILE)).unwrap());
+    // As if the process had ended before it was gone.
+    replace_file(&dir.path().join(FILE), &older).unwrap();
     let (head, report) = open(dir.path(), settings, 0, 1);
-    assert_eq!(report.n_restored, 3);
+    assert_eq!((report.n_restored, report.n_records_redone), (3, 0));
+    let before = all(&head);
+    let copied = scratch();
     commit(&head, 3, (4100, 600));
     assert!(head.note_redo_point(0).unwrap());
+    commit(&head, 3, (11_000, 7));
     let seen = all(&head);
     drop(head);
-    let (head, report) = open(dir.path(), settings, 0, 1);
+    copy(dir.path(), copied.path());
+    for n_threads in [1, 2] {
+        let (head, report) = open(dir.path(), settings, 0, n_threads);
+        let found = (report.n_restored, report.n_records_redone, report.n_samples);
+        assert_eq!(found, (0, 900, 21), "the rest of both lives is not read");
+        assert_same_content(&all(&head), &seen, 0);
+    }
+    // Neither that nor the snapshot keeps anybody from the log.
+    cut(&dir.path().join(FILE), 1);
+    let (head, report) = open(dir.path(), settings, 0, 2);
     assert_eq!((report.n_restored, report.n_records_redone), (3, 0));
     assert_same_content(&all(&head), &seen, 0);
     drop(head);
-    fs::remove_file(dir.path().join("head-snapshot")).unwrap();
-    let (head, report) = open(dir.path(), settings, 0, 2);
-    assert!(600 < report.n_records_redone, "{report:?}");
+    fs::remove_file(copied.path().join("head-snapshot")).unwrap();
+    let (head, report) = open(copied.path(), settings, 0, 1);
+    assert_eq!((report.n_restored, report.n_records_redone), (0, 900));
     assert_same_content(&all(&head), &seen, 0);
+    assert!(before.len() == seen.len() && before != seen);
 }
 
 #[test]

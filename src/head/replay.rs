@@ -1,4 +1,5 @@
-//! The head as it was: chunk files, then the snapshot of a clean stop, or the checkpoint, then the log.
+//! The head as it was: chunk files, then the snapshot of a clean stop, or the checkpoint, then the log; from the redo point on,
+//! where that is newer than the snapshot.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -143,12 +144,11 @@ impl Head {
         remove_unfinished_snapshot(data)?;
         remove_unfinished_redo_point(data)?;
         let saved = usable_snapshot(data, settings, &dirs);
-        let open = |saved: Option<&Saved>, uses_redo: bool| {
-            // A snapshot does not know chunks that were written after it.
-            let redo = match saved {
-                None if uses_redo => RedoPoint::open(data, &dirs),
-                None | Some(_) => None,
-            };
+        let redo = RedoPoint::open(data, &dirs).filter(|(redo, _)| {
+            // A snapshot does not know chunks that were written after it, so it is the one or the other.
+            (saved.as_ref()).is_none_or(|saved| redo.is_beyond(&saved.position.wal))
+        });
+        let open = |saved: Option<&Saved>, redo: Option<(RedoPoint, NewestChunks)>| {
             let (redo, newest) = redo.unzip();
             let replay = Replay {
                 settings,
@@ -164,13 +164,19 @@ impl Head {
             };
             replay.run()
         };
-        let (head, report, damaged) = match open(saved.as_ref(), true) {
+        let from_redo = redo.is_some();
+        let opened = match redo {
+            Some(redo) => open(None, Some(redo)),
+            None => open(saved.as_ref(), None),
+        };
+        let (head, report, damaged) = match opened {
             Err(HeadError::Snapshot(reason)) => {
-                match saved {
-                    Some(_) => tell_unusable(data, &reason),
-                    None => tell_unusable_redo(data, &reason),
+                if from_redo {
+                    tell_unusable_redo(data, &reason);
+                } else {
+                    tell_unusable(data, &reason);
                 }
-                open(None, false)?
+                open(None, None)?
             }
             opened => opened?,
         };

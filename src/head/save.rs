@@ -55,7 +55,10 @@ impl Head {
             remove_file(&tmp).ok();
         }
         drop(committer);
-        placed.map(Some)
+        let stats = placed?;
+        // It is older; the next start would look at it for nothing, and that is all it does where it stays.
+        inner.remove_redo_point(dir).ok();
+        Ok(Some(stats))
     }
 }
 

@@ -82,6 +82,12 @@ impl LogEnd {
         read().map_err(HeadError::io("read", &path))
     }
 
+    /// Does it end before this place?
+    pub(crate) fn is_before(&self, place: wal::LogEnd) -> bool {
+        let end = self.segments.last().copied();
+        end.is_none_or(|end| end < (place.segment, place.n_bytes))
+    }
+
     /// What is wrong if the log is not this one, or this one and more.
     pub(crate) fn mismatch(&self, dir: &Path) -> Result<Option<&'static str>, HeadError> {
         if !dir.is_dir() {
