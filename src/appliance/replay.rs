@@ -104,6 +104,7 @@ fn log_end(ports: &Ports, taken: TakenOver) {
         let replayed = opened.tsdb.replayed();
         tracing::info!(
             series = replayed.n_series,
+            series_from_snapshot = replayed.n_restored,
             samples = replayed.n_samples,
             records_passed_over = replayed.n_records_redone,
             chunks_from_redo_point = replayed.n_chunks_redone,
