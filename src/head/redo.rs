@@ -164,7 +164,7 @@ impl RedoPoint {
         Ok((point, newest))
     }
 
-    /// Is less of the log read from here than from where it ended then?
+    /// Does it lie behind the end of that log?
     pub(crate) fn is_beyond(&self, log: &LogEnd) -> bool {
         log.is_before(self.from)
     }
@@ -370,8 +370,8 @@ impl Inner {
         Ok(true)
     }
 
-    /// Removes the redo point: the log or the chunk files become shorter. The next one is noted without waiting for the log
-    /// to grow.
+    /// Removes the redo point: the log or the chunk files become shorter, or a snapshot is newer. The next one is noted
+    /// without waiting for the log to grow.
     pub(crate) fn remove_redo_point(&self, data: &Path) -> Result<(), HeadError> {
         remove(&data.join(FILE_NAME))?;
         self.committer.lock().last_redo = LastRedo::default();

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use crate::head::replay_slots::{SLOTS_PER_PAGE, Slot};
+use crate::head::replay_rows::SLOTS_PER_PAGE;
+use crate::head::replay_slots::Slot;
 use crate::model::TimestampMs;
 use crate::wal::{FLOATS_PER_RUN, Unwanted};
 

@@ -4,9 +4,11 @@
     reason = "a place is a byte, and all that has places has at least 256 of them; a row is taken modulo their number"
 )]
 
-use crate::head::replay_slots::SLOTS_PER_PAGE;
 use crate::model::{Sample, TimestampMs};
 use crate::wal::FLOATS_PER_RUN;
+
+/// As many as a byte can tell apart.
+pub(crate) const SLOTS_PER_PAGE: usize = 256;
 
 /// So many floats of a series are handed over together at most. A log has one of each series, then the next one of each:
 /// what is done for a series, and fetched from memory for it, is then done once for so many.

@@ -4,7 +4,7 @@
     reason = "a place is a byte, and all that has places has at least 256 of them"
 )]
 
-use crate::head::replay_rows::{Free, Rows};
+use crate::head::replay_rows::{Free, Rows, SLOTS_PER_PAGE};
 use crate::model::TimestampMs;
 use crate::wal::FLOATS_PER_RUN;
 
@@ -36,9 +36,6 @@ impl Slot {
         (0..).zip(slots).map(follows).fold(0, |all, one| all | one) == 0
     }
 }
-
-/// As many as a byte can tell apart.
-pub(crate) const SLOTS_PER_PAGE: usize = 256;
 
 /// Floats that wait until there are more of their series.
 pub(crate) struct Waiting {
