@@ -25,7 +25,7 @@ use crate::head::redo::{
 use crate::head::replay_apply::Applied;
 use crate::head::replay_lanes::Lanes;
 use crate::head::replay_read::Reader;
-use crate::head::replay_turns::{Ahead, Log, ToRead, read_segments};
+use crate::head::replay_turns::{Ahead, Log, ReadsFirst, ToRead, read_segments};
 use crate::head::room::{Room, free_reserve};
 use crate::head::save::remove_unfinished_snapshot;
 use crate::head::saved::{FILE_NAME, Position, Saved};
@@ -269,10 +269,22 @@ impl Replay<'_> {
         let newest = std::mem::take(&mut self.newest);
         let segments = self.to_read();
         let ahead = Ahead::new(&segments);
+        thread::scope(|scope| {
+            let first = ahead.begin(scope, self.n_threads);
+            self.run_ahead((&ahead, first), &segments, newest)
+        })
+    }
+
+    /// The same, while a thread reads `segments` already.
+    fn run_ahead(
+        &self,
+        (ahead, first): (&Ahead<'_>, ReadsFirst<'_>),
+        segments: &[ToRead<'_>],
+        newest: NewestChunks,
+    ) -> Result<(Head, ReplayReport, Vec<PathBuf>), HeadError> {
         let n_bytes_max = self.settings.chunk_file_bytes_max;
-        let (files, mut found) = ahead.while_reading(self.n_threads, || {
-            ChunkFiles::open(&self.dirs.chunks, n_bytes_max, &self.dirs.quarantine)
-        })??;
+        let (files, mut found) =
+            ChunkFiles::open(&self.dirs.chunks, n_bytes_max, &self.dirs.quarantine)?;
         let redo = self.redo.as_ref();
         let holds = redo.is_some_and(|(redo, data)| redo.holds(data, &files, &found));
         ahead.pass_over(holds);
@@ -287,7 +299,7 @@ impl Replay<'_> {
         let (applied, damaged) = thread::scope(|scope| {
             let (lanes, threads) = Lanes::start(scope, self.n_threads, &inner, self.progress)?;
             let mut reader = Reader::new(&inner, (&mut found, newest), lanes);
-            let read = self.read(&segments, ahead, &mut reader);
+            let read = self.read(segments, (ahead, first), &mut reader);
             let (report, damaged) = reader.finish();
             let mut applied = threads.join()?;
             read?;
@@ -335,7 +347,7 @@ impl Replay<'_> {
     fn read(
         &self,
         segments: &[ToRead<'_>],
-        ahead: Ahead<'_>,
+        ahead: (&Ahead<'_>, ReadsFirst<'_>),
         reader: &mut Reader<'_>,
     ) -> Result<(), HeadError> {
         let numbers = segments.iter().filter_map(|to_read| to_read.number);

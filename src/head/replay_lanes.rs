@@ -360,13 +360,21 @@ impl Lanes {
 
     /// Hands over what is left; the threads end when they have applied it.
     pub(crate) fn finish(mut self) {
-        for page in 0..self.waiting.n_pages() {
-            self.hand_over(page, None);
-        }
-        for lane in &mut self.lanes {
-            lane.send(&mut self.spare);
-        }
         self.list();
+        // All series are known: they are listed while the rest is applied.
+        drop(self.postings);
+        // What waits has its memory already: handed over little by little, it would be applied by one thread at times.
+        for page in 0..self.waiting.n_pages() {
+            let (lane, first) = lane_of(page, self.lanes.len());
+            if let Some(rows) = self.waiting.turn(page, None)
+                && let Some(lane) = self.lanes.get_mut(lane)
+            {
+                lane.batch.pages.push((first, rows));
+            }
+        }
+        for lane in self.lanes {
+            lane.full.send(lane.batch).ok();
+        }
     }
 }
 

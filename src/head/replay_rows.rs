@@ -24,15 +24,14 @@ pub(crate) struct Rows {
     n_max: u8,
     /// What the times are counted from.
     base: TimestampMs,
-    rows: Box<[Row; FLOATS_PER_GROUP]>,
+    values: Box<[f64; VALUES_PER_ROW * FLOATS_PER_GROUP]>,
+    times: Box<[u32; TIMES_PER_ROW * FLOATS_PER_GROUP]>,
 }
 
 /// A few places more than are used: rows a multiple of a page of memory apart would push each other out of the cache.
-#[derive(Debug, Clone)]
-struct Row {
-    values: [f64; SLOTS_PER_PAGE + 8],
-    times: [u32; SLOTS_PER_PAGE + 16],
-}
+const VALUES_PER_ROW: usize = SLOTS_PER_PAGE + 8;
+/// The same.
+const TIMES_PER_ROW: usize = SLOTS_PER_PAGE + 16;
 
 /// [`FLOATS_PER_GROUP`] as a byte.
 #[expect(clippy::cast_possible_truncation, reason = "sixteen fits a byte")]
@@ -42,17 +41,15 @@ const N_MAX: u8 = FLOATS_PER_GROUP as u8;
 const BACK_MS: i64 = 1 << 30;
 
 impl Rows {
-    /// Empty ones, for floats at about `t`.
+    /// Empty ones, for floats at about `t`. A row has no memory before the first float is put into it: nearly all pages
+    /// begin at once, and whoever waits for them would wait for all rows.
     pub(crate) fn new(t: TimestampMs) -> Self {
-        const EMPTY: Row = Row {
-            values: [0.0; SLOTS_PER_PAGE + 8],
-            times: [0; SLOTS_PER_PAGE + 16],
-        };
         Self {
             n: [0; SLOTS_PER_PAGE],
             n_max: N_MAX,
             base: t.wrapping_sub(BACK_MS),
-            rows: Box::new([EMPTY; FLOATS_PER_GROUP]),
+            values: boxed(vec![0.0; VALUES_PER_ROW * FLOATS_PER_GROUP]),
+            times: boxed(vec![0; TIMES_PER_ROW * FLOATS_PER_GROUP]),
         }
     }
 
@@ -79,7 +76,8 @@ impl Rows {
             n: &mut self.n,
             n_max: self.n_max,
             base: self.base,
-            rows: &mut self.rows,
+            values: self.values.as_chunks_mut().0,
+            times: self.times.as_chunks_mut().0,
         }
     }
 
@@ -93,15 +91,16 @@ impl Rows {
         let n = *self.n.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
         let n_max = n.iter().max().copied().filter(|n_max| 0 < *n_max)?;
         // Another thread wrote them: looked at like this, they come all at once.
-        let touched = self.rows.iter().fold(0, |sum, row| {
+        let rows = self.rows().take(usize::from(n_max));
+        let touched = rows.clone().fold(0, |sum, (values, times)| {
             let first = block * SERIES_PER_BLOCK % SLOTS_PER_PAGE;
-            let values = row.values[first].to_bits() ^ row.values[first + 8].to_bits();
-            sum ^ values ^ u64::from(row.times[first])
+            let values = values[first].to_bits() ^ values[first + 8].to_bits();
+            sum ^ values ^ u64::from(times[first])
         });
         std::hint::black_box(touched);
-        for (at, row) in self.rows.iter().enumerate().take(usize::from(n_max)) {
-            let values = row.values.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
-            let times = row.times.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
+        for (at, (values, times)) in rows.enumerate() {
+            let values = values.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
+            let times = times.as_chunks::<SERIES_PER_BLOCK>().0.get(block)?;
             for ((column, v), time) in columns.iter_mut().zip(values).zip(times) {
                 column[at % FLOATS_PER_GROUP] = Sample {
                     t: self.base.wrapping_add(i64::from(*time)),
@@ -115,6 +114,20 @@ impl Rows {
         }
         Some(floats)
     }
+
+    fn rows(
+        &self,
+    ) -> impl Iterator<Item = (&[f64; VALUES_PER_ROW], &[u32; TIMES_PER_ROW])> + Clone {
+        let (values, times) = (self.values.as_chunks().0, self.times.as_chunks().0);
+        values.iter().zip(times)
+    }
+}
+
+/// Zeroes stay as the system gives them: nothing is written.
+fn boxed<T: Default, const N: usize>(zeroed: Vec<T>) -> Box<[T; N]> {
+    zeroed
+        .try_into()
+        .unwrap_or_else(|_| Box::new(std::array::from_fn(|_| T::default())))
 }
 
 /// What of [`Rows`] takes floats.
@@ -122,7 +135,8 @@ pub(crate) struct Free<'r> {
     n: &'r mut [u8; SLOTS_PER_PAGE],
     n_max: u8,
     base: TimestampMs,
-    rows: &'r mut [Row; FLOATS_PER_GROUP],
+    values: &'r mut [[f64; VALUES_PER_ROW]],
+    times: &'r mut [[u32; TIMES_PER_ROW]],
 }
 
 impl Free<'_> {
@@ -134,9 +148,9 @@ impl Free<'_> {
         let time = u32::try_from(t.wrapping_sub(self.base).cast_unsigned());
         match time {
             Ok(time) if n < self.n_max => {
-                let row = &mut self.rows[usize::from(n) % FLOATS_PER_GROUP];
-                row.times[place] = time;
-                row.values[place] = v;
+                let row = usize::from(n) % FLOATS_PER_GROUP;
+                self.times[row][place] = time;
+                self.values[row][place] = v;
                 self.n[place] = n + 1;
                 true
             }
@@ -165,9 +179,9 @@ impl Free<'_> {
             return false;
         }
         n.fill(n_each + 1);
-        let row = &mut self.rows[usize::from(n_each) % FLOATS_PER_GROUP];
-        row.times[place..place + FLOATS_PER_RUN].fill(time);
-        row.values[place..place + FLOATS_PER_RUN].copy_from_slice(values);
+        let row = usize::from(n_each) % FLOATS_PER_GROUP;
+        self.times[row][place..place + FLOATS_PER_RUN].fill(time);
+        self.values[row][place..place + FLOATS_PER_RUN].copy_from_slice(values);
         true
     }
 
@@ -191,9 +205,9 @@ impl Free<'_> {
         }
         let mut n_old = 0;
         for at in 0..FLOATS_PER_RUN {
-            let row = &mut self.rows[usize::from(n[at]) % FLOATS_PER_GROUP];
-            row.times[place + at] = time;
-            row.values[place + at] = values[at];
+            let row = usize::from(n[at]) % FLOATS_PER_GROUP;
+            self.times[row][place + at] = time;
+            self.values[row][place + at] = values[at];
             let is_wanted = from[at] <= t;
             n[at] += u8::from(is_wanted);
             n_old += u64::from(!is_wanted);

@@ -4,8 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, Builder, ScopedJoinHandle};
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -398,42 +397,36 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Now it is known whether the redo point holds: then floats before it are passed over.
+    /// Now it is known whether the redo point holds: then floats before it are passed over. No more is read at first.
     pub(crate) fn pass_over(&self, passes_over: bool) {
         self.source.lock().passes_over = Some(passes_over);
     }
 
-    /// Does `first`, which has to be done before anything is applied, and reads a little of the log beside it.
-    pub(crate) fn while_reading<R>(
-        &self,
+    /// Reads a little of the log, in a thread of its own if there is a processor for it, until it is known what is passed
+    /// over.
+    pub(crate) fn begin<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
         n_threads: usize,
-        first: impl FnOnce() -> R,
-    ) -> Result<R, HeadError> {
-        if n_threads < 2 {
-            return Ok(first());
-        }
-        let is_enough = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let thread = Builder::new().name("replay-log-first".to_owned());
-            let reading = thread.spawn_scoped(scope, || {
-                for _ in 0..BATCHES_AT_FIRST {
-                    if is_enough.load(Ordering::Relaxed) || !self.read_next() {
-                        break;
-                    }
-                }
-            });
-            let done = first();
-            is_enough.store(true, Ordering::Relaxed);
+    ) -> ReadsFirst<'scope> {
+        let thread = (1 < n_threads).then(|| Builder::new().name("replay-log-first".to_owned()));
+        let thread = thread.and_then(|thread| {
+            let read = || (0..BATCHES_AT_FIRST).all(|_| self.read_at_first());
             // Where no thread can be had, all is read later.
-            let read = reading.map_or(Ok(()), ScopedJoinHandle::join);
-            read.map(|()| done).map_err(panicked)
-        })
+            thread.spawn_scoped(scope, read).ok()
+        });
+        ReadsFirst(thread)
     }
 
-    /// Reads a batch; false when there is no more.
-    fn read_next(&self) -> bool {
+    /// Reads a batch; false when there is no more, or others read it.
+    fn read_at_first(&self) -> bool {
         let mut batch = Batch::default();
-        let number = self.source.lock().next(&mut batch);
+        let mut source = self.source.lock();
+        if source.passes_over.is_some() {
+            return false;
+        }
+        let number = source.next(&mut batch);
+        drop(source);
         let Some(number) = number else {
             return false;
         };
@@ -445,8 +438,11 @@ impl<'a> Ahead<'a> {
     }
 }
 
+/// The thread that reads before anything can be applied, to be waited for by whoever applies.
+pub(crate) struct ReadsFirst<'scope>(Option<ScopedJoinHandle<'scope, bool>>);
+
 struct Turns<'l, 'r, 'a> {
-    ahead: Ahead<'l>,
+    ahead: &'r Ahead<'l>,
     /// There is a batch to be filled, or none will ever be.
     changed: Condvar,
     n_batches_max: usize,
@@ -466,6 +462,18 @@ impl Drop for Leaving<'_, '_, '_, '_> {
 }
 
 impl<'l> Turns<'l, '_, '_> {
+    /// The same, once what was read first is there.
+    fn run_behind(&self, first: ReadsFirst<'_>) -> Result<(), HeadError> {
+        let read = first.0.map_or(Ok(true), ScopedJoinHandle::join);
+        if let Err(panic) = read {
+            self.ahead.ready.lock().is_over = true;
+            self.changed.notify_all();
+            return Err(panicked(panic));
+        }
+        self.run();
+        Ok(())
+    }
+
     /// Reads and applies until there is no more.
     fn run(&self) {
         let leaving = Leaving(self);
@@ -531,7 +539,7 @@ impl<'l> Turns<'l, '_, '_> {
 /// Reads what follows with `n_threads` threads, the calling one included, and lets `reader` apply what they have in its
 /// order, around what is damaged in it. How many records were passed over.
 pub(crate) fn read_segments(
-    ahead: Ahead<'_>,
+    (ahead, first): (&Ahead<'_>, ReadsFirst<'_>),
     reader: &mut Reader<'_>,
     progress: &ReplayProgress,
     n_threads: usize,
@@ -561,8 +569,7 @@ pub(crate) fn read_segments(
                 thread.spawn_scoped(scope, || turns.run()).ok()
             })
             .collect();
-        turns.run();
-        let mut ended = Ok(());
+        let mut ended = turns.run_behind(first);
         for other in others {
             if let Err(panic) = other.join() {
                 ended = Err(panicked(panic));
@@ -575,6 +582,6 @@ pub(crate) fn read_segments(
         n_passed_over,
         ..
     } = turns.turn.into_inner();
-    let n_passed_over = n_passed_over + turns.ahead.source.into_inner().n_passed_over;
+    let n_passed_over = n_passed_over + turns.ahead.source.lock().n_passed_over;
     failed.map_or(Ok(n_passed_over), Err)
 }
